@@ -1,0 +1,292 @@
+"""Seam 4: what group control says to the engine, and what the engine answers.
+
+Transport: ``seams.json_lines`` over a Unix socket of mode 0600. Each request class below is one ``op``; its fields are
+the ``args``; the class named in ``reply`` gives the fields of ``ok``. Golden lines of every message, read by the Rust
+and the Python tests alike, are in ``tests/seams/engine_socket/``.
+
+Promises of the engine:
+* Until the first ``configure`` after its start is answered nobody can log in (login status 0x0301) and discovery is empty.
+* What is answered is durable (volume files) or in force (targets, secrets: these live in memory and are pushed again).
+* Every request may be repeated: creating what is there with the same size, or deleting what is gone, succeeds.
+* ``session.drop`` answers when no command of the dropped sessions can be admitted any more; ``volume.drain`` when all
+  that were admitted have finished, so that after drop and drain no old write can still land.
+
+Units: bytes, milliseconds. A volume's identity is its NAA identifier, 32 lower-case hex digits.
+"""
+
+from typing import ClassVar
+
+import msgspec
+
+PROTOCOL = "gespann-engine"
+VERSION = 1
+
+ERROR_CODES = frozenset(
+    {
+        "BAD_REQUEST",  # malformed, unknown op, value out of range: the caller's mistake
+        "BAD_VERSION",  # hello with a version this engine does not speak
+        "NOT_FOUND",  # no such volume
+        "EXISTS",  # there already, and different from what was asked
+        "BUSY",  # refused in this state: sessions or commands in the way
+        "NO_SPACE",  # the file system is full, or a thick volume does not fit
+        "IO",  # the file system failed; message has the system's words
+        "TIMEOUT",  # drain did not finish in time; nothing was undone
+    }
+)
+
+
+class Empty(msgspec.Struct, frozen=True):
+    """Nothing to say but yes."""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all requests."""
+
+    op: ClassVar[str]
+    reply: ClassVar[type]
+
+
+class HelloReply(msgspec.Struct, frozen=True, kw_only=True):
+    protocol: str
+    version: int
+    engine_version: str
+    boot_id: str  # new at each start of the engine: counters and sessions of another boot say nothing
+    configured: bool
+    pid: int
+
+
+class Hello(Request):
+    """First request on each connection."""
+
+    op: ClassVar[str] = "hello"
+    reply: ClassVar[type] = HelloReply
+    version: int
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """One access record: an initiator must match all its fields. Empty or "*" matches any initiator, no user means no
+    CHAP, each octet of the address may be "*"."""
+
+    initiator: str = ""
+    chap_user: str = ""
+    address: str = "*.*.*.*"
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """One volume as an iSCSI target, LUN 0.
+
+    ``generation``: sessions carry the generation in force at their login; commands of any other are refused, so raising
+    it shuts every older session out at once. Removing a record drops nobody (array-behaviour: a PS group does the same).
+    ``online`` false: logins refused (0x0206 would claim a redirect; the engine says 0x0203 not found) and sessions dropped.
+    """
+
+    volume: str
+    name: str  # iqn
+    alias: str = ""
+    online: bool = False
+    read_only: bool = False
+    multihost: bool = False  # false: only one initiator name at a time
+    generation: int = 1
+    access: list[Access] = []
+    vendor: str = "GESPANN"  # 8 bytes at most, T10 vendor identification
+    product: str = "VOLUME"  # 16 bytes at most
+    revision: str = "1.0"  # 4 bytes at most
+    naa: str = ""  # as VPD page 0x83 shows it; empty: the volume's own identity
+    block_size: int = 512  # 512 or 4096
+
+
+class ChapUser(msgspec.Struct, frozen=True, kw_only=True):
+    user: str
+    secret: str
+
+
+class Configure(Request):
+    """The whole policy at once; what is not in it is gone, and its sessions are dropped. Ends the closed state."""
+
+    op: ClassVar[str] = "configure"
+    reply: ClassVar[type] = Empty
+    targets: list[Target]
+    chap_users: list[ChapUser]
+    mutual: ChapUser | None = None  # how the group proves itself when an initiator asks
+    portal_address: str = ""  # "host:port" that SendTargets names; empty: the address the initiator used
+
+
+class TargetPut(Request):
+    """Makes or changes one target."""
+
+    op: ClassVar[str] = "target.put"
+    reply: ClassVar[type] = Empty
+    target: Target
+
+
+class TargetRemove(Request):
+    """Takes a target away and drops its sessions. The volume's data stays."""
+
+    op: ClassVar[str] = "target.remove"
+    reply: ClassVar[type] = Empty
+    volume: str
+
+
+class ChapPut(Request):
+    op: ClassVar[str] = "chap.put"
+    reply: ClassVar[type] = Empty
+    user: str
+    secret: str
+
+
+class ChapRemove(Request):
+    op: ClassVar[str] = "chap.remove"
+    reply: ClassVar[type] = Empty
+    user: str
+
+
+class ChapMutual(Request):
+    """Sets (or, with none, clears) how the group proves itself."""
+
+    op: ClassVar[str] = "chap.mutual"
+    reply: ClassVar[type] = Empty
+    credential: ChapUser | None = None
+
+
+class VolumeInfo(msgspec.Struct, frozen=True, kw_only=True):
+    volume: str
+    size_bytes: int
+    allocated_bytes: int  # what the volume's data file occupies now
+    thick: bool
+
+
+class VolumeCreate(Request):
+    """Makes a volume that reads as zeroes. Thick: its space is reserved now (NO_SPACE if it is not there)."""
+
+    op: ClassVar[str] = "volume.create"
+    reply: ClassVar[type] = VolumeInfo
+    volume: str
+    size_bytes: int
+    thick: bool = False
+
+
+class VolumeDelete(Request):
+    """BUSY while a target serves it."""
+
+    op: ClassVar[str] = "volume.delete"
+    reply: ClassVar[type] = Empty
+    volume: str
+
+
+class VolumeResize(Request):
+    """Grows, or shrinks (what lies behind the new end is gone). Sessions see it: unit attention 2A/09."""
+
+    op: ClassVar[str] = "volume.resize"
+    reply: ClassVar[type] = VolumeInfo
+    volume: str
+    size_bytes: int
+
+
+class VolumeClone(Request):
+    """A new independent volume with the contents that ``source`` has at this instant. Writes to the source wait at
+    most for the part of the clone that needs them to. Atomic: after a crash the clone is whole or absent."""
+
+    op: ClassVar[str] = "volume.clone"
+    reply: ClassVar[type] = VolumeInfo
+    source: str
+    volume: str
+    thick: bool = False
+
+
+class VolumeThick(Request):
+    """Reserves (thick) or stops reserving (thin) the space of a volume."""
+
+    op: ClassVar[str] = "volume.thick"
+    reply: ClassVar[type] = VolumeInfo
+    volume: str
+    thick: bool
+
+
+class VolumeListReply(msgspec.Struct, frozen=True, kw_only=True):
+    volumes: list[VolumeInfo]
+
+
+class VolumeList(Request):
+    """All volumes there are, or the one named (NOT_FOUND if it is not there)."""
+
+    op: ClassVar[str] = "volume.list"
+    reply: ClassVar[type] = VolumeListReply
+    volume: str | None = None
+
+
+class SpaceReply(msgspec.Struct, frozen=True, kw_only=True):
+    total_bytes: int  # of the file system with the data directory
+    free_bytes: int
+
+
+class Space(Request):
+    op: ClassVar[str] = "space"
+    reply: ClassVar[type] = SpaceReply
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    session: int  # unique within one boot of the engine
+    volume: str
+    initiator: str
+    chap_user: str
+    address: str  # of the initiator, without port
+    generation: int
+    connected_ms: int
+    idle_ms: int  # since the last PDU
+    in_flight: int
+    read_bytes: int
+    written_bytes: int
+
+
+class SessionListReply(msgspec.Struct, frozen=True, kw_only=True):
+    sessions: list[Session]
+
+
+class SessionList(Request):
+    op: ClassVar[str] = "session.list"
+    reply: ClassVar[type] = SessionListReply
+    volume: str | None = None
+
+
+class SessionDropReply(msgspec.Struct, frozen=True, kw_only=True):
+    dropped: int
+
+
+class SessionDrop(Request):
+    """Drops the sessions of a volume; with ``initiator`` only that initiator's, with ``below_generation`` only older ones."""
+
+    op: ClassVar[str] = "session.drop"
+    reply: ClassVar[type] = SessionDropReply
+    volume: str
+    initiator: str | None = None
+    below_generation: int | None = None
+
+
+class VolumeDrain(Request):
+    """Answers when every command admitted before this request has finished; TIMEOUT if that takes longer."""
+
+    op: ClassVar[str] = "volume.drain"
+    reply: ClassVar[type] = Empty
+    volume: str
+    timeout_ms: int = 30_000
+
+
+REQUESTS: tuple[type[Request], ...] = (
+    Hello,
+    Configure,
+    TargetPut,
+    TargetRemove,
+    ChapPut,
+    ChapRemove,
+    ChapMutual,
+    VolumeCreate,
+    VolumeDelete,
+    VolumeResize,
+    VolumeClone,
+    VolumeThick,
+    VolumeList,
+    Space,
+    SessionList,
+    SessionDrop,
+    VolumeDrain,
+)

@@ -1,0 +1,343 @@
+"""Seam 5: what the coordinator asks of the agent on a host, and what the agent tells.
+
+Transport: ``seams.json_lines`` over a Unix socket of mode 0600 (the coordinator's own host). Each request class is one
+``op``; ``reply`` gives the fields of ``ok``; the ``Event`` classes are told to every connection without being asked.
+
+Promises of the agent:
+* It keeps nothing of its own: what runs is what libvirt says runs. After its restart all domains are still there.
+* Every request may be repeated: creating a domain that runs, or destroying one that is gone, succeeds.
+* A domain is named by its VM's uuid; ``start_id`` names the one start of it that is meant, and comes back in every
+  state and event, so that news of an earlier start cannot be taken for news of this one.
+* Secrets in disk sources never reach a command line, a log or a file that others can read.
+
+Units: bytes, seconds.
+"""
+
+from typing import ClassVar, Literal
+
+import msgspec
+
+from gespann.seams.engine_socket import Empty, Request
+
+PROTOCOL = "gespann-agent"
+VERSION = 1
+
+ERROR_CODES = frozenset(
+    {
+        "BAD_REQUEST",  # malformed or impossible: the caller's mistake
+        "BAD_VERSION",
+        "NOT_FOUND",  # no such domain, disk or interface
+        "EXISTS",  # a domain of that uuid runs under another start_id
+        "BAD_STATE",  # e.g. pausing what does not run
+        "NO_MEMORY",
+        "STORAGE",  # QEMU could not open a disk: message has its words
+        "GUEST_AGENT",  # the guest's agent is absent, or did not answer in time
+        "REFUSED",  # the guest did not do it (unplug, shutdown)
+        "HYPERVISOR",  # anything else that libvirt or QEMU said
+        "TIMEOUT",
+    }
+)
+
+
+class HelloReply(msgspec.Struct, frozen=True, kw_only=True):
+    protocol: str
+    version: int
+    agent_version: str
+    hypervisor: str  # "libvirt" or "fake"
+
+
+class Hello(Request):
+    op: ClassVar[str] = "hello"
+    reply: ClassVar[type] = HelloReply
+    version: int
+
+
+class HostInterface(msgspec.Struct, frozen=True, kw_only=True):
+    device: str
+    mac: str
+    mtu: int
+    carrier: bool
+    addresses: list[str]  # "10.0.0.5/24"
+    bridge: str = ""  # the bridge it is a port of
+
+
+class FactsReply(msgspec.Struct, frozen=True, kw_only=True):
+    hostname: str
+    host_uuid: str
+    cpu_count: int
+    cpu_model: str
+    cpu_vendor: str
+    cpu_mhz: int
+    cpu_flags: str
+    memory_total_bytes: int
+    memory_free_bytes: int
+    accelerator: Literal["kvm", "tcg", "fake"]  # found by really starting a machine
+    software_version: dict[str, str]  # qemu, libvirt, linux, ...
+    interfaces: list[HostInterface]
+    bridges: list[str]
+
+
+class Facts(Request):
+    op: ClassVar[str] = "facts"
+    reply: ClassVar[type] = FactsReply
+
+
+class IscsiSource(msgspec.Struct, frozen=True, kw_only=True, tag="iscsi"):
+    """A LUN that QEMU itself opens, under a name and a secret made for this start."""
+
+    host: str
+    port: int
+    target: str
+    initiator: str
+    chap_user: str
+    chap_secret: str
+    lun: int = 0
+
+    def __repr__(self) -> str:  # a secret must not reach a log through a repr
+        return f"IscsiSource({self.host}:{self.port} {self.target} lun {self.lun} as {self.initiator})"
+
+
+class FileSource(msgspec.Struct, frozen=True, kw_only=True, tag="file"):
+    """A file of the host: install media."""
+
+    path: str
+    format: Literal["raw", "qcow2"] = "raw"
+
+
+class Disk(msgspec.Struct, frozen=True, kw_only=True):
+    """``device`` is the XenAPI userdevice, 0 to 255: the SCSI target number, the same for the life of the disk.
+    ``source`` none: an empty CD drive."""
+
+    device: int
+    serial: str  # 20 bytes at most; the guest finds the disk by it
+    source: IscsiSource | FileSource | None
+    kind: Literal["disk", "cdrom"] = "disk"
+    read_only: bool = False
+    bootable: bool = False
+
+
+class Nic(msgspec.Struct, frozen=True, kw_only=True):
+    device: int
+    mac: str
+    bridge: str
+    mtu: int = 1500
+
+
+class DomainSpec(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    start_id: str
+    name_label: str
+    memory_bytes: int
+    vcpus: int
+    disks: list[Disk]
+    nics: list[Nic]
+    boot_order: str = "cd"  # HVM_boot_params:order: c disk, d CD, n network
+    paused: bool = False
+
+
+PowerState = Literal["running", "paused", "stopped"]
+
+
+class Domain(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    start_id: str
+    state: PowerState
+    reason: str = ""  # "ioerror", "crashed", ... where libvirt gives one
+    domid: int = -1
+    memory_bytes: int = 0
+    vcpus: int = 0
+    disks: list[int] = []  # the devices plugged
+    nics: list[int] = []
+    serial_socket: str = ""  # Unix sockets on the host
+    vnc_socket: str = ""
+
+
+class DomainCreate(Request):
+    """Starts a domain and answers when it runs (or is paused, as asked). On failure nothing of it is left."""
+
+    op: ClassVar[str] = "domain.create"
+    reply: ClassVar[type] = Domain
+    spec: DomainSpec
+
+
+class DomainShutdown(Request):
+    """Asks the guest (its agent, else ACPI) to shut down or reboot, and answers when the domain has stopped, or for a
+    reboot when the guest has taken the request. REFUSED if it still runs after ``timeout_s``."""
+
+    op: ClassVar[str] = "domain.shutdown"
+    reply: ClassVar[type] = Empty
+    uuid: str
+    reboot: bool = False
+    timeout_s: float = 180.0
+
+
+class DomainDestroy(Request):
+    """Power off. Answers when QEMU is gone, and with it its iSCSI sessions. With ``start_id`` only that start."""
+
+    op: ClassVar[str] = "domain.destroy"
+    reply: ClassVar[type] = Empty
+    uuid: str
+    start_id: str | None = None
+
+
+class DomainReset(Request):
+    """The reset button."""
+
+    op: ClassVar[str] = "domain.reset"
+    reply: ClassVar[type] = Empty
+    uuid: str
+
+
+class DomainPause(Request):
+    op: ClassVar[str] = "domain.pause"
+    reply: ClassVar[type] = Empty
+    uuid: str
+
+
+class DomainUnpause(Request):
+    op: ClassVar[str] = "domain.unpause"
+    reply: ClassVar[type] = Empty
+    uuid: str
+
+
+class DomainListReply(msgspec.Struct, frozen=True, kw_only=True):
+    domains: list[Domain]
+
+
+class DomainList(Request):
+    op: ClassVar[str] = "domain.list"
+    reply: ClassVar[type] = DomainListReply
+
+
+class DiskAttach(Request):
+    op: ClassVar[str] = "disk.attach"
+    reply: ClassVar[type] = Empty
+    uuid: str
+    disk: Disk
+
+
+class DiskDetach(Request):
+    """Answers when the guest has let go and QEMU's session is closed; REFUSED if the guest does not."""
+
+    op: ClassVar[str] = "disk.detach"
+    reply: ClassVar[type] = Empty
+    uuid: str
+    device: int
+    timeout_s: float = 30.0
+
+
+class DiskResize(Request):
+    """Tells a running guest the new size; the array must report it already."""
+
+    op: ClassVar[str] = "disk.resize"
+    reply: ClassVar[type] = Empty
+    uuid: str
+    device: int
+    size_bytes: int
+
+
+class NicAttach(Request):
+    op: ClassVar[str] = "nic.attach"
+    reply: ClassVar[type] = Empty
+    uuid: str
+    nic: Nic
+
+
+class NicDetach(Request):
+    op: ClassVar[str] = "nic.detach"
+    reply: ClassVar[type] = Empty
+    uuid: str
+    device: int
+    timeout_s: float = 30.0
+
+
+class GuestMetricsReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What the guest's agent says. ``networks`` in XenAPI keys: "0/ip" -> "10.0.0.5", "0/ipv6/0" -> "fe80::1"."""
+
+    live: bool  # an agent answers
+    agent_version: str = ""
+    os_version: dict[str, str] = {}  # name, distro, major, minor, uname
+    networks: dict[str, str] = {}
+
+
+class GuestMetrics(Request):
+    """Never an error for a guest without agent: ``live`` is false then."""
+
+    op: ClassVar[str] = "guest.metrics"
+    reply: ClassVar[type] = GuestMetricsReply
+    uuid: str
+
+
+class ImageExportSocketReply(msgspec.Struct, frozen=True, kw_only=True):
+    socket: str
+
+
+class ImageOpen(Request):
+    """Opens a disk on the host itself, outside any domain, and serves it as NBD on a Unix socket until ``image.close``:
+    the way a disk image is streamed into or out of a volume."""
+
+    op: ClassVar[str] = "image.open"
+    reply: ClassVar[type] = ImageExportSocketReply
+    image_id: str
+    source: IscsiSource | FileSource
+    read_only: bool = False
+
+
+class ImageClose(Request):
+    """Flushes and closes; answers when the session is gone."""
+
+    op: ClassVar[str] = "image.close"
+    reply: ClassVar[type] = Empty
+    image_id: str
+
+
+class BridgeEnsure(Request):
+    """Makes a Linux bridge if it is not there, and gives it the MTU."""
+
+    op: ClassVar[str] = "bridge.ensure"
+    reply: ClassVar[type] = Empty
+    bridge: str
+    mtu: int = 1500
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of what the agent tells by itself."""
+
+    event: ClassVar[str]
+
+
+class DomainChanged(Event):
+    """A domain changed its state (started, paused, unpaused, stopped, crashed, rebooted, I/O error)."""
+
+    event: ClassVar[str] = "domain.changed"
+    domain: Domain
+
+
+class GuestChanged(Event):
+    """The guest's agent came or went, or what it says may have changed: ask ``guest.metrics``."""
+
+    event: ClassVar[str] = "guest.changed"
+    uuid: str
+
+
+REQUESTS: tuple[type[Request], ...] = (
+    Hello,
+    Facts,
+    DomainCreate,
+    DomainShutdown,
+    DomainDestroy,
+    DomainReset,
+    DomainPause,
+    DomainUnpause,
+    DomainList,
+    DiskAttach,
+    DiskDetach,
+    DiskResize,
+    NicAttach,
+    NicDetach,
+    GuestMetrics,
+    ImageOpen,
+    ImageClose,
+    BridgeEnsure,
+)
+EVENTS: tuple[type[Event], ...] = (DomainChanged, GuestChanged)

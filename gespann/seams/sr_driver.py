@@ -1,0 +1,169 @@
+"""Seam 2: what the pool asks of a storage repository driver.
+
+A driver is a folder in ``gespann/sr`` and one line in ``gespann/sr/registry.py``. It keeps no state of its own that it
+could not fetch again from the storage. All calls are coroutines; each may be repeated (same arguments, same result).
+Everything a driver refuses or fails at is an ``SrError`` with a number of the XenAPI's SM list.
+
+Units: bytes.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from gespann.seams.host_agent import FileSource, IscsiSource
+
+
+class SrError(Exception):
+    """``number`` as in SR_BACKEND_FAILURE_<number>; the API shows ["", description, detail]."""
+
+    def __init__(self, number: int, description: str, detail: str = "") -> None:
+        super().__init__(f"SR_BACKEND_FAILURE_{number}: {description} {detail}".rstrip())
+        self.number = number
+        self.description = description
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class DriverInfo:
+    """What the XenAPI shows of a driver as an SM record."""
+
+    type: str
+    name_label: str
+    name_description: str
+    capabilities: tuple[str, ...]  # SR_PROBE, VDI_CREATE, ...
+    configuration: dict[str, str]  # device-config key -> its description
+    secret_keys: frozenset[str] = frozenset()  # device-config keys never shown
+    vendor: str = "Gespann"
+    copyright: str = ""
+    version: str = "0.1"
+    required_api_version: str = "0.1"
+    features: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sr:
+    """A repository as its driver sees it."""
+
+    uuid: str
+    device_config: dict[str, str] = field(repr=False)  # with its secrets
+    sm_config: dict[str, str] = field(default_factory=dict)
+    name_label: str = ""
+    name_description: str = ""
+
+
+@dataclass(frozen=True)
+class SrStat:
+    physical_size_bytes: int
+    physical_utilisation_bytes: int
+    virtual_allocation_bytes: int
+
+
+@dataclass(frozen=True)
+class VolumeSpec:
+    """A VDI to be made. ``vdi_uuid`` is chosen by the pool, so that a repeat finds what it made."""
+
+    vdi_uuid: str
+    size_bytes: int
+    name_label: str = ""
+    name_description: str = ""
+    vdi_type: str = "user"
+    read_only: bool = False
+    sharable: bool = False
+    sm_config: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A VDI as the storage has it. ``location`` is the driver's own handle."""
+
+    vdi_uuid: str
+    location: str
+    virtual_size_bytes: int  # what guests see, rounded up as the storage does
+    utilisation_bytes: int
+    name_label: str = ""
+    name_description: str = ""
+    vdi_type: str = "user"
+    read_only: bool = False
+    sharable: bool = False
+    is_a_snapshot: bool = False
+    snapshot_of: str = ""  # vdi_uuid
+    snapshot_time: str = ""  # ISO 8601 as the XenAPI writes it
+    sm_config: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One start of one VM, or one use of a volume by the pool itself. ``opening_id`` names it for ever: name and
+    secret on the storage are made for it, and repeating ``open`` with it gives the same."""
+
+    opening_id: str
+    mode: Literal["RO", "RW"]
+    initiator: str
+    chap_user: str
+    chap_secret: str = field(repr=False)
+
+
+class SrDriver(Protocol):
+    """The volume half: runs on the coordinator. ``open`` answers with the datapath half: what QEMU must open."""
+
+    info: DriverInfo
+
+    async def probe(self, device_config: dict[str, str], sm_config: dict[str, str]) -> str:
+        """The XML that SR.probe shows."""
+        ...
+
+    async def create(self, sr: Sr, physical_size_bytes: int) -> dict[str, str]:
+        """Formats the repository on the storage; gives the sm_config to keep."""
+        ...
+
+    async def destroy(self, sr: Sr) -> None:
+        """Takes the repository itself off the storage. Refused (SrError 39) while volumes are in it."""
+        ...
+
+    async def attach(self, sr: Sr) -> None:
+        """Checks that the storage is reachable and holds this repository."""
+        ...
+
+    async def detach(self, sr: Sr) -> None:
+        """Lets go of connections held for it."""
+        ...
+
+    async def update(self, sr: Sr) -> None:
+        """Writes name and description of the repository to the storage."""
+        ...
+
+    async def stat(self, sr: Sr) -> SrStat: ...
+
+    async def scan(self, sr: Sr) -> list[Volume]:
+        """All volumes of the repository, from the storage alone."""
+        ...
+
+    async def volume_create(self, sr: Sr, spec: VolumeSpec) -> Volume: ...
+
+    async def volume_destroy(self, sr: Sr, vdi_uuid: str) -> None:
+        """Also closes it to everybody. Succeeds when it is gone already."""
+        ...
+
+    async def volume_resize(self, sr: Sr, vdi_uuid: str, size_bytes: int) -> Volume:
+        """Grows, also while open. Shrinking is refused (SrError 79)."""
+        ...
+
+    async def volume_clone(self, sr: Sr, source_vdi_uuid: str, spec: VolumeSpec) -> Volume:
+        """A writable independent copy made by the storage itself; ``spec.size_bytes`` is ignored."""
+        ...
+
+    async def volume_update(self, sr: Sr, spec: VolumeSpec) -> Volume:
+        """Writes name, description and other metadata; ``sm_config`` keys that the storage can change take effect."""
+        ...
+
+    async def open(self, sr: Sr, vdi_uuid: str, opening: Opening) -> IscsiSource | FileSource:
+        """Opens the volume to exactly this opening. Refused (SrError 24) while another opening has it, unless both are RO."""
+        ...
+
+    async def close(self, sr: Sr, vdi_uuid: str, opening_id: str) -> None:
+        """Ends an opening: its record and secret are gone and its sessions dropped. Succeeds when it is gone already."""
+        ...
+
+    async def openings(self, sr: Sr, vdi_uuid: str) -> list[str]:
+        """The opening ids in force on the storage, for reconciling after a crash."""
+        ...
