@@ -1,0 +1,35 @@
+"""One pool: what all handlers, steps and reconcilers share. Wired in ``gespann.main.coordinator``, or by a test."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from gespann.pool.model.database import Database
+from gespann.seams.engine_socket import Request
+from gespann.seams.sr_driver import SrDriver
+
+
+class Agent(Protocol):
+    """The agent of one host, over seam 5 (or a fake). Raises SeamError, SeamLost."""
+
+    async def call(self, request: Request, timeout_s: float | None = None) -> Any: ...
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float: ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+@dataclass
+class Pool:
+    db: Database
+    drivers: Mapping[str, SrDriver]  # SR type -> driver
+    agents: dict[str, Agent]  # host ref -> its agent
+    clock: Clock
+    iscsi_prefix: str = "iqn.2026-01.org.gespann"
+    services: dict[str, Any] = field(default_factory=dict)
