@@ -1,7 +1,7 @@
 """The declared XenAPI: classes, fields, messages, enums, relations, loaded once from the data beside this file.
 
-Types are written as published: ``string``, ``int``, ``float``, ``bool``, ``datetime``, ``VM ref``, ``enum vm_power_state``,
-``X set``, ``(X -> Y) map``, ``X record``, ``X option``. ``parse_type`` turns the text into a ``Type``.
+Types are written as published: ``string``, ``int``, ``float``, ``bool``, ``datetime``, ``VM ref``,
+``enum vm_power_state``, ``X set``, ``(X -> Y) map``, ``X record``, ``X option``. ``parse_type`` reads them.
 """
 
 import json
@@ -31,6 +31,8 @@ class Type:
 def parse_type(text: str) -> Type:
     if text in ("string", "int", "float", "bool", "datetime", "void"):
         return Type(text)
+    if text == "secret string":  # a string that must never be shown or logged
+        return Type("string", name="secret")
     for suffix in ("set", "option"):
         if text.endswith(f" {suffix}"):
             return Type(suffix, inner=parse_type(text.removesuffix(f" {suffix}")))
