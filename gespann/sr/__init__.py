@@ -1,0 +1,1 @@
+"""Storage repository drivers: seam 2, one folder each, listed in ``registry``."""

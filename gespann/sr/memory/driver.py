@@ -1,0 +1,230 @@
+"""SR type ``memory``: keeps all promises of seam 2 except that there are no blocks. Only tests and the wiring of a
+fake product register it. It judges its arguments as ``equal`` does (same error numbers, same rounding), so that a pool
+tested on it meets the refusals of a real array."""
+
+import functools
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any, Concatenate, ParamSpec, TypeVar
+from xml.sax.saxutils import escape
+
+from gespann.seams.host_agent import FileSource, IscsiSource
+from gespann.seams.sr_driver import DriverInfo, Opening, Sr, SrError, SrStat, Volume, VolumeSpec
+from gespann.sr.memory.faults import Faults
+from gespann.sr.memory.storage import MemorySr, MemoryStorage, MemoryVolume
+
+INFO = DriverInfo(
+    type="memory",
+    name_label="Memory",
+    name_description="A repository without storage, for tests",
+    capabilities=(
+        *("SR_PROBE", "SR_UPDATE", "VDI_CREATE", "VDI_DELETE", "VDI_ATTACH", "VDI_DETACH", "VDI_CLONE"),
+        *("VDI_RESIZE", "VDI_RESIZE_ONLINE", "VDI_UPDATE"),
+    ),
+    configuration={
+        "target": "Any address",
+        "username": "User of the imaginary array",
+        "password": "Password of the imaginary array",
+        "storagepool": "Storage pool for the volumes",
+    },
+    secret_keys=frozenset({"password"}),
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Call = Callable[Concatenate["MemoryDriver", P], Coroutine[Any, Any, R]]
+
+
+def _faulty(call: Call[P, R]) -> Call[P, R]:
+    @functools.wraps(call)
+    async def around(self: "MemoryDriver", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        self.faults.reach(call.__name__, "before")
+        if not self.storage.reachable:
+            raise SrError(164, "Failed to connect to the array", "it is unreachable")
+        result = await call(self, *args, **kwargs)
+        self.faults.reach(call.__name__, "after")
+        return result
+
+    return around
+
+
+class MemoryDriver:
+    info = INFO
+
+    def __init__(self, storage: MemoryStorage | None = None, faults: Faults | None = None) -> None:
+        self.storage = storage or MemoryStorage()
+        self.faults = faults or Faults()
+
+    @_faulty
+    async def probe(self, device_config: dict[str, str], sm_config: dict[str, str]) -> str:
+        self._login(device_config)
+        srs = "".join(
+            f"<SR><UUID>{uuid}</UUID><Size>{self.storage.capacity_bytes}</Size>"
+            f"<Aggregate>{escape(sr.storage_pool)}</Aggregate></SR>"
+            for uuid, sr in sorted(self.storage.srs.items())
+        )
+        return f'<?xml version="1.0" ?><SRlist>{srs}</SRlist>'
+
+    @_faulty
+    async def create(self, sr: Sr, physical_size_bytes: int) -> dict[str, str]:
+        self._login(sr.device_config)
+        storage_pool = sr.device_config.get("storagepool", "")
+        if not storage_pool:
+            raise SrError(163, "StoragePool parameter missing in device-config", self._storage_pools_xml())
+        if storage_pool not in self.storage.storage_pools:
+            raise SrError(172, "The storage pool does not exist", storage_pool)
+        self.storage.srs.setdefault(sr.uuid, MemorySr(sr.name_label, sr.name_description, storage_pool))
+        return {"allocation": sr.sm_config.get("allocation", "thick")}
+
+    @_faulty
+    async def destroy(self, sr: Sr) -> None:
+        self._login(sr.device_config)
+        if sr.uuid in self.storage.srs and self.storage.srs[sr.uuid].volumes:
+            raise SrError(39, "The repository still holds volumes")
+        self.storage.srs.pop(sr.uuid, None)
+
+    @_faulty
+    async def attach(self, sr: Sr) -> None:
+        self._held(sr)
+
+    @_faulty
+    async def detach(self, sr: Sr) -> None:
+        return None
+
+    @_faulty
+    async def update(self, sr: Sr) -> None:
+        held = self._held(sr)
+        held.name_label, held.name_description = sr.name_label, sr.name_description
+
+    @_faulty
+    async def stat(self, sr: Sr) -> SrStat:
+        held = self._held(sr)
+        virtual = sum(v.volume.virtual_size_bytes for v in held.volumes.values())
+        return SrStat(self.storage.capacity_bytes, self.storage.allocated_bytes(), virtual)
+
+    @_faulty
+    async def scan(self, sr: Sr) -> list[Volume]:
+        return [v.volume for v in self._held(sr).volumes.values()]
+
+    @_faulty
+    async def volume_create(self, sr: Sr, spec: VolumeSpec) -> Volume:
+        if spec.size_bytes <= 0:
+            raise SrError(79, "Invalid size", str(spec.size_bytes))
+        size_bytes = self.storage.rounded(spec.size_bytes)
+        held = self._held(sr)
+        there = held.volumes.get(spec.vdi_uuid)
+        if there is None:
+            return self._add(held, _volume(spec, size_bytes))
+        if there.volume.virtual_size_bytes != size_bytes:
+            raise SrError(43, "A volume of that uuid exists with another size", spec.vdi_uuid)
+        return there.volume
+
+    @_faulty
+    async def volume_destroy(self, sr: Sr, vdi_uuid: str) -> None:
+        self._held(sr).volumes.pop(vdi_uuid, None)
+
+    @_faulty
+    async def volume_resize(self, sr: Sr, vdi_uuid: str, size_bytes: int) -> Volume:
+        held = self._volume(sr, vdi_uuid)
+        old, new = held.volume.virtual_size_bytes, self.storage.rounded(size_bytes)
+        if new < old or size_bytes <= 0:
+            raise SrError(79, "Shrinking is not supported", f"{old} to {size_bytes} bytes")
+        self._assert_room(new - old)
+        held.volume = replace(held.volume, virtual_size_bytes=new, utilisation_bytes=new)
+        return held.volume
+
+    @_faulty
+    async def volume_clone(self, sr: Sr, source_vdi_uuid: str, spec: VolumeSpec) -> Volume:
+        source = self._volume(sr, source_vdi_uuid)
+        held = self._held(sr)
+        if spec.vdi_uuid in held.volumes:
+            return held.volumes[spec.vdi_uuid].volume
+        return self._add(held, _volume(spec, source.volume.virtual_size_bytes))
+
+    @_faulty
+    async def volume_update(self, sr: Sr, spec: VolumeSpec) -> Volume:
+        held = self._volume(sr, spec.vdi_uuid)
+        held.volume = _volume(spec, held.volume.virtual_size_bytes)
+        return held.volume
+
+    @_faulty
+    async def open(self, sr: Sr, vdi_uuid: str, opening: Opening) -> IscsiSource | FileSource:
+        held = self._volume(sr, vdi_uuid)
+        others = [o for o in held.openings.values() if o.opening_id != opening.opening_id]
+        if others and (opening.mode == "RW" or any(o.mode == "RW" for o in others)):
+            raise SrError(24, "The VDI is in use", ", ".join(sorted(o.opening_id for o in others)))
+        held.openings[opening.opening_id] = opening
+        return IscsiSource(
+            host="memory.invalid",
+            port=3260,
+            target=self.storage.target(vdi_uuid),
+            initiator=opening.initiator,
+            chap_user=opening.chap_user,
+            chap_secret=opening.chap_secret,
+        )
+
+    @_faulty
+    async def close(self, sr: Sr, vdi_uuid: str, opening_id: str) -> None:
+        held = self._held(sr).volumes.get(vdi_uuid)
+        if held is not None:
+            held.openings.pop(opening_id, None)
+
+    @_faulty
+    async def openings(self, sr: Sr, vdi_uuid: str) -> list[str]:
+        return sorted(self._volume(sr, vdi_uuid).openings)
+
+    def _login(self, device_config: dict[str, str]) -> None:
+        for key, number in (("target", 160), ("username", 161), ("password", 162)):
+            if not device_config.get(key):
+                raise SrError(number, f"{key} parameter missing in device-config")
+        given = (device_config["username"], device_config["password"])
+        if given != (self.storage.username, self.storage.password):
+            raise SrError(169, "Permission denied; username or password invalid")
+
+    def _held(self, sr: Sr) -> MemorySr:
+        self._login(sr.device_config)
+        if sr.uuid not in self.storage.srs:
+            raise SrError(47, "The repository is not on the storage", sr.uuid)
+        return self.storage.srs[sr.uuid]
+
+    def _volume(self, sr: Sr, vdi_uuid: str) -> MemoryVolume:
+        held = self._held(sr).volumes.get(vdi_uuid)
+        if held is None:
+            raise SrError(144, "The volume is not on the storage", vdi_uuid)
+        return held
+
+    def _assert_room(self, wanted_bytes: int) -> None:
+        free_bytes = self.storage.capacity_bytes - self.storage.allocated_bytes()
+        if wanted_bytes > free_bytes:
+            raise SrError(44, "Not enough free space", f"{wanted_bytes} bytes wanted, {free_bytes} free")
+
+    def _add(self, held: MemorySr, volume: Volume) -> Volume:
+        self._assert_room(volume.virtual_size_bytes)
+        held.volumes[volume.vdi_uuid] = MemoryVolume(volume)
+        return volume
+
+    def _storage_pools_xml(self) -> str:
+        capacity = self.storage.capacity_bytes
+        free = capacity - self.storage.allocated_bytes()
+        pools = "".join(
+            f"<StoragePool><Name>{escape(name)}</Name><Default>{str(index == 0).lower()}</Default><Members>1</Members>"
+            f"<Volumes>0</Volumes><Capacity>{capacity}</Capacity><Freespace>{free}</Freespace></StoragePool>"
+            for index, name in enumerate(self.storage.storage_pools)
+        )
+        return f'<?xml version="1.0" ?><StoragePools>{pools}</StoragePools>'
+
+
+def _volume(spec: VolumeSpec, size_bytes: int) -> Volume:
+    kept: dict[str, Any] = {"allocation": "thick", **spec.sm_config}
+    return Volume(
+        vdi_uuid=spec.vdi_uuid,
+        location=spec.vdi_uuid,
+        virtual_size_bytes=size_bytes,
+        utilisation_bytes=size_bytes,
+        name_label=spec.name_label,
+        name_description=spec.name_description,
+        vdi_type=spec.vdi_type,
+        read_only=spec.read_only,
+        sharable=spec.sharable,
+        sm_config=kept,
+    )

@@ -1,0 +1,67 @@
+"""What the memory driver's imaginary array holds. It outlives the driver, as an array outlives a coordinator."""
+
+from dataclasses import dataclass, field
+
+from gespann.seams.host_agent import FileSource, IscsiSource
+from gespann.seams.sr_driver import Opening, Volume
+
+MIB = 1024 * 1024
+
+
+@dataclass
+class MemoryVolume:
+    volume: Volume
+    openings: dict[str, Opening] = field(default_factory=dict)
+
+
+@dataclass
+class MemorySr:
+    name_label: str
+    name_description: str
+    storage_pool: str
+    volumes: dict[str, MemoryVolume] = field(default_factory=dict)
+
+
+@dataclass
+class MemoryStorage:
+    """``username``/``password``: what device-config must say. ``reachable`` false: every call is refused with 164."""
+
+    capacity_bytes: int = 1024 * 1024 * MIB
+    page_bytes: int = 15 * MIB
+    storage_pools: tuple[str, ...] = ("default",)
+    username: str = "grpadmin"
+    password: str = field(default="grpadmin", repr=False)
+    reachable: bool = True
+    srs: dict[str, MemorySr] = field(default_factory=dict)
+
+    def allocated_bytes(self) -> int:
+        return sum(v.volume.virtual_size_bytes for sr in self.srs.values() for v in sr.volumes.values())
+
+    def rounded(self, size_bytes: int) -> int:
+        return -(-size_bytes // self.page_bytes) * self.page_bytes
+
+    def find(self, vdi_uuid: str) -> MemoryVolume | None:
+        return next((sr.volumes[vdi_uuid] for sr in self.srs.values() if vdi_uuid in sr.volumes), None)
+
+    def target(self, vdi_uuid: str) -> str:
+        return f"iqn.2001-05.com.equallogic:memory-{vdi_uuid}"
+
+    def admits(self, source: IscsiSource | FileSource) -> bool:
+        """Would the storage let this source in now? For fake hosts, which can so refuse what a real array refuses."""
+        if not isinstance(source, IscsiSource):
+            return False
+        for sr in self.srs.values():
+            for vdi_uuid, held in sr.volumes.items():
+                if self.target(vdi_uuid) == source.target:
+                    wanted = (source.initiator, source.chap_user, source.chap_secret)
+                    return any((o.initiator, o.chap_user, o.chap_secret) == wanted for o in held.openings.values())
+        return False
+
+    def leftovers(self) -> list[str]:
+        """Everything a test that has undone all its doings must not find here."""
+        found = [f"sr {uuid}" for uuid in self.srs]
+        for sr in self.srs.values():
+            for vdi_uuid, held in sr.volumes.items():
+                found.append(f"volume {vdi_uuid}")
+                found += [f"opening {opening_id} of {vdi_uuid}" for opening_id in held.openings]
+        return found
