@@ -1,0 +1,1 @@
+"""The only doors to processes, files, sockets of the seams, clock and log."""
