@@ -1,8 +1,8 @@
 """Seam 4: what group control says to the engine, and what the engine answers.
 
-Transport: ``seams.json_lines`` over a Unix socket of mode 0600. Each request class below is one ``op``; its fields are
-the ``args``; the class named in ``reply`` gives the fields of ``ok``. Golden lines of every message, read by the Rust
-and the Python tests alike, are in ``tests/seams/engine_socket/``.
+Transport: ``seams.json_lines`` over a Unix socket of mode 0600. Each request class below is one ``op``; its fields
+are the ``args``; the class named in ``reply`` gives the fields of ``ok``. Golden lines of every message, read by the
+Rust and the Python tests alike, are in ``tests/seams/engine_socket/``.
 
 Promises of the engine:
 * Until the first ``configure`` after its start is answered nobody can log in (login status 0x0301) and discovery is empty.
@@ -76,8 +76,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """One volume as an iSCSI target, LUN 0.
 
     ``generation``: sessions carry the generation in force at their login; commands of any other are refused, so raising
-    it shuts every older session out at once. Removing a record drops nobody (array-behaviour: a PS group does the same).
-    ``online`` false: logins refused (0x0206 would claim a redirect; the engine says 0x0203 not found) and sessions dropped.
+    it shuts every older session out at once. Removing a record drops nobody (a PS group behaves the same).
+    ``online`` false: logins are refused (status 0x0203, not found) and sessions dropped.
     """
 
     volume: str
@@ -253,7 +253,7 @@ class SessionDropReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionDrop(Request):
-    """Drops the sessions of a volume; with ``initiator`` only that initiator's, with ``below_generation`` only older ones."""
+    """Drops the sessions of a volume: all, only one initiator's, or only those older than a generation."""
 
     op: ClassVar[str] = "session.drop"
     reply: ClassVar[type] = SessionDropReply

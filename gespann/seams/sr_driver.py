@@ -157,11 +157,11 @@ class SrDriver(Protocol):
         ...
 
     async def open(self, sr: Sr, vdi_uuid: str, opening: Opening) -> IscsiSource | FileSource:
-        """Opens the volume to exactly this opening. Refused (SrError 24) while another opening has it, unless both are RO."""
+        """Opens the volume to exactly this opening. Refused (SrError 24) while another has it, unless both are RO."""
         ...
 
     async def close(self, sr: Sr, vdi_uuid: str, opening_id: str) -> None:
-        """Ends an opening: its record and secret are gone and its sessions dropped. Succeeds when it is gone already."""
+        """Ends an opening: its record and secret are gone, its sessions dropped. Gone already: succeeds."""
         ...
 
     async def openings(self, sr: Sr, vdi_uuid: str) -> list[str]:
