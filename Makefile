@@ -1,0 +1,72 @@
+# make demo   sets up this machine and shows the main job, step by step
+# make test   sets up this machine and runs every test
+#
+# `make help` lists the rest. Everything runs as root on Debian 12.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+PYTHON := .venv/bin/python
+CARGO := setup/cargo
+ENGINE := --manifest-path engine/Cargo.toml --locked
+PYTEST_ARGS ?=
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## sets up, then: create a VM, and the array makes, opens and serves its disk
+	@setup/prepare
+	@$(PYTHON) -m gespann.main.demo
+
+.PHONY: test
+test: ## sets up, then every test: engine, Python, real guests
+	@setup/prepare test
+	$(CARGO) test $(ENGINE) --workspace --quiet
+	$(PYTHON) -m pytest -q $(PYTEST_ARGS)
+
+.PHONY: up
+up: ## sets up and starts a lab that stays: an array group, and a pool with one host
+	@setup/prepare
+	@$(PYTHON) -m gespann.main.lab up
+
+.PHONY: down
+down: ## stops the lab of `make up` and leaves nothing behind
+	@setup/prepare python
+	@$(PYTHON) -m gespann.main.lab down
+
+.PHONY: check
+check: ## style, types and rules, without running the product
+	@setup/prepare test
+	$(PYTHON) -m pytest -q tests/style
+
+.PHONY: fmt
+fmt: ## formats Python and Rust
+	@setup/prepare test
+	.venv/bin/ruff check --fix --quiet .
+	.venv/bin/ruff format --quiet .
+	@if $(CARGO) fmt --version >/dev/null 2>&1; then $(CARGO) fmt --manifest-path engine/Cargo.toml --all; \
+	else echo "fmt: no rustfmt on this machine; Debian's is in the package rustfmt-web"; fi
+
+.PHONY: bench
+bench: bench-engine ## every measurement: the engine, VM start step by step, xe
+	@$(PYTHON) -m bench.pool
+
+.PHONY: bench-engine
+bench-engine: ## the engine against Debian's tgtd on the same file system
+	@setup/prepare test
+	@$(PYTHON) -m bench.engine
+
+.PHONY: lock
+lock: ## makes the lock files of Python anew from setup/*.in
+	@setup/prepare test
+	cd setup && for name in requirements requirements-dev; do \
+	  ../.venv/bin/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --allow-unsafe \
+	    --strip-extras -o $$name.lock $$name.in || exit 1; done
+
+.PHONY: clean
+clean: down ## removes what was built, and the lab's data; keeps var/cache
+	rm -rf engine/target build var/lab var/demo var/log
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
