@@ -7,22 +7,13 @@ from typing import Any, Protocol
 from gespann.pool.model.database import Database
 from gespann.seams.engine_socket import Request
 from gespann.seams.sr_driver import SrDriver
+from gespann.system.clock import Clock
 
 
 class Agent(Protocol):
     """The agent of one host, over seam 5 (or a fake). Raises SeamError, SeamLost."""
 
     async def call(self, request: Request, timeout_s: float | None = None) -> Any: ...
-
-
-class Clock(Protocol):
-    def now(self) -> float:
-        """Seconds since the epoch."""
-        ...
-
-    def monotonic(self) -> float: ...
-
-    async def sleep(self, seconds: float) -> None: ...
 
 
 @dataclass

@@ -50,6 +50,7 @@ class Database:
         self.deleted: list[tuple[int, str, str]] = []  # (generation, class, ref), oldest first
         self._uuids: dict[str, dict[str, str]] = {name: {} for name in self.tables}
         self._listeners: list[Callable[[], None]] = []
+        self._derivers: list[Callable[[Transaction, set[tuple[str, str]]], None]] = []
         self._open: Transaction | None = None
         self.sqlite = sqlite3.connect(path or ":memory:", isolation_level=None)
         self.sqlite.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
@@ -109,6 +110,11 @@ class Database:
     def on_commit(self, listener: Callable[[], None]) -> None:
         """Calls ``listener`` after each commit that changed something."""
         self._listeners.append(listener)
+
+    def derive(self, deriver: "Callable[[Transaction, set[tuple[str, str]]], None]") -> None:
+        """Calls ``deriver`` at the end of each transaction, inside it, with the (class, ref) of what has changed: for
+        fields that follow from others (``allowed_operations``)."""
+        self._derivers.append(deriver)
 
     def close(self) -> None:
         self.sqlite.close()
@@ -206,6 +212,8 @@ class Transaction:
 
     def _commit(self) -> None:
         db = self._db
+        for deriver in db._derivers:
+            deriver(self, set(self._changed))
         changed = {k: v for k, v in self._changed.items() if v is not None or k[1] in db.tables[k[0]]}
         changed = {k: v for k, v in changed.items() if v is None or v != db.tables[k[0]].get(k[1])}
         if not changed and not self._statements:
