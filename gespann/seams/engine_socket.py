@@ -55,7 +55,7 @@ class HelloReply(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
 
 
-class Hello(Request):
+class Hello(Request, frozen=True):
     """First request on each connection."""
 
     op: ClassVar[str] = "hello"
@@ -100,7 +100,7 @@ class ChapUser(msgspec.Struct, frozen=True, kw_only=True):
     secret: str
 
 
-class Configure(Request):
+class Configure(Request, frozen=True):
     """The whole policy at once; what is not in it is gone, and its sessions are dropped. Ends the closed state."""
 
     op: ClassVar[str] = "configure"
@@ -111,7 +111,7 @@ class Configure(Request):
     portal_address: str = ""  # "host:port" that SendTargets names; empty: the address the initiator used
 
 
-class TargetPut(Request):
+class TargetPut(Request, frozen=True):
     """Makes or changes one target."""
 
     op: ClassVar[str] = "target.put"
@@ -119,7 +119,7 @@ class TargetPut(Request):
     target: Target
 
 
-class TargetRemove(Request):
+class TargetRemove(Request, frozen=True):
     """Takes a target away and drops its sessions. The volume's data stays."""
 
     op: ClassVar[str] = "target.remove"
@@ -127,20 +127,20 @@ class TargetRemove(Request):
     volume: str
 
 
-class ChapPut(Request):
+class ChapPut(Request, frozen=True):
     op: ClassVar[str] = "chap.put"
     reply: ClassVar[type] = Empty
     user: str
     secret: str
 
 
-class ChapRemove(Request):
+class ChapRemove(Request, frozen=True):
     op: ClassVar[str] = "chap.remove"
     reply: ClassVar[type] = Empty
     user: str
 
 
-class ChapMutual(Request):
+class ChapMutual(Request, frozen=True):
     """Sets (or, with none, clears) how the group proves itself."""
 
     op: ClassVar[str] = "chap.mutual"
@@ -155,7 +155,7 @@ class VolumeInfo(msgspec.Struct, frozen=True, kw_only=True):
     thick: bool
 
 
-class VolumeCreate(Request):
+class VolumeCreate(Request, frozen=True):
     """Makes a volume that reads as zeroes. Thick: its space is reserved now (NO_SPACE if it is not there)."""
 
     op: ClassVar[str] = "volume.create"
@@ -165,7 +165,7 @@ class VolumeCreate(Request):
     thick: bool = False
 
 
-class VolumeDelete(Request):
+class VolumeDelete(Request, frozen=True):
     """BUSY while a target serves it."""
 
     op: ClassVar[str] = "volume.delete"
@@ -173,7 +173,7 @@ class VolumeDelete(Request):
     volume: str
 
 
-class VolumeResize(Request):
+class VolumeResize(Request, frozen=True):
     """Grows, or shrinks (what lies behind the new end is gone). Sessions see it: unit attention 2A/09."""
 
     op: ClassVar[str] = "volume.resize"
@@ -182,7 +182,7 @@ class VolumeResize(Request):
     size_bytes: int
 
 
-class VolumeClone(Request):
+class VolumeClone(Request, frozen=True):
     """A new independent volume with the contents that ``source`` has at this instant. Writes to the source wait at
     most for the part of the clone that needs them to. Atomic: after a crash the clone is whole or absent."""
 
@@ -193,7 +193,7 @@ class VolumeClone(Request):
     thick: bool = False
 
 
-class VolumeThick(Request):
+class VolumeThick(Request, frozen=True):
     """Reserves (thick) or stops reserving (thin) the space of a volume."""
 
     op: ClassVar[str] = "volume.thick"
@@ -206,7 +206,7 @@ class VolumeListReply(msgspec.Struct, frozen=True, kw_only=True):
     volumes: list[VolumeInfo]
 
 
-class VolumeList(Request):
+class VolumeList(Request, frozen=True):
     """All volumes there are, or the one named (NOT_FOUND if it is not there)."""
 
     op: ClassVar[str] = "volume.list"
@@ -219,7 +219,7 @@ class SpaceReply(msgspec.Struct, frozen=True, kw_only=True):
     free_bytes: int
 
 
-class Space(Request):
+class Space(Request, frozen=True):
     op: ClassVar[str] = "space"
     reply: ClassVar[type] = SpaceReply
 
@@ -242,7 +242,7 @@ class SessionListReply(msgspec.Struct, frozen=True, kw_only=True):
     sessions: list[Session]
 
 
-class SessionList(Request):
+class SessionList(Request, frozen=True):
     op: ClassVar[str] = "session.list"
     reply: ClassVar[type] = SessionListReply
     volume: str | None = None
@@ -252,7 +252,7 @@ class SessionDropReply(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int
 
 
-class SessionDrop(Request):
+class SessionDrop(Request, frozen=True):
     """Drops the sessions of a volume: all, only one initiator's, or only those older than a generation."""
 
     op: ClassVar[str] = "session.drop"
@@ -262,7 +262,7 @@ class SessionDrop(Request):
     below_generation: int | None = None
 
 
-class VolumeDrain(Request):
+class VolumeDrain(Request, frozen=True):
     """Answers when every command admitted before this request has finished; TIMEOUT if that takes longer."""
 
     op: ClassVar[str] = "volume.drain"

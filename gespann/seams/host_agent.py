@@ -46,7 +46,7 @@ class HelloReply(msgspec.Struct, frozen=True, kw_only=True):
     hypervisor: str  # "libvirt" or "fake"
 
 
-class Hello(Request):
+class Hello(Request, frozen=True):
     op: ClassVar[str] = "hello"
     reply: ClassVar[type] = HelloReply
     version: int
@@ -77,7 +77,7 @@ class FactsReply(msgspec.Struct, frozen=True, kw_only=True):
     bridges: list[str]
 
 
-class Facts(Request):
+class Facts(Request, frozen=True):
     op: ClassVar[str] = "facts"
     reply: ClassVar[type] = FactsReply
 
@@ -152,7 +152,7 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
     vnc_socket: str = ""
 
 
-class DomainCreate(Request):
+class DomainCreate(Request, frozen=True):
     """Starts a domain and answers when it runs (or is paused, as asked). On failure nothing of it is left."""
 
     op: ClassVar[str] = "domain.create"
@@ -160,7 +160,7 @@ class DomainCreate(Request):
     spec: DomainSpec
 
 
-class DomainShutdown(Request):
+class DomainShutdown(Request, frozen=True):
     """Asks the guest (its agent, else ACPI) to shut down or reboot, and answers when the domain has stopped, or for a
     reboot when the guest has taken the request. REFUSED if it still runs after ``timeout_s``."""
 
@@ -171,7 +171,7 @@ class DomainShutdown(Request):
     timeout_s: float = 180.0
 
 
-class DomainDestroy(Request):
+class DomainDestroy(Request, frozen=True):
     """Power off. Answers when QEMU is gone, and with it its iSCSI sessions. With ``start_id`` only that start."""
 
     op: ClassVar[str] = "domain.destroy"
@@ -180,7 +180,7 @@ class DomainDestroy(Request):
     start_id: str | None = None
 
 
-class DomainReset(Request):
+class DomainReset(Request, frozen=True):
     """The reset button."""
 
     op: ClassVar[str] = "domain.reset"
@@ -188,13 +188,13 @@ class DomainReset(Request):
     uuid: str
 
 
-class DomainPause(Request):
+class DomainPause(Request, frozen=True):
     op: ClassVar[str] = "domain.pause"
     reply: ClassVar[type] = Empty
     uuid: str
 
 
-class DomainUnpause(Request):
+class DomainUnpause(Request, frozen=True):
     op: ClassVar[str] = "domain.unpause"
     reply: ClassVar[type] = Empty
     uuid: str
@@ -204,19 +204,19 @@ class DomainListReply(msgspec.Struct, frozen=True, kw_only=True):
     domains: list[Domain]
 
 
-class DomainList(Request):
+class DomainList(Request, frozen=True):
     op: ClassVar[str] = "domain.list"
     reply: ClassVar[type] = DomainListReply
 
 
-class DiskAttach(Request):
+class DiskAttach(Request, frozen=True):
     op: ClassVar[str] = "disk.attach"
     reply: ClassVar[type] = Empty
     uuid: str
     disk: Disk
 
 
-class DiskDetach(Request):
+class DiskDetach(Request, frozen=True):
     """Answers when the guest has let go and QEMU's session is closed; REFUSED if the guest does not."""
 
     op: ClassVar[str] = "disk.detach"
@@ -226,7 +226,7 @@ class DiskDetach(Request):
     timeout_s: float = 30.0
 
 
-class DiskResize(Request):
+class DiskResize(Request, frozen=True):
     """Tells a running guest the new size; the array must report it already."""
 
     op: ClassVar[str] = "disk.resize"
@@ -236,14 +236,14 @@ class DiskResize(Request):
     size_bytes: int
 
 
-class NicAttach(Request):
+class NicAttach(Request, frozen=True):
     op: ClassVar[str] = "nic.attach"
     reply: ClassVar[type] = Empty
     uuid: str
     nic: Nic
 
 
-class NicDetach(Request):
+class NicDetach(Request, frozen=True):
     op: ClassVar[str] = "nic.detach"
     reply: ClassVar[type] = Empty
     uuid: str
@@ -260,7 +260,7 @@ class GuestMetricsReply(msgspec.Struct, frozen=True, kw_only=True):
     networks: dict[str, str] = {}
 
 
-class GuestMetrics(Request):
+class GuestMetrics(Request, frozen=True):
     """Never an error for a guest without agent: ``live`` is false then."""
 
     op: ClassVar[str] = "guest.metrics"
@@ -272,7 +272,7 @@ class ImageExportSocketReply(msgspec.Struct, frozen=True, kw_only=True):
     socket: str
 
 
-class ImageOpen(Request):
+class ImageOpen(Request, frozen=True):
     """Opens a disk on the host itself, outside any domain, and serves it as NBD on a Unix socket until ``image.close``:
     the way a disk image is streamed into or out of a volume."""
 
@@ -283,7 +283,7 @@ class ImageOpen(Request):
     read_only: bool = False
 
 
-class ImageClose(Request):
+class ImageClose(Request, frozen=True):
     """Flushes and closes; answers when the session is gone."""
 
     op: ClassVar[str] = "image.close"
@@ -291,7 +291,7 @@ class ImageClose(Request):
     image_id: str
 
 
-class BridgeEnsure(Request):
+class BridgeEnsure(Request, frozen=True):
     """Makes a Linux bridge if it is not there, and gives it the MTU."""
 
     op: ClassVar[str] = "bridge.ensure"
@@ -306,14 +306,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     event: ClassVar[str]
 
 
-class DomainChanged(Event):
+class DomainChanged(Event, frozen=True):
     """A domain changed its state (started, paused, unpaused, stopped, crashed, rebooted, I/O error)."""
 
     event: ClassVar[str] = "domain.changed"
     domain: Domain
 
 
-class GuestChanged(Event):
+class GuestChanged(Event, frozen=True):
     """The guest's agent came or went, or what it says may have changed: ask ``guest.metrics``."""
 
     event: ClassVar[str] = "guest.changed"
