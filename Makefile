@@ -68,5 +68,5 @@ lock: ## makes the lock files of Python anew from setup/*.in
 
 .PHONY: clean
 clean: down ## removes what was built, and the lab's data; keeps var/cache
-	rm -rf engine/target build var/lab var/demo var/log
+	rm -rf build var/lab var/demo var/log
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
