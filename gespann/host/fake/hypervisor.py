@@ -1,0 +1,407 @@
+"""The fake hypervisor. Keeps every promise of seam 5, and breaks them when told to."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from gespann.host.fake.consoles import FakeConsoles
+from gespann.host.fake.facts import fake_facts
+from gespann.host.fake.guest import FakeDomain, GuestBehaviour
+from gespann.host.fake.images import FakeImages
+from gespann.host.fake.memory import load_domains, save_domains
+from gespann.host.fake.storage import AnyStorage, FakeStorage
+from gespann.host.hypervisor import Told
+from gespann.host.images import Images
+from gespann.seams.host_agent import (
+    Disk,
+    Domain,
+    DomainChanged,
+    DomainSpec,
+    FactsReply,
+    FileSource,
+    GuestChanged,
+    GuestMetricsReply,
+    IscsiSource,
+    Nic,
+)
+from gespann.seams.json_lines import SeamError
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class FakeHypervisor:
+    """``run_dir`` given: domains survive a restart of the agent's process, as real ones do, and have console sockets.
+    ``images`` given (real ``qemu-nbd`` works without a hypervisor): image exports go there."""
+
+    name = "fake"
+
+    def __init__(
+        self,
+        *,
+        storage: FakeStorage | None = None,
+        run_dir: Path | None = None,
+        images: Images | None = None,
+        hostname: str = "fakehost",
+        memory_bytes: int = 64 * 1024**3,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.storage: FakeStorage = storage if storage is not None else AnyStorage()
+        self.run_dir = run_dir
+        self.hostname = hostname
+        self.memory_bytes = memory_bytes
+        self.default_behaviour = GuestBehaviour()
+        self.bridges: dict[str, int] = {}
+        self.images = images if images is not None else FakeImages(self.storage, run_dir)
+        self._behaviours: dict[str, GuestBehaviour] = {}
+        self._running: dict[str, FakeDomain] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._failures: defaultdict[str, list[SeamError]] = defaultdict(list)
+        self._stopped: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._told: Told = lambda event: None
+        self._sleep = sleep
+        self._consoles = FakeConsoles(run_dir)
+        self._next_domid = 1
+
+    # --- what a test says
+
+    def behave(self, uuid: str, behaviour: GuestBehaviour) -> None:
+        self._behaviours[uuid] = behaviour
+
+    def fail_next(self, method: str, error: SeamError, times: int = 1) -> None:
+        """The next calls of ``method`` ("create", "disk_attach", ...) fail before they do anything."""
+        self._failures[method] += [error] * times
+
+    async def guest_poweroff(self, uuid: str) -> None:
+        """Somebody types poweroff in the guest."""
+        async with self._locks[uuid]:
+            await self._stop(self._find(uuid), "shutdown")
+
+    async def crash(self, uuid: str) -> None:
+        """QEMU dies."""
+        async with self._locks[uuid]:
+            await self._stop(self._find(uuid), "crashed")
+
+    def io_error(self, uuid: str) -> None:
+        """A disk answers with an error: the machine stops where it is."""
+        self._set_state(self._find(uuid), "paused", "ioerror")
+
+    def guest_agent(self, uuid: str, *, live: bool) -> None:
+        self._find(uuid).agent_up = live
+        self._told(GuestChanged(uuid=uuid))
+
+    def sizes_seen(self, uuid: str) -> dict[int, int]:
+        """What the guest was told by disk.resize."""
+        return dict(self._find(uuid).sizes_bytes)
+
+    # --- Hypervisor
+
+    async def open(self, told: Told) -> None:
+        self._told = told
+        if self.run_dir is not None:
+            for running in load_domains(self.run_dir):
+                self._running[running.domain.uuid] = running
+                self._next_domid = max(self._next_domid, running.domain.domid + 1)
+                await self._consoles.open(running.domain.uuid)
+        await self.images.open()
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._consoles.close_all()
+        await self.images.close()
+
+    async def facts(self) -> FactsReply:
+        self._maybe_fail("facts")
+        used = sum(running.domain.memory_bytes for running in self._running.values())
+        return fake_facts(self.hostname, self.memory_bytes, used, sorted(self.bridges))
+
+    async def create(self, spec: DomainSpec) -> Domain:
+        async with self._locks[spec.uuid]:
+            self._maybe_fail("create")
+            there = self._running.get(spec.uuid)
+            if there is not None:
+                if there.domain.start_id != spec.start_id:
+                    raise SeamError("EXISTS", f"{spec.uuid} runs as start {there.domain.start_id}")
+                return there.domain
+            self._check_room(spec)
+            for nic in spec.nics:
+                self._check_bridge(nic.bridge)
+            async with self._opened(spec):
+                running = await self._start(spec)
+            self._boot(running)
+            return running.domain
+
+    async def shutdown(self, uuid: str, *, reboot: bool, timeout_s: float) -> None:
+        self._maybe_fail("shutdown")
+        running = self._find(uuid)
+        if running.domain.state == "paused":
+            raise SeamError("BAD_STATE", f"{uuid} is paused")
+        behaviour = self._behaviour(uuid)
+        if not behaviour.obeys_shutdown:
+            await self._sleep(timeout_s)
+            raise SeamError("REFUSED", f"{uuid} still runs {timeout_s:g} s after it was asked to shut down")
+        await self._sleep(behaviour.shutdown_s)
+        async with self._locks[uuid]:
+            if self._running.get(uuid) is not running:
+                return
+            if reboot:
+                self._set_state(running, "running", "rebooted")
+                self._boot(running)
+            else:
+                await self._stop(running, "shutdown")
+
+    async def destroy(self, uuid: str, start_id: str | None) -> None:
+        async with self._locks[uuid]:
+            self._maybe_fail("destroy")
+            running = self._running.get(uuid)
+            if running is not None and start_id in (None, running.domain.start_id):
+                await self._stop(running, "destroyed")
+
+    async def reset(self, uuid: str) -> None:
+        self._maybe_fail("reset")
+        running = self._find(uuid)
+        self._set_state(running, running.domain.state, "rebooted")
+        self._boot(running)
+
+    async def pause(self, uuid: str) -> None:
+        self._maybe_fail("pause")
+        running = self._find(uuid)
+        if running.domain.state == "running":
+            self._set_state(running, "paused", "user")
+
+    async def unpause(self, uuid: str) -> None:
+        self._maybe_fail("unpause")
+        running = self._find(uuid)
+        if running.domain.state == "paused":
+            self._set_state(running, "running", "")
+            if not running.agent_up:
+                self._boot(running)
+
+    async def domains(self) -> list[Domain]:
+        self._maybe_fail("domains")
+        return [running.domain for running in self._running.values()]
+
+    async def disk_attach(self, uuid: str, disk: Disk) -> None:
+        async with self._locks[uuid]:
+            self._maybe_fail("disk_attach")
+            running = self._find(uuid)
+            there = running.serials.get(disk.device)
+            if there == disk.serial and disk.kind == "disk":
+                return
+            if there not in (None, disk.serial) and disk.kind == "disk":
+                raise SeamError("BAD_STATE", f"disk {disk.device} of {uuid} is another one, {there}")
+            holder = _holder(running.domain, disk.device)
+            if disk.source is not None:
+                await self.storage.open(holder, disk.source, disk.read_only)
+            else:
+                await self.storage.close(holder)
+            running.serials[disk.device] = disk.serial
+            self._plugged(running)
+
+    async def disk_detach(self, uuid: str, device: int, timeout_s: float) -> None:
+        async with self._locks[uuid]:
+            self._maybe_fail("disk_detach")
+            running = self._find(uuid)
+            if device not in running.serials:
+                return
+            await self._unplug(uuid, timeout_s, f"disk {device}")
+            await self.storage.close(_holder(running.domain, device))
+            del running.serials[device]
+            self._plugged(running)
+
+    async def disk_resize(self, uuid: str, device: int, size_bytes: int) -> None:
+        self._maybe_fail("disk_resize")
+        running = self._find(uuid)
+        if device not in running.serials:
+            raise SeamError("NOT_FOUND", f"{uuid} has no disk {device}")
+        running.sizes_bytes[device] = size_bytes
+
+    async def nic_attach(self, uuid: str, nic: Nic) -> None:
+        async with self._locks[uuid]:
+            self._maybe_fail("nic_attach")
+            running = self._find(uuid)
+            self._check_bridge(nic.bridge)
+            there = running.macs.get(nic.device)
+            if there not in (None, nic.mac):
+                raise SeamError("BAD_STATE", f"NIC {nic.device} of {uuid} is another one, {there}")
+            running.macs[nic.device] = nic.mac
+            running.bridges[nic.device] = nic.bridge
+            self._plugged(running)
+            self._told(GuestChanged(uuid=uuid))
+
+    async def nic_detach(self, uuid: str, device: int, timeout_s: float) -> None:
+        async with self._locks[uuid]:
+            self._maybe_fail("nic_detach")
+            running = self._find(uuid)
+            if device not in running.macs:
+                return
+            await self._unplug(uuid, timeout_s, f"NIC {device}")
+            del running.macs[device], running.bridges[device]
+            self._plugged(running)
+            self._told(GuestChanged(uuid=uuid))
+
+    async def guest_metrics(self, uuid: str) -> GuestMetricsReply:
+        self._maybe_fail("guest_metrics")
+        return self._find(uuid).metrics()
+
+    async def image_open(self, image_id: str, source: IscsiSource | FileSource, read_only: bool) -> str:
+        self._maybe_fail("image_open")
+        return await self.images.export(image_id, source, read_only)
+
+    async def image_close(self, image_id: str) -> None:
+        self._maybe_fail("image_close")
+        await self.images.end(image_id)
+
+    async def bridge_ensure(self, bridge: str, mtu: int) -> None:
+        self._maybe_fail("bridge_ensure")
+        self.bridges[bridge] = mtu
+
+    # --- inside
+
+    def _maybe_fail(self, method: str) -> None:
+        if self._failures[method]:
+            raise self._failures[method].pop(0)
+
+    def _find(self, uuid: str) -> FakeDomain:
+        running = self._running.get(uuid)
+        if running is None:
+            raise SeamError("NOT_FOUND", f"no domain {uuid} runs here")
+        return running
+
+    def _behaviour(self, uuid: str) -> GuestBehaviour:
+        return self._behaviours.get(uuid, self.default_behaviour)
+
+    def _check_room(self, spec: DomainSpec) -> None:
+        free = self.memory_bytes - sum(running.domain.memory_bytes for running in self._running.values())
+        if spec.memory_bytes > free:
+            raise SeamError("NO_MEMORY", f"{spec.memory_bytes} bytes asked for, {free} are free")
+
+    def _check_bridge(self, bridge: str) -> None:
+        if bridge not in self.bridges:
+            raise SeamError("NOT_FOUND", f"this host has no bridge {bridge}")
+
+    @asynccontextmanager
+    async def _opened(self, spec: DomainSpec) -> AsyncIterator[None]:
+        """All disks open, or, if one of them or what follows fails, none."""
+        opened: list[str] = []
+        try:
+            for disk in spec.disks:
+                if disk.source is not None:
+                    holder = f"{spec.uuid}/{spec.start_id}/{disk.device}"
+                    await self.storage.open(holder, disk.source, disk.read_only)
+                    opened.append(holder)
+            yield
+        except BaseException:
+            for holder in opened:
+                await self.storage.close(holder)
+            raise
+
+    async def _start(self, spec: DomainSpec) -> FakeDomain:
+        serial_socket, vnc_socket = await self._consoles.open(spec.uuid)
+        domain = Domain(
+            uuid=spec.uuid,
+            start_id=spec.start_id,
+            state="paused" if spec.paused else "running",
+            reason="user" if spec.paused else "",
+            domid=self._next_domid,
+            memory_bytes=spec.memory_bytes,
+            vcpus=spec.vcpus,
+            disks=sorted(disk.device for disk in spec.disks),
+            nics=sorted(nic.device for nic in spec.nics),
+            serial_socket=serial_socket,
+            vnc_socket=vnc_socket,
+        )
+        self._next_domid += 1
+        running = FakeDomain(
+            domain=domain,
+            macs={nic.device: nic.mac for nic in spec.nics},
+            bridges={nic.device: nic.bridge for nic in spec.nics},
+            serials={disk.device: disk.serial for disk in spec.disks},
+        )
+        self._running[spec.uuid] = running
+        self._stopped[spec.uuid].clear()
+        self._save()
+        self._told(DomainChanged(domain=domain))
+        return running
+
+    def _boot(self, running: FakeDomain) -> None:
+        running.generation += 1
+        if running.agent_up:
+            running.agent_up = running.has_address = False
+            self._told(GuestChanged(uuid=running.domain.uuid))
+        if running.domain.state == "running":
+            self._spawn(self._life(running, running.generation))
+
+    async def _life(self, running: FakeDomain, generation: int) -> None:
+        uuid = running.domain.uuid
+        behaviour = self._behaviour(uuid)
+
+        def over() -> bool:
+            return self._running.get(uuid) is not running or running.generation != generation
+
+        await self._sleep(behaviour.boot_s)
+        if over():
+            return
+        if behaviour.panics_at_boot:
+            async with self._locks[uuid]:
+                if not over():
+                    await self._stop(running, "crashed")
+            return
+        if not behaviour.has_agent:
+            return
+        running.agent_up = True
+        self._told(GuestChanged(uuid=uuid))
+        await self._sleep(behaviour.address_s)
+        if not over():
+            running.has_address = True
+            self._save()
+            self._told(GuestChanged(uuid=uuid))
+
+    async def _unplug(self, uuid: str, timeout_s: float, what: str) -> None:
+        if not self._behaviour(uuid).obeys_unplug:
+            await self._sleep(timeout_s)
+            raise SeamError("REFUSED", f"the guest did not let go of {what} within {timeout_s:g} s")
+
+    async def _stop(self, running: FakeDomain, reason: str) -> None:
+        uuid = running.domain.uuid
+        self._running.pop(uuid, None)
+        for device in running.serials:
+            await self.storage.close(_holder(running.domain, device))
+        await self._consoles.close(uuid)
+        self._save()
+        self._stopped[uuid].set()
+        gone = msgspec.structs.replace(
+            running.domain, state="stopped", reason=reason, domid=-1, disks=[], nics=[], serial_socket="", vnc_socket=""
+        )
+        self._told(DomainChanged(domain=gone))
+
+    def _set_state(self, running: FakeDomain, state: Literal["running", "paused", "stopped"], reason: str) -> None:
+        running.domain = msgspec.structs.replace(running.domain, state=state, reason=reason)
+        self._save()
+        self._told(DomainChanged(domain=running.domain))
+
+    def _plugged(self, running: FakeDomain) -> None:
+        running.domain = msgspec.structs.replace(
+            running.domain, disks=sorted(running.serials), nics=sorted(running.macs)
+        )
+        self._save()
+
+    def _save(self) -> None:
+        if self.run_dir is not None:
+            save_domains(self.run_dir, list(self._running.values()))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _holder(domain: Domain, device: int) -> str:
+    return f"{domain.uuid}/{domain.start_id}/{device}"

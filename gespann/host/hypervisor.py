@@ -1,0 +1,71 @@
+"""What the agent needs of a hypervisor. Two implementations, ``libvirt`` and ``fake``; one conformance suite over both
+(``tests/unit/host/hypervisor_conformance.py``).
+
+Each method is one request of seam 5 and keeps its promises; the specs given to it have passed ``spec_check``.
+Refusals and failures are ``SeamError`` with a code of ``host_agent.ERROR_CODES``.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from gespann.seams.host_agent import (
+    Disk,
+    Domain,
+    DomainSpec,
+    Event,
+    FactsReply,
+    FileSource,
+    GuestMetricsReply,
+    IscsiSource,
+    Nic,
+)
+
+Told = Callable[[Event], None]  # called in the event loop's thread, must not block
+
+
+class Hypervisor(Protocol):
+    name: str  # as HelloReply.hypervisor
+
+    async def open(self, told: Told) -> None:
+        """Connects, and tells of every change from now on. Domains that run already are adopted."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go. Domains go on running; image exports end."""
+        ...
+
+    async def facts(self) -> FactsReply: ...
+
+    async def create(self, spec: DomainSpec) -> Domain: ...
+
+    async def shutdown(self, uuid: str, *, reboot: bool, timeout_s: float) -> None: ...
+
+    async def destroy(self, uuid: str, start_id: str | None) -> None: ...
+
+    async def reset(self, uuid: str) -> None: ...
+
+    async def pause(self, uuid: str) -> None: ...
+
+    async def unpause(self, uuid: str) -> None: ...
+
+    async def domains(self) -> list[Domain]: ...
+
+    async def disk_attach(self, uuid: str, disk: Disk) -> None: ...
+
+    async def disk_detach(self, uuid: str, device: int, timeout_s: float) -> None: ...
+
+    async def disk_resize(self, uuid: str, device: int, size_bytes: int) -> None: ...
+
+    async def nic_attach(self, uuid: str, nic: Nic) -> None: ...
+
+    async def nic_detach(self, uuid: str, device: int, timeout_s: float) -> None: ...
+
+    async def guest_metrics(self, uuid: str) -> GuestMetricsReply: ...
+
+    async def image_open(self, image_id: str, source: IscsiSource | FileSource, read_only: bool) -> str:
+        """Gives the path of the NBD socket."""
+        ...
+
+    async def image_close(self, image_id: str) -> None: ...
+
+    async def bridge_ensure(self, bridge: str, mtu: int) -> None: ...

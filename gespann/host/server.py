@@ -1,0 +1,167 @@
+"""Seam 5, served: each request class goes to one method of the hypervisor. Translates, decides nothing."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gespann import __version__
+from gespann.host import spec_check
+from gespann.host.hypervisor import Hypervisor
+from gespann.seams import host_agent as seam
+from gespann.seams.engine_socket import Empty
+from gespann.seams.json_lines import SeamError
+from gespann.system.json_lines import JsonLinesServer
+
+log = logging.getLogger(__name__)
+
+
+class AgentServer:
+    """``AgentServer(hypervisor, run_dir / "agent.sock")``; ``start`` connects to the hypervisor first, so that whoever
+    can connect to the socket gets true answers."""
+
+    def __init__(self, hypervisor: Hypervisor, socket_path: Path) -> None:
+        self.hypervisor = hypervisor
+        self._server = JsonLinesServer(socket_path, self._handlers(), failure_code="HYPERVISOR")
+
+    async def start(self) -> None:
+        await self.hypervisor.open(self._server.broadcast)
+        await self._server.start()
+
+    async def stop(self) -> None:
+        await self._server.stop()
+        await self.hypervisor.close()
+
+    def _handlers(self) -> dict[type[Any], Callable[[Any], Awaitable[msgspec.Struct]]]:
+        return {
+            seam.Hello: self._hello,
+            seam.Facts: self._facts,
+            seam.DomainCreate: self._domain_create,
+            seam.DomainShutdown: self._domain_shutdown,
+            seam.DomainDestroy: self._domain_destroy,
+            seam.DomainReset: self._domain_reset,
+            seam.DomainPause: self._domain_pause,
+            seam.DomainUnpause: self._domain_unpause,
+            seam.DomainList: self._domain_list,
+            seam.DiskAttach: self._disk_attach,
+            seam.DiskDetach: self._disk_detach,
+            seam.DiskResize: self._disk_resize,
+            seam.NicAttach: self._nic_attach,
+            seam.NicDetach: self._nic_detach,
+            seam.GuestMetrics: self._guest_metrics,
+            seam.ImageOpen: self._image_open,
+            seam.ImageClose: self._image_close,
+            seam.BridgeEnsure: self._bridge_ensure,
+        }
+
+    async def _hello(self, request: seam.Hello) -> seam.HelloReply:
+        if request.version != seam.VERSION:
+            raise SeamError("BAD_VERSION", f"this agent speaks version {seam.VERSION}, not {request.version}")
+        return seam.HelloReply(
+            protocol=seam.PROTOCOL,
+            version=seam.VERSION,
+            agent_version=__version__,
+            hypervisor=self.hypervisor.name,
+        )
+
+    async def _facts(self, request: seam.Facts) -> seam.FactsReply:
+        return await self.hypervisor.facts()
+
+    async def _domain_create(self, request: seam.DomainCreate) -> seam.Domain:
+        spec = request.spec
+        spec_check.check_domain(spec)
+        log.info("create %s start %s", spec.uuid, spec.start_id)
+        return await self.hypervisor.create(spec)
+
+    async def _domain_shutdown(self, request: seam.DomainShutdown) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        spec_check.check_timeout(request.timeout_s)
+        log.info("%s %s", "reboot" if request.reboot else "shutdown", request.uuid)
+        await self.hypervisor.shutdown(request.uuid, reboot=request.reboot, timeout_s=request.timeout_s)
+        return Empty()
+
+    async def _domain_destroy(self, request: seam.DomainDestroy) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        if request.start_id is not None:
+            spec_check.check_start_id(request.start_id)
+        log.info("destroy %s start %s", request.uuid, request.start_id or "any")
+        await self.hypervisor.destroy(request.uuid, request.start_id)
+        return Empty()
+
+    async def _domain_reset(self, request: seam.DomainReset) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        log.info("reset %s", request.uuid)
+        await self.hypervisor.reset(request.uuid)
+        return Empty()
+
+    async def _domain_pause(self, request: seam.DomainPause) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        await self.hypervisor.pause(request.uuid)
+        return Empty()
+
+    async def _domain_unpause(self, request: seam.DomainUnpause) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        await self.hypervisor.unpause(request.uuid)
+        return Empty()
+
+    async def _domain_list(self, request: seam.DomainList) -> seam.DomainListReply:
+        return seam.DomainListReply(domains=await self.hypervisor.domains())
+
+    async def _disk_attach(self, request: seam.DiskAttach) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        spec_check.check_disk(request.disk)
+        log.info("attach disk %d to %s: %r", request.disk.device, request.uuid, request.disk.source)
+        await self.hypervisor.disk_attach(request.uuid, request.disk)
+        return Empty()
+
+    async def _disk_detach(self, request: seam.DiskDetach) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        spec_check.check_device(request.device)
+        spec_check.check_timeout(request.timeout_s)
+        log.info("detach disk %d from %s", request.device, request.uuid)
+        await self.hypervisor.disk_detach(request.uuid, request.device, request.timeout_s)
+        return Empty()
+
+    async def _disk_resize(self, request: seam.DiskResize) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        spec_check.check_device(request.device)
+        spec_check.check_size(request.size_bytes)
+        await self.hypervisor.disk_resize(request.uuid, request.device, request.size_bytes)
+        return Empty()
+
+    async def _nic_attach(self, request: seam.NicAttach) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        spec_check.check_nic(request.nic)
+        await self.hypervisor.nic_attach(request.uuid, request.nic)
+        return Empty()
+
+    async def _nic_detach(self, request: seam.NicDetach) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        spec_check.check_nic_device(request.device)
+        spec_check.check_timeout(request.timeout_s)
+        await self.hypervisor.nic_detach(request.uuid, request.device, request.timeout_s)
+        return Empty()
+
+    async def _guest_metrics(self, request: seam.GuestMetrics) -> seam.GuestMetricsReply:
+        spec_check.check_uuid(request.uuid)
+        return await self.hypervisor.guest_metrics(request.uuid)
+
+    async def _image_open(self, request: seam.ImageOpen) -> seam.ImageExportSocketReply:
+        spec_check.check_image_id(request.image_id)
+        spec_check.check_source(request.source)
+        log.info("open image %s: %r", request.image_id, request.source)
+        socket = await self.hypervisor.image_open(request.image_id, request.source, request.read_only)
+        return seam.ImageExportSocketReply(socket=socket)
+
+    async def _image_close(self, request: seam.ImageClose) -> Empty:
+        spec_check.check_image_id(request.image_id)
+        log.info("close image %s", request.image_id)
+        await self.hypervisor.image_close(request.image_id)
+        return Empty()
+
+    async def _bridge_ensure(self, request: seam.BridgeEnsure) -> Empty:
+        spec_check.check_bridge(request.bridge, request.mtu)
+        await self.hypervisor.bridge_ensure(request.bridge, request.mtu)
+        return Empty()

@@ -1,0 +1,154 @@
+"""Refuses what cannot be meant, before anything is changed. Pure: a value in, BAD_REQUEST out.
+
+The patterns are narrow on purpose: what passes here goes into XML, into QEMU option lists (where a comma would start
+another option) and into file names.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+from gespann.seams.host_agent import Disk, DomainSpec, FileSource, IscsiSource, Nic
+from gespann.seams.json_lines import SeamError
+
+MEMORY_MIN_BYTES = 16 * 1024 * 1024
+MEMORY_MAX_BYTES = 4 * 1024**4
+VCPUS_MAX = 255  # of QEMU's i440FX machine
+SERIAL_MAX_BYTES = 20
+DEVICE_MAX = 255  # virtio-scsi targets
+NIC_DEVICE_MAX = 15  # slots of the one PCI bus
+SIZE_MAX_BYTES = 2**63 - 512
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_IMAGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_SERIAL = re.compile(r"[A-Za-z0-9_.-]{1,20}")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_ISCSI_NAME = re.compile(r"(iqn|eui|naa)\.[A-Za-z0-9.:-]{1,219}")  # RFC 7143 section 4.2.7: 223 bytes at most
+_CHAP_USER = re.compile(r"[A-Za-z0-9._:@-]{1,223}")
+_CHAP_SECRET = re.compile(r"[!-~]{1,255}")
+_PATH = re.compile(r"/[^\x00-\x1f\x7f]{1,4095}")
+
+
+def refuse(message: str) -> SeamError:
+    return SeamError("BAD_REQUEST", message)
+
+
+def _need(pattern: re.Pattern[str], value: str, what: str) -> None:
+    if not pattern.fullmatch(value):
+        raise refuse(f"{value[:64]!r} cannot be {what}")
+
+
+def check_uuid(value: str) -> None:
+    _need(_UUID, value, "a VM's uuid")
+
+
+def check_start_id(value: str) -> None:
+    _need(_ID, value, "a start_id")
+
+
+def check_image_id(value: str) -> None:
+    _need(_IMAGE_ID, value, "an image_id")
+
+
+def check_bridge(bridge: str, mtu: int) -> None:
+    _need(_BRIDGE, bridge, "the name of a bridge")
+    if not 68 <= mtu <= 65535:
+        raise refuse(f"an MTU of {mtu} is outside 68 to 65535")
+
+
+def check_size(size_bytes: int) -> None:
+    if not 512 <= size_bytes <= SIZE_MAX_BYTES or size_bytes % 512:
+        raise refuse(f"a disk of {size_bytes} bytes: 512 to 2^63-512 in whole blocks of 512")
+
+
+def check_timeout(timeout_s: float) -> None:
+    if not 0 < timeout_s <= 86400:
+        raise refuse(f"a time-out of {timeout_s} s is outside 0 to 86400")
+
+
+def check_device(device: int) -> None:
+    if not 0 <= device <= DEVICE_MAX:
+        raise refuse(f"disk device {device} is outside 0 to {DEVICE_MAX}")
+
+
+def check_nic_device(device: int) -> None:
+    if not 0 <= device <= NIC_DEVICE_MAX:
+        raise refuse(f"NIC device {device} is outside 0 to {NIC_DEVICE_MAX}")
+
+
+def check_source(source: IscsiSource | FileSource) -> None:
+    if isinstance(source, FileSource):
+        _need(_PATH, source.path, "the path of a disk file")
+        return
+    _check_portal(source.host, source.port)
+    _need(_ISCSI_NAME, source.target, "an iSCSI target")
+    _need(_ISCSI_NAME, source.initiator, "an iSCSI initiator")
+    if not 0 <= source.lun <= 255:
+        raise refuse(f"LUN {source.lun} is outside 0 to 255")
+    if bool(source.chap_user) != bool(source.chap_secret):
+        raise refuse("a CHAP user and its secret come together")
+    if source.chap_user:
+        _need(_CHAP_USER, source.chap_user, "a CHAP user")
+        if not _CHAP_SECRET.fullmatch(source.chap_secret):
+            raise refuse("the CHAP secret has a byte that is not printable ASCII, or is too long")
+
+
+def _check_portal(host: str, port: int) -> None:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        _need(_HOST_NAME, host, "the address of a portal")
+    if not 1 <= port <= 65535:
+        raise refuse(f"port {port} is outside 1 to 65535")
+
+
+def check_disk(disk: Disk) -> None:
+    check_device(disk.device)
+    _need(_SERIAL, disk.serial, f"a disk's serial (at most {SERIAL_MAX_BYTES} letters, digits, '_', '-', '.')")
+    if disk.source is None:
+        if disk.kind != "cdrom":
+            raise refuse(f"disk {disk.device} has no source; only a CD drive can be empty")
+        return
+    check_source(disk.source)
+
+
+def check_nic(nic: Nic) -> None:
+    check_nic_device(nic.device)
+    _need(_MAC, nic.mac, "a MAC address (lower case, six pairs)")
+    if int(nic.mac[:2], 16) & 1:
+        raise refuse(f"{nic.mac} is a multicast address")
+    check_bridge(nic.bridge, nic.mtu)
+
+
+def _unique(values: Iterable[object], what: str) -> None:
+    seen: set[object] = set()
+    for value in values:
+        if value in seen:
+            raise refuse(f"{what} {value} is given twice")
+        seen.add(value)
+
+
+def check_domain(spec: DomainSpec) -> None:
+    check_uuid(spec.uuid)
+    check_start_id(spec.start_id)
+    if len(spec.name_label) > 4096:
+        raise refuse("a name_label of more than 4096 characters")
+    if not MEMORY_MIN_BYTES <= spec.memory_bytes <= MEMORY_MAX_BYTES:
+        raise refuse(f"memory of {spec.memory_bytes} bytes is outside 16 MiB to 4 TiB")
+    if spec.memory_bytes % 1024:
+        raise refuse(f"memory of {spec.memory_bytes} bytes is not a whole number of KiB")
+    if not 1 <= spec.vcpus <= VCPUS_MAX:
+        raise refuse(f"{spec.vcpus} vCPUs is outside 1 to {VCPUS_MAX}")
+    if set(spec.boot_order) - set("cdn") or len(set(spec.boot_order)) != len(spec.boot_order):
+        raise refuse(f"boot order {spec.boot_order[:16]!r}: each of c, d, n at most once")
+    for disk in spec.disks:
+        check_disk(disk)
+    for nic in spec.nics:
+        check_nic(nic)
+    _unique((disk.device for disk in spec.disks), "disk device")
+    _unique((disk.serial for disk in spec.disks), "disk serial")
+    _unique((nic.device for nic in spec.nics), "NIC device")
+    _unique((nic.mac for nic in spec.nics), "MAC address")

@@ -1,0 +1,83 @@
+"""The agent's process: ``python -m gespann.main.agent --run DIR --data DIR [--libvirt-uri URI] [--fake]``.
+
+Serves seam 5 on RUN/agent.sock until SIGTERM or SIGINT. Exit status 0 after a signal, 1 if it cannot start.
+RUN is volatile (sockets), DATA is not (console logs, what was found about the machine).
+"""
+
+import argparse
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from gespann.host.fake import FakeHypervisor
+from gespann.host.hypervisor import Hypervisor
+from gespann.host.nbd_export import QemuNbdImages
+from gespann.host.server import AgentServer
+from gespann.system.files import private_directory
+from gespann.system.log import start_logging
+
+log = logging.getLogger("gespann.main.agent")
+
+SOCKET = "agent.sock"
+
+
+def arguments(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="gespann-agent", description="The agent of a hypervisor host.")
+    parser.add_argument("--run", type=Path, required=True, help="directory for sockets, emptied at boot")
+    parser.add_argument("--data", type=Path, required=True, help="directory for console logs and what is cached")
+    parser.add_argument("--libvirt-uri", default="qemu:///system")
+    parser.add_argument("--fake", action="store_true", help="a hypervisor without machines, for trials and tests")
+    parser.add_argument("--log-level", default="INFO")
+    return parser.parse_args(words)
+
+
+def hypervisor(options: argparse.Namespace) -> Hypervisor:
+    images = QemuNbdImages(options.run / "images")
+    if options.fake:
+        return FakeHypervisor(run_dir=options.run, images=images)
+    raise SystemExit("only --fake is here yet")
+
+
+def lock(run_dir: Path) -> int:
+    """One agent per RUN; the lock goes with the process. BlockingIOError if there is one."""
+    fd = os.open(run_dir / "agent.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd
+
+
+async def serve(options: argparse.Namespace) -> None:
+    ended = asyncio.Event()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sig, ended.set)
+    server = AgentServer(hypervisor(options), options.run / SOCKET)
+    await server.start()
+    log.info("serving %s", options.run / SOCKET)
+    await ended.wait()
+    await server.stop()
+
+
+def main(words: list[str]) -> int:
+    options = arguments(words)
+    start_logging(options.log_level)
+    os.umask(0o077)
+    options.run = private_directory(options.run.absolute())
+    options.data = private_directory(options.data.absolute())
+    try:
+        lock(options.run)
+    except BlockingIOError:
+        log.error("another agent serves %s", options.run)
+        return 1
+    try:
+        asyncio.run(serve(options))
+    except OSError as error:
+        log.error("cannot serve %s: %s", options.run / SOCKET, error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

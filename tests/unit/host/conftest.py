@@ -1,0 +1,3 @@
+from fake_agent import agent
+
+__all__ = ["agent"]

@@ -1,0 +1,73 @@
+"""The process itself, with the fake: one per directory, and machines that outlive it."""
+
+import asyncio
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from fake_agent import UUID, spec
+
+from gespann.seams import host_agent as seam
+from gespann.system import processes
+from gespann.system.json_lines import JsonLinesClient, SeamLost
+
+
+def words(directory: Path) -> list[str]:
+    return [
+        sys.executable, "-m", "gespann.main.agent", "--fake",
+        "--run", str(directory / "run"), "--data", str(directory / "data"),
+    ]  # fmt: skip
+
+
+async def start(directory: Path) -> asyncio.subprocess.Process:
+    process = await processes.start(words(directory), stderr=asyncio.subprocess.DEVNULL)
+    client = JsonLinesClient(directory / "run/agent.sock", hello=seam.Hello(version=1), timeout_s=30)
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await client.call(seam.DomainList())
+                    return process
+                except SeamLost:
+                    await asyncio.sleep(0.01)
+    finally:
+        await client.close()
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[JsonLinesClient]:
+    client = JsonLinesClient(tmp_path / "run/agent.sock", hello=seam.Hello(version=1), timeout_s=10)
+    yield client
+    await client.close()
+
+
+async def test_machines_outlive_the_agent(tmp_path: Path, client: JsonLinesClient):
+    first = await start(tmp_path)
+    await client.call(seam.BridgeEnsure(bridge="xenbr0"))
+    domain = await client.call(seam.DomainCreate(spec=spec()))
+    first.kill()
+    await first.wait()
+    second = await start(tmp_path)
+    try:
+        assert (await client.call(seam.DomainList())).domains[0].start_id == domain.start_id
+        saved = (tmp_path / "run/fake-domains.json").read_text()
+        assert UUID in saved
+        assert "secret" not in saved
+    finally:
+        second.terminate()
+        assert await second.wait() == 0
+
+
+async def test_socket_is_for_its_owner_and_a_second_agent_is_refused(tmp_path: Path):
+    first = await start(tmp_path)
+    try:
+        assert stat.S_IMODE(os.stat(tmp_path / "run/agent.sock").st_mode) == 0o600
+        refused = await processes.run_async(words(tmp_path), check=False)
+        assert refused.exit_code == 1
+        assert "another agent" in refused.stderr
+    finally:
+        first.terminate()
+        assert await first.wait() == 0
