@@ -4,8 +4,10 @@ Types are written as published: ``string``, ``int``, ``float``, ``bool``, ``date
 ``enum vm_power_state``, ``X set``, ``(X -> Y) map``, ``X record``, ``X option``. ``parse_type`` reads them.
 """
 
+import hashlib
 import json
 import re
+import uuid as uuid_module
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -60,12 +62,14 @@ class Field:
 class Param:
     name: str
     type: Type
+    optional: bool = False  # a caller may leave it out, if it leaves out all that follow
+    default: Any = None  # what it means then
 
 
 @dataclass(frozen=True)
 class Message:
     """``kind``: custom, ctor, dtor, getter, setter, adder, remover, get_record, get_by_uuid, get_by_name_label,
-    get_all, get_all_where, get_all_records, get_all_records_where."""
+    get_all, get_all_where, get_all_records, get_all_records_where. ``params`` leaves out the session."""
 
     class_name: str
     name: str
@@ -76,6 +80,7 @@ class Message:
     is_async: bool
     least_role: str
     hidden: bool
+    field: str = ""  # of a getter, setter, adder or remover
 
 
 @dataclass(frozen=True)
@@ -127,30 +132,97 @@ def zero(type_: Type) -> Any:
     raise AssertionError(type_)
 
 
+#: each role may do what those before it may
+ROLES = ("read-only", "client-cert", "vm-operator", "vm-admin", "vm-power-admin", "pool-operator", "pool-admin")
+#: what only these may read; everything else may be read by all
+READ_ROLES = {"secret": "pool-operator"}
+_SELF = "self"
+
+
 def _field(raw: dict[str, Any]) -> Field:
     type_ = parse_type(raw["type"])
+    default = raw.get("default", zero(type_))
     return Field(
         name=raw["name"],
         type=type_,
         qualifier=raw["qualifier"],
-        default=raw.get("default", zero(type_)),
+        default=float(default) if type_.kind == "float" else default,
         required="default" not in raw and raw["qualifier"] in ("RW", "RO/constructor"),
         setter_role=raw.get("setter_roles", "pool-admin"),
     )
 
 
-def _message(class_name: str, raw: dict[str, Any]) -> Message:
+def _message(class_name: str, raw: dict[str, Any], fields: dict[str, Field]) -> Message:
+    if "params" not in raw:
+        return _generic_message(class_name, raw["name"], raw["kind"], fields)
     return Message(
         class_name=class_name,
         name=raw["name"],
         kind=raw["kind"],
-        params=tuple(Param(p["name"], parse_type(p["type"])) for p in raw.get("params", [])),
+        params=tuple(
+            Param(p["name"], parse_type(p["type"]), p.get("optional", False), p.get("default")) for p in raw["params"]
+        ),
         result=parse_type(raw.get("result") or "void"),
         needs_session=raw.get("session", True),
         is_async=raw.get("async", False),
-        least_role=raw.get("least_role") or "read-only",
+        least_role=raw.get("least_role") or "pool-admin",
         hidden=raw.get("hidden", False),
     )
+
+
+def _generic_message(class_name: str, name: str, kind: str, fields: dict[str, Field]) -> Message:
+    """A message that is published by its name alone: what it takes and gives follows from its kind."""
+    params, result, field_name = _generic_shape(class_name, name, kind, fields)
+    changes = kind in ("setter", "adder", "remover")
+    return Message(
+        class_name=class_name,
+        name=name,
+        kind=kind,
+        params=tuple(Param(n, t) for n, t in params),
+        result=result,
+        needs_session=True,
+        is_async=False,
+        least_role=fields[field_name].setter_role if changes else READ_ROLES.get(class_name, ROLES[0]),
+        hidden=False,
+        field=field_name,
+    )
+
+
+def _generic_shape(
+    class_name: str, name: str, kind: str, fields: dict[str, Field]
+) -> tuple[list[tuple[str, Type]], Type, str]:
+    """Parameters, result and field of a generic message."""
+    ref, string, void = Type("ref", class_name), Type("string"), Type("void")
+    records = Type("map", key=ref, inner=Type("record", class_name))
+    match kind:
+        case "get_record":
+            return [(_SELF, ref)], Type("record", class_name), ""
+        case "get_by_uuid":
+            return [("uuid", string)], ref, ""
+        case "get_by_name_label":
+            return [("label", string)], Type("set", inner=ref), ""
+        case "get_all":
+            return [], Type("set", inner=ref), ""
+        case "get_all_where":
+            return [("expr", string)], Type("set", inner=ref), ""
+        case "get_all_records":
+            return [], records, ""
+        case "get_all_records_where":
+            return [("expr", string)], records, ""
+        case "getter":
+            field_name = name.removeprefix("get_")
+            return [(_SELF, ref)], fields[field_name].type, field_name
+        case "setter":
+            field_name = name.removeprefix("set_")
+            return [(_SELF, ref), ("value", fields[field_name].type)], void, field_name
+    field_name = re.sub("^(add_to|remove_from|add|remove)_", "", name)
+    type_ = fields[field_name].type
+    if type_.kind == "map" and type_.key is not None and type_.inner is not None:
+        pair = [("key", type_.key), ("value", type_.inner)]
+        return [(_SELF, ref), *(pair if kind == "adder" else pair[:1])], void, field_name
+    if type_.kind == "set" and type_.inner is not None:
+        return [(_SELF, ref), ("value", type_.inner)], void, field_name
+    raise ValueError(f"{class_name}.{name}: a {kind} of a {type_.kind}")
 
 
 @cache
@@ -158,11 +230,12 @@ def classes() -> dict[str, Class]:
     found = {}
     for path in sorted((_HERE / "classes").glob("*.json")):
         raw = _load(f"classes/{path.name}")
+        fields = {f["name"]: _field(f) for f in raw["fields"]}
         found[raw["name"]] = Class(
             name=raw["name"],
             gen_events=raw["gen_events"],
-            fields={f["name"]: _field(f) for f in raw["fields"]},
-            messages={m["name"]: _message(raw["name"], m) for m in raw["messages"]},
+            fields=fields,
+            messages={m["name"]: _message(raw["name"], m, fields) for m in raw["messages"]},
         )
     return found
 
@@ -173,10 +246,21 @@ def relations() -> tuple[Relation, ...]:
         class_name, field_name = text.split(".")
         return class_name, field_name
 
-    return tuple(Relation(split(r["one_side"]), split(r["many_side"])) for r in _load("facts/relations.json"))
+    found = (Relation(split(r["one_side"]), split(r["many_side"])) for r in _load("facts/relations.json"))
+    return tuple(r for r in found if _published(r.one) and _published(r.many))
+
+
+def _published(side: tuple[str, str]) -> bool:
+    """The published list also names relations of fields that the API does not show."""
+    return side[1] in classes()[side[0]].fields
 
 
 @cache
 def error_params() -> dict[str, tuple[str, ...]]:
     """Error code -> names of its parameters."""
-    return {e["code"]: tuple(e["params"]) for e in _load("facts/errors.json")}
+    return {e["code"]: tuple(e["params"] or ()) for e in _load("facts/errors.json")}
+
+
+def role_ref(role: str) -> str:
+    """Refs of roles are made from their names, and the same in every pool (``subject.roles`` has one as default)."""
+    return f"OpaqueRef:{uuid_module.UUID(hashlib.md5(role.encode(), usedforsecurity=False).hexdigest())}"
