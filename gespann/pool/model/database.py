@@ -191,11 +191,6 @@ class Database:
         fields that follow from others (``allowed_operations``)."""
         self._derivers.append(deriver)
 
-    def derive(self, deriver: "Callable[[Transaction, set[tuple[str, str]]], None]") -> None:
-        """Calls ``deriver`` at the end of each transaction, inside it, with the (class, ref) of what has changed: for
-        fields that follow from others (``allowed_operations``)."""
-        self._derivers.append(deriver)
-
     def close(self) -> None:
         self.sqlite.close()
 
