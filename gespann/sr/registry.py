@@ -4,5 +4,8 @@
 from collections.abc import Callable
 
 from gespann.seams.sr_driver import SrDriver
+from gespann.sr.equal import EqualDriver
 
-DRIVERS: dict[str, Callable[[], SrDriver]] = {}
+DRIVERS: dict[str, Callable[[], SrDriver]] = {
+    "equal": EqualDriver,
+}

@@ -1,0 +1,185 @@
+"""SR type ``equal``: a volume per VDI on a PS-compatible group, driven over its CLI.
+
+Keeps nothing that the array does not hold, but for connections and the order of calls: two calls about one volume never
+run at the same time. Refusals of the group become SrErrors here, at the edge, with the number of what was being done.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
+
+from gespann.seams.host_agent import FileSource, IscsiSource
+from gespann.seams.sr_driver import Opening, Sr, SrStat, Volume, VolumeSpec
+from gespann.sr.equal import errors, names, settings
+from gespann.sr.equal.connection import Address, GroupConnection, Timing
+from gespann.sr.equal.group import Group
+from gespann.sr.equal.host_key import KnownGroups
+from gespann.sr.equal.info import INFO
+from gespann.sr.equal.openings import Openings
+from gespann.sr.equal.repository import Repository
+from gespann.sr.equal.volumes import Volumes
+from gespann.system.clock import Clock, SystemClock
+
+
+class EqualDriver:
+    info = INFO
+
+    def __init__(self, clock: Clock | None = None, timing: Timing | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._timing = timing or Timing()
+        self._known = KnownGroups()
+        self._connections: dict[Address, GroupConnection] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def probe(self, device_config: dict[str, str], sm_config: dict[str, str]) -> str:
+        """The repositories found (``SR``) and the storage pools to choose from (``StoragePool``)."""
+        settings.refuse_unknown_keys(device_config)
+        group = self._group_of(settings.address(device_config, sm_config))
+        with errors.refused_as(errors.GENERAL):
+            return await Repository(group).probe(device_config.get("storagepool", ""))
+
+    async def create(self, sr: Sr, physical_size_bytes: int) -> dict[str, str]:
+        """``physical_size_bytes`` means nothing here: a repository has the space of its storage pool."""
+        settings.refuse_unknown_keys(sr.device_config)
+        settings.new_volume_snap_policy({}, sr.sm_config)
+        group = self._group(sr)
+        async with self._alone(names.management_volume(sr.uuid)):
+            with errors.refused_as(errors.VDI_CREATE):
+                place = await Repository(group).create(sr)
+        address = group.connection.address
+        host_key = self._known.fingerprint(address.host, address.port)
+        return {**sr.sm_config, "allocation": place.allocation, "host-key": host_key}
+
+    async def destroy(self, sr: Sr) -> None:
+        async with self._alone(names.management_volume(sr.uuid)):
+            with errors.refused_as(errors.VDI_DELETE):
+                await Repository(self._group(sr)).destroy(sr)
+
+    async def attach(self, sr: Sr) -> None:
+        group = self._group(sr)
+        with errors.refused_as(errors.SR_UNAVAILABLE):
+            repository = Repository(group)
+            await repository.refuse_old_firmware()
+            await repository.place(sr)
+        group.connection.attached.add(sr.uuid)
+
+    async def detach(self, sr: Sr) -> None:
+        """Sessions in use for something else stay; the keep-alive closes them when they have been idle for a while."""
+        for address, connection in list(self._connections.items()):
+            if sr.uuid in connection.attached:
+                connection.attached.discard(sr.uuid)
+                if connection.unused:
+                    del self._connections[address]
+                    await connection.close()
+
+    async def update(self, sr: Sr) -> None:
+        async with self._alone(names.management_volume(sr.uuid)):
+            with errors.refused_as(errors.GENERAL):
+                await Repository(self._group(sr)).update(sr)
+
+    async def stat(self, sr: Sr) -> SrStat:
+        with errors.refused_as(errors.GENERAL):
+            return await Repository(self._group(sr)).stat(sr)
+
+    async def scan(self, sr: Sr) -> list[Volume]:
+        group = self._group(sr)
+        with errors.refused_as(errors.GENERAL):
+            await Repository(group).place(sr)
+            return await self._volumes(group).list(sr)
+
+    async def volume_create(self, sr: Sr, spec: VolumeSpec) -> Volume:
+        group = self._group(sr)
+        async with self._alone(names.vdi_volume(sr.uuid, spec.vdi_uuid)):
+            with errors.refused_as(errors.VDI_CREATE):
+                place = await Repository(group).place(sr)
+                return await self._volumes(group).create(sr, place, spec)
+
+    async def volume_destroy(self, sr: Sr, vdi_uuid: str) -> None:
+        group = self._group(sr)
+        async with self._alone(names.vdi_volume(sr.uuid, vdi_uuid)):
+            with errors.refused_as(errors.VDI_DELETE):
+                await self._volumes(group).destroy(sr, vdi_uuid)
+
+    async def volume_resize(self, sr: Sr, vdi_uuid: str, size_bytes: int) -> Volume:
+        group = self._group(sr)
+        async with self._alone(names.vdi_volume(sr.uuid, vdi_uuid)):
+            with errors.refused_as(errors.VDI_RESIZE):
+                return await self._volumes(group).grow(sr, vdi_uuid, size_bytes)
+
+    async def volume_clone(self, sr: Sr, source_vdi_uuid: str, spec: VolumeSpec) -> Volume:
+        group = self._group(sr)
+        async with self._alone(names.vdi_volume(sr.uuid, spec.vdi_uuid)):
+            with errors.refused_as(errors.VDI_CLONE):
+                return await self._volumes(group).clone(sr, source_vdi_uuid, spec)
+
+    async def volume_update(self, sr: Sr, spec: VolumeSpec) -> Volume:
+        group = self._group(sr)
+        async with self._alone(names.vdi_volume(sr.uuid, spec.vdi_uuid)):
+            with errors.refused_as(errors.GENERAL):
+                return await self._volumes(group).update(sr, spec)
+
+    async def open(self, sr: Sr, vdi_uuid: str, opening: Opening) -> IscsiSource | FileSource:
+        """``opening.chap_user`` is not used: the name is made of ``opening_id``, so that the array alone can tell
+        what is open. The source that is returned has it."""
+        group = self._group(sr)
+        name = names.vdi_volume(sr.uuid, vdi_uuid)
+        async with self._alone(name):
+            with errors.refused_as(errors.VDI_UNAVAILABLE):
+                await self._volumes(group).present(sr, vdi_uuid)
+                host = await self._data_address(sr, group)
+                return await self._openings(group).grant(name, opening, host)
+
+    async def close(self, sr: Sr, vdi_uuid: str, opening_id: str) -> None:
+        group = self._group(sr)
+        name = names.vdi_volume(sr.uuid, vdi_uuid)
+        async with self._alone(name):
+            with errors.refused_as(errors.VDI_UNAVAILABLE):
+                await self._openings(group).revoke(name, opening_id)
+
+    async def openings(self, sr: Sr, vdi_uuid: str) -> list[str]:
+        group = self._group(sr)
+        with errors.refused_as(errors.GENERAL):
+            volume = await self._volumes(group).present(sr, vdi_uuid)
+            return await self._openings(group).in_force(volume.name)
+
+    async def shut_down(self) -> None:
+        """Closes all connections: the process ends."""
+        connections, self._connections = self._connections, {}
+        for connection in connections.values():
+            await connection.close()
+
+    def _group(self, sr: Sr) -> Group:
+        return self._group_of(settings.address(sr.device_config, sr.sm_config))
+
+    def _group_of(self, address: Address) -> Group:
+        """One connection per target, port and account. Another password is another connection: it has to prove itself
+        and must not disturb the one that works."""
+        for known, connection in list(self._connections.items()):
+            if connection.forgotten:
+                del self._connections[known]
+        self._known.insist(address.host, address.port, address.host_key)
+        connection = self._connections.get(address) or GroupConnection(address, self._known, self._clock, self._timing)
+        self._connections[address] = connection
+        return Group(connection)
+
+    def _volumes(self, group: Group) -> Volumes:
+        return Volumes(group, self._openings(group))
+
+    def _openings(self, group: Group) -> Openings:
+        return Openings(group, self._clock, self._timing)
+
+    async def _data_address(self, sr: Sr, group: Group) -> str:
+        """Where the group is managed from another network than its data, ``target`` is the data side; else the group
+        knows its own address."""
+        if sr.device_config.get("control"):
+            return sr.device_config["target"]
+        return await group.data_address() or sr.device_config["target"]
+
+    @asynccontextmanager
+    async def _alone(self, name: str) -> AsyncIterator[None]:
+        lock = self._locks.get(name)
+        if lock is None:
+            lock = self._locks[name] = asyncio.Lock()
+        async with lock:
+            yield

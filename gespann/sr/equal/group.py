@@ -1,0 +1,164 @@
+"""A group as typed questions and commands: lines out, records in. No decisions here.
+
+Every method may raise ``errors.CliRefusal`` (the group said no) or SrError (it could not be asked, or said something
+that no group says)."""
+
+from dataclasses import dataclass
+
+from gespann.seams.sr_driver import SrError
+from gespann.sr.equal import errors, output, words
+from gespann.sr.equal.connection import GroupConnection
+from gespann.sr.equal.words import Line
+
+
+@dataclass(frozen=True)
+class ListedVolume:
+    name: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class ArrayVolume:
+    name: str
+    size_bytes: int
+    reserve_bytes: int  # what it takes from the storage pool
+    target: str
+    description: str
+    online: bool
+    connections: int
+    read_only: bool
+    storage_pool: str  # empty: the firmware does not say
+    thin: bool
+    multihost_access: bool | None  # none: the firmware does not say
+    snap_reserve_percent: str
+    snap_depletion: str
+
+
+@dataclass(frozen=True)
+class AccessRecord:
+    id: str
+    initiator: str
+    chap_user: str
+
+
+@dataclass(frozen=True)
+class StoragePool:
+    name: str
+    default: bool
+    members: int
+    volumes: int
+    capacity_bytes: int
+    free_bytes: int
+
+
+class Group:
+    def __init__(self, connection: GroupConnection) -> None:
+        self.connection = connection
+
+    async def volumes(self) -> list[ListedVolume]:
+        rows = await self._table(words.volume_list(), "name")
+        return [ListedVolume(row["name"], output.size_bytes(row.get("size", "0MB"))) for row in rows]
+
+    async def volume(self, name: str) -> ArrayVolume | None:
+        try:
+            reply = await self.connection.run(words.volume_show(name))
+        except errors.CliRefusal as refusal:
+            if refusal.missing:
+                return None
+            raise
+        try:
+            return _volume(name, output.detail(reply.lines))
+        except (output.NotThere, KeyError, ValueError) as failure:
+            raise _unintelligible(words.volume_show(name), str(failure)) from None
+
+    async def run(self, line: Line) -> None:
+        await self.connection.run(line)
+
+    async def run_unless_missing(self, line: Line) -> None:
+        """For deletions, which may find their work done."""
+        try:
+            await self.connection.run(line)
+        except errors.CliRefusal as refusal:
+            if not refusal.missing:
+                raise
+
+    async def access_records(self, name: str) -> list[AccessRecord]:
+        rows = await self._table(words.access_list(name), "id")
+        return [AccessRecord(row["id"], row.get("initiator", ""), row.get("username", "")) for row in rows]
+
+    async def has_chap_user(self, user: str) -> bool:
+        try:
+            await self.connection.run(words.chap_user_show(user))
+        except errors.CliRefusal as refusal:
+            if refusal.missing:
+                return False
+            raise
+        return True
+
+    async def storage_pools(self) -> list[StoragePool]:
+        rows = await self._table(words.storage_pool_list(), "name")
+        try:
+            return [_storage_pool(row) for row in rows]
+        except (output.NotThere, KeyError, ValueError) as failure:
+            raise _unintelligible(words.storage_pool_list(), str(failure)) from None
+
+    async def space(self, storage_pool: str) -> tuple[int, int]:
+        """(capacity, free) in bytes; CliRefusal when there is no such storage pool."""
+        line = words.storage_pool_show(storage_pool)
+        said = output.detail((await self.connection.run(line)).lines)
+        try:
+            return output.size_bytes(said["TotalCapacity"]), output.size_bytes(said["FreeSpace"])
+        except (output.NotThere, KeyError) as failure:
+            raise _unintelligible(line, str(failure)) from None
+
+    async def firmware(self) -> tuple[int, int] | None:
+        """The oldest of its members."""
+        rows = await self._table(words.member_list(), "name")
+        versions = [found for row in rows if (found := output.version(row.get("version", "")))]
+        return min(versions, default=None)
+
+    async def data_address(self) -> str:
+        """Where the volumes' targets are discovered and logged into; empty when the group does not say."""
+        said = output.detail((await self.connection.run(words.group_show())).lines)
+        return said.get("Group-Ipaddress", "")
+
+    async def _table(self, line: Line, first_column: str) -> list[dict[str, str]]:
+        reply = await self.connection.run(line)
+        rows = output.table(reply.lines)
+        if rows and first_column not in rows[0]:
+            raise _unintelligible(line, f"a table without a column {first_column}")
+        return rows
+
+
+def _volume(name: str, said: dict[str, str]) -> ArrayVolume:
+    multihost = said.get("MultiHostAccess")
+    return ArrayVolume(
+        name=name,
+        size_bytes=output.size_bytes(said["Size"]),
+        reserve_bytes=output.size_bytes(said.get("VolReserve", said["Size"])),
+        target=said["iSCSI Name"],
+        description=said.get("Description", ""),
+        online=said["Status"].startswith("online"),
+        connections=int(said["Connections"]),
+        read_only=said.get("Permission", "read-write") == "read-only",
+        storage_pool=said.get("Pool", ""),
+        thin=said.get("Thin-Provision", "disabled") == "enabled",
+        multihost_access=None if multihost is None else multihost == "enabled",
+        snap_reserve_percent=said.get("Snap-Reserve", "").rstrip("%"),
+        snap_depletion=said.get("Snap-Depletion", ""),
+    )
+
+
+def _storage_pool(row: dict[str, str]) -> StoragePool:
+    return StoragePool(
+        name=row["name"],
+        default=row.get("default", "").lower() in ("true", "yes"),
+        members=int(row.get("members") or 0),
+        volumes=int(row.get("volumes") or 0),
+        capacity_bytes=output.size_bytes(row["capacity"]),
+        free_bytes=output.size_bytes(row["freespace"]),
+    )
+
+
+def _unintelligible(line: Line, why: str) -> SrError:
+    return SrError(errors.UNINTELLIGIBLE, "The array's answer cannot be read", f"{line.public}: {why}")

@@ -1,0 +1,195 @@
+"""Who may use a volume: one access record and one CHAP user per opening, with the opening's id in the user's name, so
+that what is in force is always read from the array.
+
+    closed: offline, no record ──grant──► chap user ► record ► online: open
+      ▲                                                                  │
+      └── record gone ◄ chap user gone ◄ no connection left ◄ offline ◄──┘ revoke
+
+The record is made after its user and removed after it: while anything of an opening could still be used, ``openings``
+lists it. Going offline is what drops sessions; removing a record would leave them alive. A group has no way to drop one
+session of a volume, so when several read-only openings share it, closing one interrupts the others until their
+initiators log in again.
+"""
+
+import logging
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from gespann.seams.host_agent import IscsiSource
+from gespann.seams.sr_driver import Opening, SrError
+from gespann.sr.equal import errors, output, words
+from gespann.sr.equal.connection import Timing
+from gespann.sr.equal.group import AccessRecord, ArrayVolume, Group
+from gespann.system.clock import Clock
+
+log = logging.getLogger(__name__)
+
+ISCSI_PORT = 3260  # RFC 7143 section 4.2.6; a group has no other
+Mode = Literal["RO", "RW"]
+
+_OPENING_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,50}\Z")
+_CHAP_USER = re.compile(r"gespann-(?P<mode>rw|ro)-(?P<opening_id>.+)\Z")
+
+
+@dataclass(frozen=True)
+class Held:
+    opening_id: str
+    mode: Mode
+    record: AccessRecord
+
+
+def chap_user(opening_id: str, mode: Mode) -> str:
+    """At most 63 characters, all of the alphabet of volume names."""
+    if not _OPENING_ID.match(opening_id):
+        raise SrError(
+            errors.BAD_ARGUMENT, "Not an opening id: up to 51 letters, digits, '-', '.' and ':'", opening_id[:80]
+        )
+    return f"gespann-{mode.lower()}-{opening_id}"
+
+
+def held(records: list[AccessRecord]) -> tuple[list[Held], list[AccessRecord]]:
+    """The openings among the records, and the records that are none."""
+    ours: list[Held] = []
+    foreign: list[AccessRecord] = []
+    for record in records:
+        found = _CHAP_USER.match(record.chap_user)
+        if found:
+            ours.append(Held(found["opening_id"], "RW" if found["mode"] == "rw" else "RO", record))
+        else:
+            foreign.append(record)
+    return ours, foreign
+
+
+def refuse_conflict(records: list[AccessRecord], opening: Opening) -> None:
+    ours, foreign = held(records)
+    if foreign:
+        who = ", ".join(f"record {r.id} ({r.initiator or r.chap_user or 'anybody'})" for r in foreign)
+        raise SrError(
+            errors.VDI_IN_USE, "The volume is open to somebody else: remove the record on the array first", who
+        )
+    others = [one for one in ours if one.opening_id != opening.opening_id]
+    if others and (opening.mode == "RW" or any(one.mode == "RW" for one in others)):
+        raise SrError(errors.VDI_IN_USE, "The VDI is in use", ", ".join(sorted(one.opening_id for one in others)))
+
+
+class Openings:
+    def __init__(self, group: Group, clock: Clock, timing: Timing) -> None:
+        self._group = group
+        self._clock = clock
+        self._timing = timing
+
+    async def grant(self, name: str, opening: Opening, host: str) -> IscsiSource:
+        user = chap_user(opening.opening_id, opening.mode)
+        create_user = words.chap_user_create(user, opening.chap_secret)
+        create_record = words.access_create(name, opening.initiator, user)
+        records = await self._group.access_records(name)
+        refuse_conflict(records, opening)
+        repeated = any(one.opening_id == opening.opening_id for one in held(records)[0])
+        if not records:
+            await self.shut(name)
+        volume = await self._present(name)
+        try:
+            await self._prepare(volume, opening.mode)
+            await self._ensure_chap_user(user, opening.chap_secret, create_user)
+            if not repeated:
+                await self._group.run(create_record)
+                refuse_conflict(await self._group.access_records(name), opening)
+            if not volume.online:
+                await self._group.run(words.volume_set(name, "online"))
+        except (SrError, errors.CliRefusal):
+            if not repeated:
+                await self._undo(name, opening.opening_id)
+            raise
+        return IscsiSource(
+            host=host,
+            port=ISCSI_PORT,
+            target=volume.target,
+            initiator=opening.initiator,
+            chap_user=user,
+            chap_secret=opening.chap_secret,
+        )
+
+    async def revoke(self, name: str, opening_id: str) -> None:
+        users = {chap_user(opening_id, "RW"), chap_user(opening_id, "RO")}
+        volume = await self._group.volume(name)
+        if volume is None:
+            for user in sorted(users):
+                await self._group.run_unless_missing(words.chap_user_delete(user))
+            return
+        ours, _ = held(await self._group.access_records(name))
+        ended = [one for one in ours if one.opening_id == opening_id]
+        others = [one for one in ours if one.opening_id != opening_id]
+        if ended or not others:
+            await self.shut(name)
+        for user in sorted({one.record.chap_user for one in ended} or users):
+            await self._group.run_unless_missing(words.chap_user_delete(user))
+        for one in ended:
+            await self._group.run_unless_missing(words.access_delete(name, one.record.id))
+        if others and (ended or not volume.online):
+            await self._group.run(words.volume_set(name, "online"))
+
+    async def revoke_all(self, name: str) -> None:
+        """Before a volume is deleted. Its records go with it."""
+        await self.shut(name)
+        for one in held(await self._group.access_records(name))[0]:
+            await self._group.run_unless_missing(words.chap_user_delete(one.record.chap_user))
+
+    async def in_force(self, name: str) -> list[str]:
+        return sorted({one.opening_id for one in held(await self._group.access_records(name))[0]})
+
+    async def shut(self, name: str) -> None:
+        """Offline, and answered only when the array counts no connection any more."""
+        volume = await self._group.volume(name)
+        if volume is not None and volume.online:
+            await self._group.run(words.volume_set(name, "offline"))
+            volume = await self._group.volume(name)
+        deadline_s = self._clock.monotonic_s() + self._timing.drain_timeout_s
+        while volume is not None and volume.connections > 0:
+            if self._clock.monotonic_s() >= deadline_s:
+                raise SrError(
+                    errors.VDI_UNAVAILABLE,
+                    "The volume is offline and the array still counts connections to it",
+                    f"{name}: {volume.connections} after {self._timing.drain_timeout_s:g} s",
+                )
+            await self._clock.sleep(self._timing.drain_poll_s)
+            volume = await self._group.volume(name)
+
+    async def _present(self, name: str) -> ArrayVolume:
+        volume = await self._group.volume(name)
+        if volume is None:
+            raise SrError(errors.VDI_MISSING, "The volume has gone from the group", name)
+        return volume
+
+    async def _prepare(self, volume: ArrayVolume, mode: Mode) -> None:
+        """The array itself refuses writes to a read-only opening, and a second initiator to a writable one."""
+        wanted_read_only = mode == "RO"
+        if volume.read_only != wanted_read_only:
+            await self._group.run(words.volume_set(volume.name, "read-only" if wanted_read_only else "read-write"))
+        if wanted_read_only and not volume.multihost_access:
+            await self._group.run(words.volume_set(volume.name, "multihost-access", "enable"))
+        elif not wanted_read_only and volume.multihost_access:
+            await self._group.run(words.volume_set(volume.name, "multihost-access", "disable"))
+
+    async def _ensure_chap_user(self, user: str, secret: str, create: words.Line) -> None:
+        """A user of that name is from an earlier try of the same opening; if the array shows its password and it is
+        another one, it is made anew."""
+        try:
+            reply = await self._group.connection.run(words.chap_user_show(user))
+        except errors.CliRefusal as refusal:
+            if not refusal.missing:
+                raise
+        else:
+            shown = output.detail(reply.lines).get("Password", "")
+            if shown in ("", secret) or set(shown) == {"*"}:
+                return
+            await self._group.run_unless_missing(words.chap_user_delete(user))
+        await self._group.run(create)
+
+    async def _undo(self, name: str, opening_id: str) -> None:
+        """The first error is what the caller hears. What could not be undone is found by the records or by repeating
+        ``open`` or ``close``."""
+        try:
+            await self.revoke(name, opening_id)
+        except (SrError, errors.CliRefusal) as failure:
+            log.warning("opening %s of %s could not be undone: %s", opening_id, name, failure)

@@ -1,0 +1,221 @@
+"""VDIs as volumes: create, destroy, grow, clone, describe, list. What this makes and cannot finish it takes back; what
+it could not even take back is found by the next try, since names follow from uuids."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from gespann.seams.sr_driver import Sr, SrError, Volume, VolumeSpec
+from gespann.sr.equal import errors, metadata, names, settings, words
+from gespann.sr.equal.group import ArrayVolume, Group
+from gespann.sr.equal.metadata import Metadata
+from gespann.sr.equal.openings import Openings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a repository's volumes are made, and how when nothing else is said."""
+
+    storage_pool: str
+    allocation: str
+
+
+class Volumes:
+    def __init__(self, group: Group, openings: Openings) -> None:
+        self._group = group
+        self._openings = openings
+
+    async def create(self, sr: Sr, place: Place, spec: VolumeSpec) -> Volume:
+        size_bytes = _checked_size(spec.size_bytes)
+        thin = (settings.allocation(spec.sm_config) or place.allocation) == "thin"
+        policy = settings.new_volume_snap_policy(spec.sm_config, sr.sm_config)
+        name, described = names.vdi_volume(sr.uuid, spec.vdi_uuid), metadata.encode(_metadata(spec))
+        there = await self._group.volume(name)
+        if there is not None:
+            _refuse_other(there, spec.vdi_uuid, size_bytes)
+            return as_volume(there)
+        size_mib = words.whole_pages_mib(size_bytes)
+        create = words.volume_create(name, size_mib, place.storage_pool, described, thin, policy)
+        try:
+            await self._group.run(create)
+            return as_volume(await self._made(name))
+        except (SrError, errors.CliRefusal):
+            await self._discard(name, spec.vdi_uuid)
+            raise
+
+    async def clone(self, sr: Sr, source_vdi_uuid: str, spec: VolumeSpec) -> Volume:
+        source_name, name = names.vdi_volume(sr.uuid, source_vdi_uuid), names.vdi_volume(sr.uuid, spec.vdi_uuid)
+        thin = settings.allocation(spec.sm_config)
+        policy = settings.snap_policy(spec.sm_config)
+        described = metadata.encode(_metadata(spec))
+        source = await self._group.volume(source_name)
+        if source is None:
+            raise errors.vdi_missing(source_vdi_uuid)
+        if await self._group.volume(name) is None:
+            await self._clone(words.volume_clone(source_name, name, described, policy), name, spec.vdi_uuid)
+        try:
+            return await self._finish_clone(name, source, described, spec, thin)
+        except (SrError, errors.CliRefusal):
+            await self._discard(name, spec.vdi_uuid)
+            raise
+
+    async def _clone(self, line: words.Line, name: str, vdi_uuid: str) -> None:
+        try:
+            await self._group.run(line)
+        except (SrError, errors.CliRefusal):
+            await self._discard(name, vdi_uuid)
+            raise
+
+    async def _finish_clone(
+        self, name: str, source: ArrayVolume, described: str, spec: VolumeSpec, allocation: str | None
+    ) -> Volume:
+        """A clone is born online; without a record nobody gets in, but online is for what is open."""
+        made = await self._made(name)
+        if _uuid_of(made) not in (_uuid_of(source), names.canonical_uuid(spec.vdi_uuid)):
+            raise SrError(errors.VDI_EXISTS, "A volume of that name is another VDI's", name)
+        if made.description != described:
+            await self._group.run(words.volume_describe(name, described))
+        if made.online:
+            await self._group.run(words.volume_set(name, "offline"))
+        await self._apply(made, spec, allocation)
+        return as_volume(await self._made(name))
+
+    async def update(self, sr: Sr, spec: VolumeSpec) -> Volume:
+        allocation = settings.allocation(spec.sm_config)
+        volume = await self.present(sr, spec.vdi_uuid)
+        described = metadata.encode(_metadata(spec))
+        if volume.description != described:
+            await self._group.run(words.volume_describe(volume.name, described))
+        await self._apply(volume, spec, allocation)
+        return as_volume(await self._made(volume.name))
+
+    async def _apply(self, volume: ArrayVolume, spec: VolumeSpec, allocation: str | None) -> None:
+        """What of ``sm_config`` the array can change afterwards."""
+        policy = settings.snap_policy(spec.sm_config)
+        if allocation is not None and (allocation == "thin") != volume.thin:
+            await self._group.run(words.volume_allocation(volume.name, thin=allocation == "thin"))
+        if policy.reserve_percent is not None and str(policy.reserve_percent) != volume.snap_reserve_percent:
+            await self._group.run(words.volume_set(volume.name, "snap-reserve", f"{policy.reserve_percent}%"))
+        if policy.depletion is not None and policy.depletion != volume.snap_depletion:
+            await self._group.run(words.volume_set(volume.name, "snap-depletion", policy.depletion))
+
+    async def grow(self, sr: Sr, vdi_uuid: str, size_bytes: int) -> Volume:
+        volume = await self.present(sr, vdi_uuid)
+        size_mib = words.whole_pages_mib(_checked_size(size_bytes))
+        if size_mib * words.MIB < volume.size_bytes:
+            why = f"{volume.size_bytes} to {size_bytes} bytes"
+            raise SrError(errors.VDI_SIZE, "VDI Invalid size: Shrinking is not supported", why)
+        if size_mib * words.MIB > volume.size_bytes:
+            await self._group.run(words.volume_grow(volume.name, size_mib))
+        return as_volume(await self._made(volume.name))
+
+    async def destroy(self, sr: Sr, vdi_uuid: str) -> None:
+        name = names.vdi_volume(sr.uuid, vdi_uuid)
+        volume = await self._group.volume(name)
+        if volume is None or _uuid_of(volume) != names.canonical_uuid(vdi_uuid):
+            return
+        await self._openings.revoke_all(name)
+        await self._group.run_unless_missing(words.volume_delete(name))
+
+    async def list(self, sr: Sr) -> list[Volume]:
+        listed = [one.name for one in await self._group.volumes() if names.is_vdi_volume(one.name, sr.uuid)]
+        shown = await asyncio.gather(*(self._group.volume(name) for name in listed))
+        return [as_volume(one) for one in shown if one is not None and not metadata_of(one).deleted]
+
+    async def present(self, sr: Sr, vdi_uuid: str) -> ArrayVolume:
+        volume = await self._group.volume(names.vdi_volume(sr.uuid, vdi_uuid))
+        if volume is None:
+            raise errors.vdi_missing(vdi_uuid)
+        kept = metadata_of(volume)
+        if kept.deleted or kept.uuid != names.canonical_uuid(vdi_uuid):
+            raise errors.vdi_missing(vdi_uuid)
+        return volume
+
+    async def _made(self, name: str) -> ArrayVolume:
+        volume = await self._group.volume(name)
+        if volume is None:
+            raise SrError(errors.VDI_MISSING, "The volume has gone from the group", name)
+        return volume
+
+    async def _discard(self, name: str, vdi_uuid: str) -> None:
+        """Takes back a volume of ours that was begun; never one that carries another uuid."""
+        try:
+            volume = await self._group.volume(name)
+            if volume is None:
+                return
+            if _uuid_of(volume) != names.canonical_uuid(vdi_uuid):
+                log.warning("volume %s is not ours: left as it is", name)
+                return
+            if volume.online:
+                await self._group.run(words.volume_set(name, "offline"))
+            await self._group.run_unless_missing(words.volume_delete(name))
+        except (SrError, errors.CliRefusal) as failure:
+            log.warning("volume %s could not be taken back: %s", name, failure)
+
+
+def _checked_size(size_bytes: int) -> int:
+    if size_bytes <= 0:
+        raise SrError(errors.VDI_SIZE, "VDI Invalid size", f"{size_bytes} bytes")
+    return size_bytes
+
+
+def _metadata(spec: VolumeSpec) -> Metadata:
+    if spec.vdi_type not in metadata.VDI_TYPES:
+        raise SrError(errors.BAD_ARGUMENT, "Not a VDI type", spec.vdi_type[:80])
+    return Metadata(
+        uuid=names.canonical_uuid(spec.vdi_uuid),
+        kind=metadata.VDI_TYPES[spec.vdi_type],
+        flags=(metadata.READ_ONLY if spec.read_only else 0) | (metadata.SHARABLE if spec.sharable else 0),
+        name_label=spec.name_label,
+        name_description=spec.name_description,
+    )
+
+
+def metadata_of(volume: ArrayVolume) -> Metadata:
+    """SrError 175, saying which volume and what belongs there: nobody can guess the uuid, and leaving the volume out
+    would look as if the VDI were gone."""
+    try:
+        return metadata.decode(volume.description)
+    except metadata.BadMetadata:
+        raise SrError(
+            errors.BAD_METADATA,
+            "The description of a volume holds encoded data and is not for editing; put its VDI's uuid there",
+            f"{volume.name}: {volume.description!r}",
+        ) from None
+
+
+def _uuid_of(volume: ArrayVolume) -> str:
+    return metadata_of(volume).uuid
+
+
+def _refuse_other(there: ArrayVolume, vdi_uuid: str, size_bytes: int) -> None:
+    if _uuid_of(there) != names.canonical_uuid(vdi_uuid):
+        raise SrError(errors.VDI_EXISTS, "A volume of that name is another VDI's", there.name)
+    if there.size_bytes != words.whole_pages_mib(size_bytes) * words.MIB:
+        detail = f"{there.size_bytes} bytes, not {size_bytes}"
+        raise SrError(errors.VDI_EXISTS, "The VDI exists with another size", detail)
+
+
+def as_volume(volume: ArrayVolume) -> Volume:
+    kept = metadata_of(volume)
+    sm_config = {"allocation": "thin" if volume.thin else "thick"}
+    if volume.snap_reserve_percent:
+        sm_config["snap-reserve-percentage"] = volume.snap_reserve_percent
+    if volume.snap_depletion:
+        sm_config["snap-depletion"] = volume.snap_depletion
+    if kept.cut:
+        sm_config["metadata"] = "cut-short"
+    return Volume(
+        vdi_uuid=kept.uuid,
+        location=volume.name,
+        virtual_size_bytes=volume.size_bytes,
+        utilisation_bytes=volume.reserve_bytes,
+        name_label=kept.name_label,
+        name_description=kept.name_description,
+        vdi_type=kept.vdi_type,
+        read_only=bool(kept.flags & metadata.READ_ONLY),
+        sharable=bool(kept.flags & metadata.SHARABLE),
+        sm_config=sm_config,
+    )
