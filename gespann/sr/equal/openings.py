@@ -139,21 +139,28 @@ class Openings:
         return sorted({one.opening_id for one in held(await self._group.access_records(name))[0]})
 
     async def shut(self, name: str) -> None:
-        """Offline, and answered only when the array counts no connection any more."""
+        """Offline, and answered only when the array counts no connection any more. ``offline`` is sent also to a volume
+        that shows itself offline: an earlier try may have been refused while commands were still under way."""
         volume = await self._group.volume(name)
-        if volume is not None and volume.online:
-            await self._group.run(words.volume_set(name, "offline"))
-            volume = await self._group.volume(name)
+        if volume is None:
+            return
+        await self._take_offline(volume)
         deadline_s = self._clock.monotonic_s() + self._timing.drain_timeout_s
-        while volume is not None and volume.connections > 0:
+        while (volume := await self._group.volume(name)) is not None and (volume.online or volume.connections > 0):
             if self._clock.monotonic_s() >= deadline_s:
                 raise SrError(
                     errors.VDI_UNAVAILABLE,
-                    "The volume is offline and the array still counts connections to it",
+                    "The volume was set offline and the array still counts connections to it",
                     f"{name}: {volume.connections} after {self._timing.drain_timeout_s:g} s",
                 )
             await self._clock.sleep(self._timing.drain_poll_s)
-            volume = await self._group.volume(name)
+
+    async def _take_offline(self, volume: ArrayVolume) -> None:
+        try:
+            await self._group.run(words.volume_set(volume.name, "offline"))
+        except errors.CliRefusal as refusal:
+            if volume.online or "already" not in refusal.text:
+                raise
 
     async def _present(self, name: str) -> ArrayVolume:
         volume = await self._group.volume(name)
