@@ -16,7 +16,7 @@ from gespann.sr.equal.connection import Address, GroupConnection, Timing
 from gespann.sr.equal.group import Group
 from gespann.sr.equal.host_key import KnownGroups
 from gespann.sr.equal.info import INFO
-from gespann.sr.equal.openings import Openings
+from gespann.sr.equal.openings import ISCSI_PORT, Openings
 from gespann.sr.equal.repository import Repository
 from gespann.sr.equal.volumes import Volumes
 from gespann.system.clock import Clock, SystemClock
@@ -25,11 +25,13 @@ from gespann.system.clock import Clock, SystemClock
 class EqualDriver:
     info = INFO
 
-    def __init__(self, clock: Clock | None = None, timing: Timing | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, timing: Timing | None = None, iscsi_port: int = ISCSI_PORT) -> None:
         self._clock = clock or SystemClock()
         self._timing = timing or Timing()
+        self._iscsi_port = iscsi_port
         self._known = KnownGroups()
         self._connections: dict[Address, GroupConnection] = {}
+        self._data_addresses: dict[Address, str] = {}  # asked once and again at each attach
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def probe(self, device_config: dict[str, str], sm_config: dict[str, str]) -> str:
@@ -62,6 +64,7 @@ class EqualDriver:
             repository = Repository(group)
             await repository.refuse_old_firmware()
             await repository.place(sr)
+            self._data_addresses[group.connection.address] = await group.data_address()
         group.connection.attached.add(sr.uuid)
 
     async def detach(self, sr: Sr) -> None:
@@ -167,14 +170,17 @@ class EqualDriver:
         return Volumes(group, self._openings(group))
 
     def _openings(self, group: Group) -> Openings:
-        return Openings(group, self._clock, self._timing)
+        return Openings(group, self._clock, self._timing, self._iscsi_port)
 
     async def _data_address(self, sr: Sr, group: Group) -> str:
         """Where the group is managed from another network than its data, ``target`` is the data side; else the group
         knows its own address."""
         if sr.device_config.get("control"):
             return sr.device_config["target"]
-        return await group.data_address() or sr.device_config["target"]
+        address = group.connection.address
+        if address not in self._data_addresses:
+            self._data_addresses[address] = await group.data_address()
+        return self._data_addresses[address] or sr.device_config["target"]
 
     @asynccontextmanager
     async def _alone(self, name: str) -> AsyncIterator[None]:

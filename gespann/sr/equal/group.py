@@ -120,7 +120,8 @@ class Group:
     async def data_address(self) -> str:
         """Where the volumes' targets are discovered and logged into; empty when the group does not say."""
         said = output.detail((await self.connection.run(words.group_show())).lines)
-        return said.get("Group-Ipaddress", "")
+        address = said.get("Group-Ipaddress", "")
+        return "" if address == "0.0.0.0" else address  # noqa: S104 - not bound, only compared: none set yet
 
     async def _table(self, line: Line, first_column: str) -> list[dict[str, str]]:
         reply = await self.connection.run(line)

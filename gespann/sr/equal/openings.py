@@ -25,7 +25,7 @@ from gespann.system.clock import Clock
 
 log = logging.getLogger(__name__)
 
-ISCSI_PORT = 3260  # RFC 7143 section 4.2.6; a group has no other
+ISCSI_PORT = 3260  # RFC 7143 section 4.2.6; a real group has no other
 Mode = Literal["RO", "RW"]
 
 _OPENING_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,50}\Z")
@@ -74,8 +74,9 @@ def refuse_conflict(records: list[AccessRecord], opening: Opening) -> None:
 
 
 class Openings:
-    def __init__(self, group: Group, clock: Clock, timing: Timing) -> None:
+    def __init__(self, group: Group, clock: Clock, timing: Timing, iscsi_port: int = ISCSI_PORT) -> None:
         self._group = group
+        self._iscsi_port = iscsi_port
         self._clock = clock
         self._timing = timing
 
@@ -86,9 +87,9 @@ class Openings:
         records = await self._group.access_records(name)
         refuse_conflict(records, opening)
         repeated = any(one.opening_id == opening.opening_id for one in held(records)[0])
-        if not records:
-            await self.shut(name)
-        volume = await self._present(name)
+        volume = await (self._group.volume(name) if records else self.shut(name))
+        if volume is None:
+            raise SrError(errors.VDI_MISSING, "The volume has gone from the group", name)
         try:
             await self._prepare(volume, opening.mode)
             await self._ensure_chap_user(user, opening.chap_secret, create_user)
@@ -103,7 +104,7 @@ class Openings:
             raise
         return IscsiSource(
             host=host,
-            port=ISCSI_PORT,
+            port=self._iscsi_port,
             target=volume.target,
             initiator=opening.initiator,
             chap_user=user,
@@ -138,13 +139,18 @@ class Openings:
     async def in_force(self, name: str) -> list[str]:
         return sorted({one.opening_id for one in held(await self._group.access_records(name))[0]})
 
-    async def shut(self, name: str) -> None:
+    async def shut(self, name: str) -> ArrayVolume | None:
         """Offline, and answered only when the array counts no connection any more. ``offline`` is sent also to a volume
-        that shows itself offline: an earlier try may have been refused while commands were still under way."""
-        volume = await self._group.volume(name)
-        if volume is None:
-            return
-        await self._take_offline(volume)
+        that shows itself offline: an earlier try may have been refused while commands were still under way. None: there
+        is no such volume."""
+        try:
+            await self._group.run(words.volume_set(name, "offline"))
+        except errors.CliRefusal as refusal:
+            if refusal.missing:
+                return None
+            volume = await self._group.volume(name)
+            if volume is None or volume.online or "already" not in refusal.text:
+                raise
         deadline_s = self._clock.monotonic_s() + self._timing.drain_timeout_s
         while (volume := await self._group.volume(name)) is not None and (volume.online or volume.connections > 0):
             if self._clock.monotonic_s() >= deadline_s:
@@ -154,18 +160,6 @@ class Openings:
                     f"{name}: {volume.connections} after {self._timing.drain_timeout_s:g} s",
                 )
             await self._clock.sleep(self._timing.drain_poll_s)
-
-    async def _take_offline(self, volume: ArrayVolume) -> None:
-        try:
-            await self._group.run(words.volume_set(volume.name, "offline"))
-        except errors.CliRefusal as refusal:
-            if volume.online or "already" not in refusal.text:
-                raise
-
-    async def _present(self, name: str) -> ArrayVolume:
-        volume = await self._group.volume(name)
-        if volume is None:
-            raise SrError(errors.VDI_MISSING, "The volume has gone from the group", name)
         return volume
 
     async def _prepare(self, volume: ArrayVolume, mode: Mode) -> None:

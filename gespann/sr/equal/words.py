@@ -105,7 +105,7 @@ def volume_set(name: str, *words: str) -> Line:
 
 def volume_allocation(name: str, *, thin: bool) -> Line:
     """The words for a change of an existing volume are from memory of the product, not from a transcript."""
-    return volume_set(name, "thin-provision" if thin else "no-thin-provision")
+    return volume_set(name, *(["thin-provision"] if thin else ["no", "thin-provision"]))
 
 
 def volume_describe(name: str, description: str) -> Line:

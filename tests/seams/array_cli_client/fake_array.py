@@ -1,6 +1,5 @@
 """A fake group behind a real SSH server. Settings live per account, terminal width per session, as on a real array."""
 
-import asyncio
 import contextlib
 import shlex
 from collections.abc import AsyncIterator
@@ -12,7 +11,14 @@ import asyncssh
 from tests.seams.array_cli_client.fake_state import Commands, Refused, State, Unknown, shape
 
 FaultKind = Literal["refuse", "refuse-after", "drop-before", "drop-after", "hang-before", "hang-after"]
-FAULT_KINDS: tuple[FaultKind, ...] = ("refuse", "refuse-after", "drop-before", "drop-after", "hang-before", "hang-after")
+FAULT_KINDS: tuple[FaultKind, ...] = (
+    "refuse",
+    "refuse-after",
+    "drop-before",
+    "drop-after",
+    "hang-before",
+    "hang-after",
+)
 SESSIONS_MOST = 7
 PAGE_ROWS = 23
 
@@ -108,7 +114,7 @@ class FakeSession:
         self._account = process.get_extra_info("username")
         self._settings = array.account_settings(self._account)
         self._stty = {"hardwrap": True, "columns": 80}
-        self._commands = Commands(array.state, self._account, lambda: self._settings["displayinMB"])
+        self._commands = Commands(lambda: array.state, self._account, lambda: self._settings["displayinMB"])
         self._pending = ""
 
     async def run(self) -> None:
@@ -215,7 +221,8 @@ class FakeSession:
         if kind.startswith("drop"):
             self._process.channel.get_connection().abort()
             return False
-        await asyncio.Event().wait()
+        while await self._process.stdin.read(4096):
+            pass  # until the client closes the channel
         return False
 
     async def _confirm(self, words: list[str]) -> None:

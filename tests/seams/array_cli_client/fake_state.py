@@ -82,10 +82,14 @@ class State:
 class Commands:
     """``words`` in, lines out; ``Refused`` or ``Unknown`` otherwise."""
 
-    def __init__(self, state: State, account: str, in_mb: Callable[[], bool]) -> None:
-        self.state = state
+    def __init__(self, state: Callable[[], State], account: str, in_mb: Callable[[], bool]) -> None:
+        self._state = state
         self._account = account
         self._in_mb = in_mb
+
+    @property
+    def state(self) -> State:
+        return self._state()
 
     def run(self, words: list[str]) -> list[str]:
         match words:
@@ -170,8 +174,10 @@ class Commands:
                 volume.read_only = wanted == "read-only"
             case ["multihost-access", "enable" | "disable" as wanted]:
                 volume.multihost = wanted == "enable"
-            case ["thin-provision" | "no-thin-provision" as wanted]:
-                volume.thin = wanted == "thin-provision"
+            case ["thin-provision"]:
+                volume.thin = True
+            case ["no", "thin-provision"]:
+                volume.thin = False
             case ["description" | "snap-reserve" | "snap-depletion" as key, value]:
                 _set(volume, key, value)
             case ["size", size, "no-snap"]:
