@@ -1,6 +1,9 @@
 """The door to files that must survive: a write is whole and on the disk when it returns, or it never was."""
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 SECRET_MODE = 0o600
@@ -56,3 +59,17 @@ def private_directory(path: Path) -> Path:
     """A directory that only its owner may enter, made if it is not there."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
+
+
+@contextlib.contextmanager
+def hold_lock(path: Path) -> Iterator[None]:
+    """Holds a lock that the kernel drops when the process dies. BlockingIOError if another process holds it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(f"another process uses {path.parent}") from None
+        yield
+    finally:
+        os.close(fd)

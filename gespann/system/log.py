@@ -16,7 +16,7 @@ _hidden: set[str] = set()
 
 
 class _Formatter(logging.Formatter):
-    converter = staticmethod(time.gmtime)  # type: ignore[assignment]
+    converter = staticmethod(time.gmtime)
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)

@@ -119,6 +119,24 @@ def start_logged(
         os.close(fd)
 
 
+def start_on_terminal(
+    words: Sequence[Word], *, env: Mapping[str, str] | None = None
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Starts a command as on a terminal of its own, for programs that insist on one: the process, and the file
+    descriptor of the terminal's other end, which the caller reads, writes and closes."""
+    ours, theirs = os.openpty()
+    try:
+        process = subprocess.Popen(
+            list(words), stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True
+        )
+    except OSError as error:
+        os.close(ours)
+        raise CommandFailed(command_line(words), None, f"cannot be started: {error.strerror}") from error
+    finally:
+        os.close(theirs)
+    return process, ours
+
+
 def kill_session(pid: int, sig: signal.Signals = signal.SIGKILL) -> None:
     """Signals a process that ``start`` or ``start_logged`` made, and its children."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -1,0 +1,1 @@
+"""Group control: the array's control plane (docs/howto/array-command.md shows a change)."""

@@ -1,0 +1,145 @@
+"""The group without its doors: the database, what works on it, and the link to the engine, wired together."""
+
+import asyncio
+from pathlib import Path
+
+from gespann.array.data_plane.link import DataPlane, EngineClient
+from gespann.array.data_plane.policy import target_of
+from gespann.array.model.access import AccessRecords
+from gespann.array.model.accounts import ADMINISTRATOR, Accounts
+from gespann.array.model.chap_users import ChapUsers
+from gespann.array.model.database import Database
+from gespann.array.model.events import Events
+from gespann.array.model.parameters import Parameters
+from gespann.array.model.records import Volume
+from gespann.array.model.secrets import Vault, generate_password
+from gespann.array.model.storage_pools import StoragePools
+from gespann.array.model.volumes import Volumes
+from gespann.array.operations.policy_changes import PolicyChanges
+from gespann.array.operations.volume_lifecycle import VolumeLifecycle
+from gespann.seams.engine_socket import ChapMutual, ChapUser, Configure, Session, SessionList, Target, VolumeInfo
+from gespann.system.clock import Clock
+from gespann.system.files import private_directory, write_secret
+
+PASSWORD_FILE = f"{ADMINISTRATOR}.password"
+MUTUAL = "target-auth-password"
+
+
+class Control:
+    """``data_dir`` holds the database, the key of its secrets and the SSH host keys; nobody else may read it."""
+
+    def __init__(self, data_dir: Path, engine: EngineClient, clock: Clock, portal_address: str = "") -> None:
+        self.data_dir = private_directory(data_dir)
+        self.clock = clock
+        self.portal_address = portal_address
+        self.database = Database(data_dir / "group.sqlite")
+        self.vault = Vault(data_dir / "secrets.key")
+        self.parameters = Parameters(self.database)
+        self.accounts = Accounts(self.database)
+        self.events = Events(self.database, clock)
+        self.pools = StoragePools(self.database)
+        self.volumes = Volumes(self.database)
+        self.access = AccessRecords(self.database)
+        self.chap_users = ChapUsers(self.database, self.vault)
+        self.data_plane = DataPlane(engine, clock, self._policy, self._target)
+        self.data_plane.on_current = self._engine_is_current
+        self.data_plane.on_lost = self._engine_is_lost
+        self.lifecycle = VolumeLifecycle(self.volumes, self.access, self.pools, self.data_plane, self.events, clock)
+        self.policy = PolicyChanges(self.volumes, self.access, self.chap_users, self.data_plane, self.events)
+        self._reported_missing: frozenset[str] = frozenset()
+        self._reported_unknown: frozenset[str] = frozenset()
+        self._stopping = False
+
+    def set_up(self, name: str, admin_password: str | None = None, address: str | None = None) -> bool:
+        """Makes the group if there is none yet: its name and its administrator. True if it was made now.
+
+        Without ``admin_password`` one is made by chance and kept in a file of mode 0600.
+        """
+        if self.accounts.find(ADMINISTRATOR) is not None:
+            return False
+        if admin_password is None:
+            admin_password = generate_password()
+            write_secret(self.data_dir / PASSWORD_FILE, f"{admin_password}\n".encode())
+        with self.database.transaction():
+            self.parameters.set("name", name)
+            if address is not None:
+                self.parameters.set("group-ipaddress", address)
+            self.accounts.create(ADMINISTRATOR, admin_password, description="Group administrator")
+        self.events.add("INFO", "1.1.1", f"Group {name} created.")
+        return True
+
+    async def start(self, wait_s: float = 10.0) -> None:
+        """Connects to the engine. If that takes longer than ``wait_s`` the group starts all the same, and says so
+        to whoever asks for something that needs the engine."""
+        self.data_plane.start()
+        try:
+            async with asyncio.timeout(wait_s):
+                await self.data_plane.current.wait()
+        except TimeoutError:
+            self.events.add("ERROR", "9.1.1", "The data plane does not answer; the group goes on without it.")
+
+    async def stop(self) -> None:
+        self._stopping = True
+        await self.data_plane.stop()
+        self.database.close()
+
+    # What the engine is told -----------------------------------------------------------------------------------------
+
+    def _target(self, volume_id: int) -> Target | None:
+        volume = self.volumes.row(volume_id)
+        return None if volume is None else target_of(volume, self.access.of(volume.id))
+
+    def _policy(self, present: frozenset[str]) -> Configure:
+        users = [user for user in self.chap_users.all() if user.enabled]
+        return Configure(
+            targets=[
+                target_of(volume, self.access.of(volume.id)) for volume in self.volumes.all() if volume.naa in present
+            ],
+            chap_users=[ChapUser(user=user.name, secret=self.chap_users.secret(user.name)) for user in users],
+            mutual=self.mutual_credential(),
+            portal_address=self.portal_address,
+        )
+
+    def mutual_credential(self) -> ChapUser | None:
+        user, sealed = self.parameters.get("target-auth-username"), self.parameters.get_sealed(MUTUAL)
+        if not user or sealed is None:
+            return None
+        return ChapUser(user=user, secret=self.vault.open(MUTUAL, sealed))
+
+    async def set_mutual(self, user: str | None = None, secret: str | None = None) -> None:
+        if user is not None:
+            self.parameters.set("target-auth-username", user)
+        if secret is not None:
+            self.parameters.set_sealed(MUTUAL, self.vault.seal(MUTUAL, secret))
+        await self.data_plane.push(ChapMutual(credential=self.mutual_credential()))
+
+    # What the engine says --------------------------------------------------------------------------------------------
+
+    async def _engine_is_current(self) -> None:
+        await self.lifecycle.settle_all()
+        self._compare()
+
+    def _compare(self) -> None:
+        """Reports volumes that only one side knows. None is removed: a database of yesterday must not cost data."""
+        present, rows = self.data_plane.present, {volume.naa: volume.name for volume in self.volumes.rows()}
+        missing, unknown = frozenset(rows) - present, present - frozenset(rows)
+        for naa in sorted(missing - self._reported_missing):
+            self.events.add("ERROR", "9.2.1", f"Volume {rows[naa]} is missing in the data plane; it is offline.")
+        for naa in sorted(unknown - self._reported_unknown):
+            self.events.add("ERROR", "9.2.2", f"The data plane has a volume {naa} that this group does not know.")
+        self._reported_missing, self._reported_unknown = missing, unknown
+
+    def _engine_is_lost(self, why: str) -> None:
+        if not self._stopping:
+            self.events.add("ERROR", "9.1.2", "The data plane has gone; waiting for it.")
+
+    def is_served(self, volume: Volume) -> bool:
+        """Online in deed, not only in desire."""
+        return volume.online and volume.naa in self.data_plane.present
+
+    async def sessions(self, volume: Volume | None = None) -> list[Session]:
+        reply = await self.data_plane.call(SessionList(volume=None if volume is None else volume.naa))
+        return list(reply.sessions)
+
+    async def inventory(self) -> dict[str, VolumeInfo]:
+        return await self.data_plane.inventory()

@@ -1,0 +1,175 @@
+"""The group's end of seam 4: asks the engine, and keeps its policy the same as the database's.
+
+    engine comes up ──► push all policy ──► whoever listens to ``on_current`` (finish half-made volumes, compare)
+         ▲                    │ fails
+         └──── wait, again ◄──┘
+    a target changes ──► push it ──► lost? then the policy counts as stale, and all of it is pushed as above
+
+Every push reads the database when its turn has come, so the last push always carries the latest state.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from gespann.array.model.refusals import Failed
+from gespann.seams.engine_socket import (
+    VERSION,
+    Configure,
+    Hello,
+    HelloReply,
+    Request,
+    Space,
+    Target,
+    TargetPut,
+    VolumeInfo,
+    VolumeList,
+)
+from gespann.seams.json_lines import SeamError, SeamLost
+from gespann.system.clock import Clock
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+HELLO = Hello(version=VERSION)
+
+
+class EngineClient(Protocol):
+    """A ``JsonLinesClient`` made with ``hello=HELLO``, or the fake."""
+
+    on_up: Callable[[Any], None] | None
+    on_down: Callable[[str], None] | None
+
+    def start(self) -> None: ...
+    async def call(self, request: Request, timeout_s: float | None = None) -> Any: ...
+    async def close(self) -> None: ...
+
+
+class DataPlane:
+    def __init__(
+        self,
+        client: EngineClient,
+        clock: Clock,
+        policy: Callable[[frozenset[str]], Configure],
+        target: Callable[[int], Target | None],
+    ) -> None:
+        """``policy``: the whole, for the volumes (by NAA) that the engine has. ``target``: of one volume by its id."""
+        self._client = client
+        self._clock = clock
+        self._policy = policy
+        self._target = target
+        self._push_turn = asyncio.Lock()
+        self._stale = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._failure: str | None = None
+        self.current = asyncio.Event()  # the engine has the policy of the database
+        self.present: frozenset[str] = frozenset()  # the volumes that the engine had when last asked, or got since
+        self.on_current: Callable[[], Awaitable[None]] | None = None
+        self.on_lost: Callable[[str], None] | None = None
+        client.on_up = self._up
+        client.on_down = self._down
+
+    def start(self) -> None:
+        self._keeper = asyncio.create_task(self._keep_current())
+        self._client.start()
+
+    async def stop(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        await self._client.close()
+
+    async def call(self, request: Request, timeout_s: float | None = None) -> Any:
+        """SeamError: the engine refused. SeamLost: no answer, the effect may have happened."""
+        return await self._client.call(request, timeout_s)
+
+    async def inventory(self) -> dict[str, VolumeInfo]:
+        """The engine's volumes by NAA."""
+        reply = await self.call(VolumeList())
+        volumes = {info.volume: info for info in reply.volumes}
+        self.present = frozenset(volumes)
+        return volumes
+
+    async def space(self) -> Any:
+        return await self.call(Space())
+
+    async def push_target(self, volume_id: int) -> None:
+        """Puts what the database says of a volume in force. Failed: it is recorded, and will be when the engine is
+        back, but is not yet."""
+        async with self._push_turn:
+            target = self._target(volume_id)
+            if target is not None and target.volume in self.present:
+                await self._push(TargetPut(target=target))
+
+    async def publish(self, target: Target, recorded: Callable[[], None]) -> None:
+        """Puts a new target in force and then records it, with no push of the whole policy in between: that would
+        take the target away again, because it is not recorded yet. Raises what ``call`` raises."""
+        async with self._push_turn:
+            await self.call(TargetPut(target=target))
+            recorded()
+
+    async def push(self, request: Request) -> None:
+        """Any other change of policy, under the same promise."""
+        async with self._push_turn:
+            await self._push(request)
+
+    def gained(self, naa: str) -> None:
+        self.present |= {naa}
+
+    def gone(self, naa: str) -> None:
+        self.present -= {naa}
+
+    def mark_stale(self) -> None:
+        """The whole policy is pushed again as soon as that can be done."""
+        self.current.clear()
+        self._stale.set()
+
+    async def _push(self, request: Request) -> None:
+        try:
+            await self.call(request)
+        except (SeamLost, SeamError) as error:
+            log.warning("%s not pushed: %s", request.op, error)
+            self.mark_stale()
+            raise Failed(
+                "The change is recorded, but the data plane does not answer; it takes effect when it does."
+            ) from error
+
+    def _up(self, hello: HelloReply) -> None:
+        log.info("engine %s is up, boot %s, configured %s", hello.engine_version, hello.boot_id, hello.configured)
+        self.mark_stale()
+
+    def _down(self, why: str) -> None:
+        self.current.clear()
+        log.warning("engine lost: %s", why)
+        if self.on_lost is not None:
+            self.on_lost(why)
+
+    async def _keep_current(self) -> None:
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            try:
+                await self._refresh()
+            except (SeamLost, SeamError, Failed) as error:
+                if str(error) != self._failure:
+                    log.warning("policy not in force yet: %s", error)
+                self._failure = str(error)
+                self._stale.set()
+                await self._clock.sleep(RETRY_S)
+            except Exception:  # one bad row must not end the keeper
+                log.exception("policy not in force yet")
+                self._stale.set()
+                await self._clock.sleep(RETRY_S)
+
+    async def _refresh(self) -> None:
+        async with self._push_turn:
+            await self.inventory()
+            await self.call(self._policy(self.present))
+        self._failure = None
+        if self.on_current is not None:
+            await self.on_current()
+        if not self._stale.is_set():
+            self.current.set()

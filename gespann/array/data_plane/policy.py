@@ -1,0 +1,30 @@
+"""What the engine is told about a volume: from the group's rows to the messages of seam 4. Pure."""
+
+from collections.abc import Iterable
+
+from gespann.array.model.records import AccessRecord, Volume
+from gespann.seams.engine_socket import Access, Target
+
+VENDOR, PRODUCT = "EQLOGIC", "100E-00"  # what the multipath rules of existing hosts match
+
+
+def target_of(volume: Volume, records: Iterable[AccessRecord]) -> Target:
+    """Records that apply to snapshots only open nothing here. One for a CHAP user who is disabled or unknown opens
+    nothing either, because the engine then has no secret by that name."""
+    return Target(
+        volume=volume.naa,
+        name=volume.target_name,
+        alias=volume.alias,
+        online=volume.online,
+        read_only=volume.read_only,
+        multihost=volume.multihost,
+        generation=volume.generation,
+        access=[
+            Access(initiator=record.initiator, chap_user=record.chap_user, address=record.address)
+            for record in records
+            if record.apply_to in ("volume", "both")
+        ],
+        vendor=VENDOR,
+        product=PRODUCT,
+        block_size=volume.block_size,
+    )

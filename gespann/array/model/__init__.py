@@ -1,0 +1,1 @@
+"""What a group is: storage pools, volumes, access records, CHAP users, accounts, events; kept in SQLite."""

@@ -1,0 +1,78 @@
+"""Who has promised which bytes to whom. Pure: rows and the engine's numbers in, the space of each pool out.
+
+A thick volume reserves all it has; a thin one its minimum reserve, or what it occupies if that is more, in steps of
+15 MB. A pool with a capacity has set those bytes of the file system aside; the others share what is left.
+Snapshot reserve is a policy for later snapshots and takes no space before there are any.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from gespann.array.model.records import StoragePool, Volume
+from gespann.array.model.sizes import real_size
+
+
+class FileSystem(msgspec.Struct, frozen=True, kw_only=True):
+    total_bytes: int
+    free_bytes: int
+
+
+class PoolSpace(msgspec.Struct, frozen=True, kw_only=True):
+    capacity_bytes: int
+    free_bytes: int
+    reserved_bytes: int
+    reported_bytes: int  # the sum of the sizes that its volumes show
+    volumes: int
+
+
+def min_reserve(volume: Volume) -> int:
+    """What a thin volume reserves at least."""
+    return min(volume.size_bytes, real_size(-(-volume.size_bytes * volume.thin_min_reserve // 100)))
+
+
+def reserve(volume: Volume, allocated_bytes: int) -> int:
+    if not volume.thin:
+        return volume.size_bytes
+    return max(min_reserve(volume), min(volume.size_bytes, real_size(allocated_bytes)))
+
+
+def pool_spaces(
+    pools: Iterable[StoragePool], volumes: Iterable[Volume], allocated: Mapping[str, int], disk: FileSystem
+) -> dict[int, PoolSpace]:
+    """``allocated``: bytes by NAA, for volumes that the engine has; one that it lacks will still take its reserve."""
+    pools = list(pools)
+    members: dict[int, list[Volume]] = {pool.id: [] for pool in pools}
+    for volume in volumes:
+        members[volume.pool_id].append(volume)
+    shared_total, shared_free = disk.total_bytes, disk.free_bytes
+    for pool in pools:
+        used = sum(allocated.get(volume.naa, 0) for volume in members[pool.id])
+        if pool.capacity_bytes is None:
+            promised = sum(_promised(volume, allocated) for volume in members[pool.id])
+            shared_free -= promised
+        else:
+            shared_total -= pool.capacity_bytes
+            shared_free -= max(0, pool.capacity_bytes - used)
+    return {pool.id: _space(pool, members[pool.id], allocated, shared_total, shared_free) for pool in pools}
+
+
+def _promised(volume: Volume, allocated: Mapping[str, int]) -> int:
+    """Reserved, but not occupied yet: the file system still counts it as free."""
+    occupied = allocated.get(volume.naa, 0)
+    return max(0, reserve(volume, occupied) - occupied)
+
+
+def _space(
+    pool: StoragePool, volumes: list[Volume], allocated: Mapping[str, int], shared_total: int, shared_free: int
+) -> PoolSpace:
+    reserved = sum(reserve(volume, allocated.get(volume.naa, 0)) for volume in volumes)
+    capacity = shared_total if pool.capacity_bytes is None else pool.capacity_bytes
+    free = shared_free if pool.capacity_bytes is None else capacity - reserved
+    return PoolSpace(
+        capacity_bytes=max(0, capacity),
+        free_bytes=max(0, free),
+        reserved_bytes=reserved,
+        reported_bytes=sum(volume.asked_bytes for volume in volumes),
+        volumes=len(volumes),
+    )

@@ -1,0 +1,1 @@
+"""What changes both the database and the engine: intent first, then the engine, then done."""

@@ -1,0 +1,65 @@
+"""Changes of policy: durable in the database first, then in force in the engine, then answered.
+
+If the engine does not answer, the change stands and Failed says so: the policy is pushed again until it is in force.
+"""
+
+from typing import Any
+
+from gespann.array.data_plane.link import DataPlane
+from gespann.array.model.access import AccessRecords
+from gespann.array.model.chap_users import ChapUsers
+from gespann.array.model.events import Events
+from gespann.array.model.records import AccessRecord, Volume
+from gespann.array.model.volumes import Volumes
+from gespann.seams.engine_socket import ChapPut, ChapRemove
+
+
+class PolicyChanges:
+    def __init__(
+        self, volumes: Volumes, access: AccessRecords, chap_users: ChapUsers, data_plane: DataPlane, events: Events
+    ) -> None:
+        self._volumes = volumes
+        self._access = access
+        self._chap_users = chap_users
+        self._data_plane = data_plane
+        self._events = events
+
+    async def set_volume(self, volume: Volume, **changes: Any) -> None:
+        """Settings of a volume that its target shows: read_only, multihost, alias."""
+        self._volumes.change(volume.id, **changes)
+        await self._data_plane.push_target(volume.id)
+
+    async def create_record(self, volume: Volume, **fields: Any) -> AccessRecord:
+        record = self._access.create(volume.id, **fields)
+        await self._data_plane.push_target(volume.id)
+        self._events.add("INFO", "8.4.1", f"Access control record {record.number} of volume {volume.name} created.")
+        return record
+
+    async def delete_record(self, volume: Volume, number: int) -> None:
+        self._access.delete(volume.id, number)
+        await self._data_plane.push_target(volume.id)
+        self._events.add("INFO", "8.4.2", f"Access control record {number} of volume {volume.name} deleted.")
+
+    async def create_chap_user(self, name: str, secret: str | None, enabled: bool = True) -> str:
+        secret = self._chap_users.create(name, secret, enabled=enabled)
+        await self._push_chap_user(name)
+        self._events.add("INFO", "8.5.1", f"CHAP user {name} created.")
+        return secret
+
+    async def delete_chap_user(self, name: str) -> None:
+        self._chap_users.delete(name)
+        await self._data_plane.push(ChapRemove(user=name))
+        self._events.add("INFO", "8.5.2", f"CHAP user {name} deleted.")
+
+    async def set_chap_user(self, name: str, *, enabled: bool | None = None, secret: str | None = None) -> None:
+        if secret is not None:
+            self._chap_users.set_secret(name, secret)
+        if enabled is not None:
+            self._chap_users.set_enabled(name, enabled)
+        await self._push_chap_user(name)
+
+    async def _push_chap_user(self, name: str) -> None:
+        if self._chap_users.get(name).enabled:
+            await self._data_plane.push(ChapPut(user=name, secret=self._chap_users.secret(name)))
+        else:
+            await self._data_plane.push(ChapRemove(user=name))
