@@ -1,0 +1,27 @@
+"""What a person must know to use a site: how to call `xe`, where the XenAPI and the group CLI are, the credentials."""
+
+import os
+from pathlib import Path
+
+from gespann.demo.site import PROJECT, XE, Access
+
+SSH_OPTIONS = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
+
+
+def shown(path: Path) -> str:
+    """As a user in the project's folder would type it."""
+    return os.path.relpath(path, PROJECT) if path.is_relative_to(PROJECT) else str(path)
+
+
+def describe(access: Access) -> str:
+    return f"""\
+xe            export GESPANN_XAPI_SOCKET={access.xe_socket}
+              {shown(XE)} vm-list
+              or: {shown(XE)} -s {access.pool_address} -u root -pwf {shown(access.root_password_file)} vm-list
+XenAPI        https://{access.pool_address}/   (plain: http://{access.pool_address}/)
+              user root, password in {shown(access.root_password_file)}
+group CLI     sshpass -f {shown(access.group_password_file)} ssh grpadmin@{access.group_address}
+              password in {shown(access.group_password_file)}
+iSCSI         {access.group_address}:3260; between hosts and array {access.storage_address}:3260
+stop it       make down (its data is deleted with it)
+"""

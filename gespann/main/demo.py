@@ -1,0 +1,89 @@
+"""The demo: ``python -m gespann.main.demo``, which is `make demo`.
+
+In a lab of its own it does the main job from end to end, checks what it shows, and takes the lab away again, also when
+it is interrupted. Exit status: 0 if everything was as shown, 1 with the reason and the ends of the logs, 130 if it was
+interrupted.
+"""
+
+import argparse
+import contextlib
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from gespann.demo.job import Job
+from gespann.demo.show import Show
+from gespann.demo.site import PROJECT, Site, SiteError
+from gespann.demo.user import CheckFailed
+from gespann.lab import LabError
+from gespann.system.processes import CommandFailed
+
+DIRECTORY = PROJECT / "var/demo"
+NAME = "gespanndemo"
+NET = "198.18.94"
+STEPS = 8
+
+KEEP = """\
+To have it to yourself:
+  make up      the same array group and pool, to stay; it prints how to call xe, where the XenAPI
+               port and the group CLI are, and which files hold the credentials
+  make down    stops it and leaves nothing behind
+"""
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def perform(site: Site, show: Show) -> int:
+    try:
+        Job(site, show).run()
+    except (CheckFailed, SiteError, LabError, CommandFailed) as error:
+        show.failure(str(error))
+        with contextlib.suppress(LabError, OSError):
+            show.say(site.log_tails())
+        return 1
+    except KeyboardInterrupt:
+        show.say("\ninterrupted; the lab is taken away")
+        return 130
+    return 0
+
+
+def summary(show: Show, took_s: float) -> None:
+    show.console.print("\n[bold]Done.[/bold] Every step was checked:")
+    for number, (title, step_s) in enumerate(show.times, 1):
+        show.console.print(f"  {number}  {title:60} {step_s:6.1f} s")
+    show.console.print(f"  {'':63} {took_s:6.1f} s in all\n")
+    show.console.print(KEEP)
+
+
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="gespann-demo", description="The main job, step by step, checked.")
+    parser.add_argument("--directory", type=Path, default=DIRECTORY)
+    parser.add_argument("--name", default=NAME, help="begins the names of its namespaces")
+    parser.add_argument("--net", default=NET, help="first three octets of its first network")
+    options = parser.parse_args(words)
+    signal.signal(signal.SIGTERM, interrupt)
+    show = Show(STEPS)
+    began = time.monotonic()
+    try:
+        site = Site(options.directory, options.name, options.net)
+        site.down()  # what an earlier demo may have left
+    except LabError as error:
+        show.failure(str(error))
+        return 1
+    try:
+        status = perform(site, show)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not stop the cleaning up
+        with show.life.waiting("the lab is taken away"):
+            site.down()
+    if status == 0:
+        summary(show, time.monotonic() - began)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
