@@ -1,5 +1,7 @@
 """The registry of what is implemented: one handler for each message that is not generic.
 
+Handlers register when their module is imported; ``gespann.pool.api.api`` and ``gespann.pool.classes`` import theirs.
+
     @implements("VM.start")
     async def start(call: Call, vm: str, start_paused: bool, force: bool) -> None: ...
 
@@ -12,9 +14,10 @@ getter, a setter of a RW field, get_record, get_all, ...), which the dispatcher 
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gespann.pool.api.caller import Caller
 from gespann.seams.xenapi import datamodel
 
 if TYPE_CHECKING:
@@ -30,8 +33,9 @@ class Call:
 
     pool: "Pool"
     session: str  # ref of the session; "" for calls that need none
-    task: "Task"  # every call has one; shown to clients only if Async or long
+    task: "Task"  # every call has one; shown to clients only if Async, or when it reports progress
     method: str
+    caller: Caller = field(default_factory=Caller)  # the connection it came by
 
 
 HANDLERS: dict[str, Handler] = {}

@@ -1,0 +1,278 @@
+"""HTTP besides the RPC: image import and export, consoles, and whatever else streams.
+
+    @http("PUT", "/import_raw_vdi", role="vm-admin")
+    async def import_raw_vdi(request: HttpRequest) -> None:
+        async for chunk in request.body(early_eof_ok=True): ...
+        await request.respond(200)
+
+Paths match by prefix, the longest first. A handler has the connection to itself: after it the connection is closed.
+Who asks shows a session, as ``session_id`` in the query, as a cookie of that name, or by name and password (Basic);
+``request.session`` is checked against ``role`` before the handler is called. ``request.task`` is the task named by
+``task_id``, or a new one; it ends as the handler ends.
+"""
+
+import asyncio
+import base64
+import binascii
+import logging
+import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING
+
+import h11
+
+from gespann.pool.api.caller import Caller
+from gespann.pool.api.sessions import Session
+from gespann.pool.api.tasks import Task
+from gespann.pool.api.values import invalid
+from gespann.seams.xenapi.datamodel import ROLES
+from gespann.seams.xenapi.errors import XenApiError
+
+if TYPE_CHECKING:
+    from gespann.pool.api.api import Api
+    from gespann.pool.pool import Pool
+
+log = logging.getLogger(__name__)
+
+HEAD_LIMIT_BYTES = 64 * 1024
+CHUNK_BYTES = 256 * 1024
+#: a client that does not know how much it will send says this, and cuts the connection at the end
+UNKNOWN_LENGTH_BYTES = 1 << 50
+
+
+class ClientGone(Exception):
+    """The far end closed before it had sent all that it promised."""
+
+
+@dataclass
+class HttpRequest:
+    """One request, and the connection it came by. ``reader`` and ``writer`` are for what is no longer HTTP (CONNECT,
+    after ``established``)."""
+
+    pool: "Pool"
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]  # names in lower case
+    caller: Caller
+    session: Session
+    task: Task
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    connection: h11.Connection = field(repr=False)
+    responded: bool = False
+
+    async def body(self, *, early_eof_ok: bool = False) -> AsyncIterator[bytes]:
+        """What the client sends, as it comes. ClientGone if it ends early, unless that is how this client ends: a
+        promised length of ``UNKNOWN_LENGTH_BYTES`` or more, and ``early_eof_ok``."""
+        promised = int(self.headers.get("content-length", "0") or 0)
+        if self.headers.get("expect", "").lower() == "100-continue":
+            self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while True:
+            try:
+                event = self.connection.next_event()
+            except h11.RemoteProtocolError:
+                if early_eof_ok and promised >= UNKNOWN_LENGTH_BYTES and self.reader.at_eof():
+                    return
+                raise ClientGone from None
+            if event is h11.NEED_DATA:
+                self.connection.receive_data(await self._read())
+            elif isinstance(event, h11.Data):
+                yield bytes(event.data)
+            else:
+                return
+
+    async def _read(self) -> bytes:
+        try:
+            return await self.reader.read(CHUNK_BYTES)
+        except ConnectionError:
+            return b""
+
+    async def respond(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+        """A whole answer."""
+        await self.begin_response(status, {"Content-Length": str(len(body)), **(headers or {})})
+        await self.send(body)
+
+    async def begin_response(self, status: int, headers: Mapping[str, str]) -> None:
+        """The head of an answer whose body follows by ``send``; without Content-Length it ends with the connection."""
+        self.responded = True
+        lines = [f"HTTP/1.1 {status} {_phrase(status)}", "Connection: close", "Cache-Control: no-cache, no-store"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self.writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        await self.send(b"")
+
+    async def send(self, data: bytes) -> None:
+        """ClientGone if nobody is there to take it."""
+        try:
+            self.writer.write(data)
+            await self.writer.drain()
+        except ConnectionError:
+            raise ClientGone from None
+
+    async def established(self) -> None:
+        """The answer to CONNECT: from here on ``reader`` and ``writer`` are a raw channel. What the client has sent
+        already is in ``reader``."""
+        self.responded = True
+        early, _ = self.connection.trailing_data
+        if early:
+            rest = bytes(self.reader._buffer)  # type: ignore[attr-defined]
+            self.reader._buffer[:] = early + rest  # type: ignore[attr-defined]
+        await self.send(b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n")
+
+
+Handler = Callable[[HttpRequest], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Route:
+    method: str
+    prefix: str
+    role: str
+    handler: Handler
+
+
+ROUTES: list[Route] = []
+
+
+def http(method: str, prefix: str, *, role: str = ROLES[-1]) -> Callable[[Handler], Handler]:
+    def register(handler: Handler) -> Handler:
+        if any(route.method == method and route.prefix == prefix for route in ROUTES):
+            raise ValueError(f"{method} {prefix} has a handler already")
+        ROUTES.append(Route(method, prefix, role, handler))
+        ROUTES.sort(key=lambda route: -len(route.prefix))
+        return handler
+
+    return register
+
+
+def find_route(method: str, path: str) -> Route | None:
+    for route in ROUTES:
+        if route.method == method and (path == route.prefix or path.startswith(f"{route.prefix}/")):
+            return route
+    return None
+
+
+def split_target(target: str) -> tuple[str, dict[str, str]]:
+    path, _, query = target.partition("?")
+    pairs = urllib.parse.parse_qsl(query, keep_blank_values=True, max_num_fields=100)
+    return urllib.parse.unquote(path), dict(pairs)
+
+
+async def answer(
+    api: "Api", route: Route, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: Caller
+) -> None:
+    """Serves one request whose head has arrived; closes the connection."""
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT_BYTES)
+    connection.receive_data(head)
+    try:
+        event = connection.next_event()
+        if not isinstance(event, h11.Request):
+            raise h11.RemoteProtocolError("no request")
+        path, query = split_target(event.target.decode("latin-1"))
+    except (h11.RemoteProtocolError, ValueError):
+        _refuse(writer, 400)
+        return
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
+    try:
+        session, ends = await _session(api, query, headers, caller)
+        if not session.may(route.role):
+            raise XenApiError("RBAC_PERMISSION_DENIED", [f"http{route.prefix}", "No permission in user session."])
+        task = _task(api, route, query, session)
+    except XenApiError as error:
+        _refuse(writer, _STATUS.get(error.code, 400), error)
+        return
+    request = HttpRequest(
+        api.pool, event.method.decode(), path, query, headers, caller, session, task, reader, writer, connection
+    )
+    try:
+        await _run(route, request)
+    finally:
+        if ends:
+            api.sessions.end(session.ref)
+
+
+async def _run(route: Route, request: HttpRequest) -> None:
+    try:
+        await route.handler(request)
+        request.task.finish("")
+    except XenApiError as error:
+        request.task.fail(error)
+        if not request.responded:
+            _refuse(request.writer, _STATUS.get(error.code, 500), error)
+    except (ClientGone, ConnectionError):
+        request.task.fail(XenApiError("CLIENT_ERROR", ["The connection was closed before all data had come"]))
+    except asyncio.CancelledError:
+        request.task.fail(XenApiError("INTERNAL_ERROR", ["The coordinator stopped before the task ended"]))
+        raise
+    except Exception as error:
+        log.exception("%s %s failed", route.method, route.prefix)
+        request.task.fail(XenApiError("INTERNAL_ERROR", [type(error).__name__]))
+        if not request.responded:
+            _refuse(request.writer, 500)
+
+
+_STATUS = {
+    "SESSION_INVALID": 401,
+    "SESSION_AUTHENTICATION_FAILED": 401,
+    "RBAC_PERMISSION_DENIED": 403,
+    "HANDLE_INVALID": 404,
+    "UUID_INVALID": 404,
+}
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"
+
+
+def _refuse(writer: asyncio.StreamWriter, status: int, error: XenApiError | None = None) -> None:
+    text = " ".join([error.code, *error.params]) if error else _phrase(status)
+    body = f"{text}\n".encode()
+    lines = [f"HTTP/1.1 {status} {_phrase(status)}", "Content-Type: text/plain; charset=utf-8", "Connection: close"]
+    if status == 401:
+        lines.append('WWW-Authenticate: Basic realm="Gespann"')
+    lines.append(f"Content-Length: {len(body)}")
+    writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+
+
+async def _session(
+    api: "Api", query: Mapping[str, str], headers: Mapping[str, str], caller: Caller
+) -> tuple[Session, bool]:
+    """The session shown, and whether it was made for this request alone."""
+    shown = query.get("session_id") or _cookie(headers.get("cookie", ""))
+    if shown:
+        return api.sessions.use(shown), False
+    scheme, _, text = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            user, _, password = base64.b64decode(text, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise invalid("Authorization", "not Basic") from None
+        return api.sessions.use(await api.sessions.login(caller, user, password)), True
+    if caller.local_root:
+        return api.sessions.use(await api.sessions.login(caller, "root", "")), True
+    raise XenApiError("SESSION_INVALID", [""])
+
+
+def _cookie(text: str) -> str:
+    try:
+        morsel = SimpleCookie(text).get("session_id")
+    except CookieError:
+        return ""
+    return urllib.parse.unquote(morsel.value) if morsel else ""
+
+
+def _task(api: "Api", route: Route, query: Mapping[str, str], session: Session) -> Task:
+    ref = query.get("task_id", "")
+    if ref:
+        api.pool.db.get("task", ref)
+        running = api.tasks.find(ref)
+        if running is None:
+            raise XenApiError("OPERATION_NOT_ALLOWED", ["The task has ended already"])
+        return running
+    return api.tasks.begin(f"{route.method} {route.prefix}", session.ref, session.user)

@@ -1,0 +1,175 @@
+"""Tasks: work that a client can watch and ask to stop.
+
+    pending ──finish──► success
+       ├──fail──────► failure
+       └──cancel asked, work stops──► cancelled
+
+Every call has one. It becomes a record that clients see when it was asked for (``Async.``), when it reports progress
+or when ``show`` is called; then ``ref`` is its ref. Finished ones are kept for a while, the newest ``FINISHED_KEPT``.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from gespann.pool.api.values import datetime_text
+from gespann.pool.pool import Pool
+from gespann.seams.xenapi.datamodel import NULL_REF
+from gespann.seams.xenapi.errors import XenApiError
+
+FINISHED_KEPT = 1000
+#: smaller steps are not told: each is an event for every watcher
+PROGRESS_STEP = 0.01
+
+
+class Task:
+    """``label``: shown as name_label. Made by ``Tasks``."""
+
+    def __init__(self, tasks: "Tasks", label: str, session: str = "", owner: str = "") -> None:
+        self._tasks = tasks
+        self._cancel = asyncio.Event()
+        self.label = label
+        self.session = session
+        self.owner = owner
+        self.ref = ""  # of its record, if it is shown
+        self.progress = 0.0
+        self.cancellable = False
+        self.finished = False
+
+    # -- for the work
+
+    def show(self) -> str:
+        """Makes it visible to clients; its ref."""
+        if not self.ref:
+            self._tasks.show(self)
+        return self.ref
+
+    def set_progress(self, fraction: float) -> None:
+        """0 to 1; never goes back."""
+        fraction = min(1.0, max(self.progress, fraction))
+        if self.finished or (fraction - self.progress < PROGRESS_STEP and fraction < 1.0):
+            return
+        self.progress = fraction
+        self.show()
+        self._tasks.change(self, progress=fraction)
+
+    def allow_cancel(self) -> None:
+        """From now on the work looks at ``check`` or ``cancel_asked`` often, so that it can be stopped."""
+        self.cancellable = True
+        if self.ref:
+            self._tasks.change(self, allowed_operations=["cancel"])
+
+    def forbid_cancel(self) -> None:
+        """Past the point of no return."""
+        self.cancellable = False
+        if self.ref:
+            self._tasks.change(self, allowed_operations=[])
+
+    @property
+    def cancel_asked(self) -> bool:
+        return self._cancel.is_set()
+
+    def check(self) -> None:
+        """TASK_CANCELLED if somebody asked for it, and it is still allowed."""
+        if self.cancel_asked and self.cancellable:
+            raise XenApiError("TASK_CANCELLED", [self.ref or NULL_REF])
+
+    async def wait_cancel_asked(self) -> None:
+        await self._cancel.wait()
+
+    # -- for the machinery
+
+    def ask_cancel(self) -> None:
+        self._cancel.set()
+
+    def finish(self, result: str) -> None:
+        """``result``: XML text of the value, "" for none."""
+        self.end("success", result=result, progress=1.0)
+
+    def fail(self, error: XenApiError) -> None:
+        if error.code == "TASK_CANCELLED":
+            self.end("cancelled", error_info=[error.code, *error.params])
+        else:
+            self.end("failure", error_info=[error.code, *error.params])
+
+    def end(self, status: str, result: str = "", progress: float = 0.0, error_info: Sequence[str] = ()) -> None:
+        if self.finished:
+            return
+        self.finished = True
+        self.progress = max(self.progress, progress)
+        self._tasks.end(self, status, result, list(error_info))
+
+
+class Tasks:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._running: dict[str, Task] = {}
+        self._finished: deque[str] = deque()
+
+    def begin(self, label: str, session: str = "", owner: str = "") -> Task:
+        return Task(self, label, session, owner)
+
+    def find(self, ref: str) -> Task | None:
+        """A task that still runs."""
+        return self._running.get(ref)
+
+    def show(self, task: Task, description: str = "") -> None:
+        db = self._pool.db
+        record = {
+            "name_label": task.label,
+            "name_description": description,
+            "created": datetime_text(self._pool.clock.now()),
+            "status": "pending",
+            "resident_on": next(iter(db.all("host")), NULL_REF),
+            "progress": task.progress,
+            "type": "<none/>",
+            "allowed_operations": ["cancel"] if task.cancellable else [],
+        }
+        with db.transaction() as tx:
+            task.ref = tx.create("task", record)
+        self._running[task.ref] = task
+
+    def change(self, task: Task, **fields: object) -> None:
+        if self._pool.db.find("task", task.ref) is not None:
+            with self._pool.db.transaction() as tx:
+                tx.set("task", task.ref, **fields)
+
+    def end(self, task: Task, status: str, result: str, error_info: list[str]) -> None:
+        if not task.ref:
+            return
+        self._running.pop(task.ref, None)
+        now = datetime_text(self._pool.clock.now())
+        self.change(
+            task,
+            status=status,
+            result=result,
+            error_info=error_info,
+            finished=now,
+            progress=task.progress,
+            allowed_operations=[],
+            current_operations={},
+        )
+        self._finished.append(task.ref)
+        self._drop_oldest()
+
+    def note_finished(self, ref: str) -> None:
+        """A task that a client made and finished itself."""
+        self._finished.append(ref)
+        self._drop_oldest()
+
+    def forget(self, ref: str) -> None:
+        """Takes the record away. What still runs goes on without one."""
+        task = self._running.pop(ref, None)
+        if task is not None:
+            task.finished = True
+        with self._pool.db.transaction() as tx:
+            tx.destroy("task", ref)
+
+    def owner(self, ref: str) -> str | None:
+        task = self._running.get(ref)
+        return task.owner if task else None
+
+    def _drop_oldest(self) -> None:
+        while len(self._finished) > FINISHED_KEPT:
+            with self._pool.db.transaction() as tx:
+                tx.destroy("task", self._finished.popleft())

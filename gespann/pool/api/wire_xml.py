@@ -1,0 +1,164 @@
+"""XML-RPC as the API speaks it: strings bare, integers as strings, errors as a struct and never as a fault."""
+
+import base64
+import xmlrpc.client
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from defusedxml.xmlrpc import DefusedExpatParser
+
+from gespann.pool.api.record_cache import RecordCache
+from gespann.pool.api.wire_json import DEPTH_LIMIT, MalformedRequest
+from gespann.seams.xenapi import datamodel
+from gespann.seams.xenapi.datamodel import Type
+from gespann.seams.xenapi.errors import XenApiError
+
+CONTENT_TYPE = "text/xml"
+_HEAD = '<?xml version="1.0"?><methodResponse><params><param>'
+_TAIL = "</param></params></methodResponse>"
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
+
+
+class _Unmarshaller(xmlrpc.client.Unmarshaller):
+    """The standard library's, with a floor under the depth."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._depth = 0
+
+    def start(self, tag: str, attrs: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth > 4 * DEPTH_LIMIT:  # value, struct, member, value: four tags a level
+            raise MalformedRequest(f"nested deeper than {DEPTH_LIMIT}")
+        super().start(tag, attrs)
+
+    def end(self, tag: str) -> None:
+        self._depth -= 1
+        super().end(tag)
+
+
+def parse(body: bytes) -> tuple[str, list[Any]]:
+    """Method and parameters. MalformedRequest: not XML-RPC, or XML that declares entities."""
+    target = _Unmarshaller()
+    try:
+        parser = DefusedExpatParser(target, forbid_dtd=True)
+        parser.feed(body)
+        parser.close()
+        params = target.close()
+        method = target.getmethodname()
+    except MalformedRequest:
+        raise
+    except Exception as error:  # the parsers raise a dozen kinds; each means the same
+        raise MalformedRequest(f"not XML-RPC: {type(error).__name__}: {error}") from None
+    if not isinstance(method, str):
+        raise MalformedRequest("not an XML-RPC call: no methodName")
+    return method, [_plain(param) for param in params]
+
+
+def _plain(value: Any) -> Any:
+    """What the standard library wraps, unwrapped: dates become text, binaries text if they are."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, xmlrpc.client.DateTime):
+        return value.value
+    if isinstance(value, xmlrpc.client.Binary):
+        return base64.b64encode(value.data).decode()
+    return value
+
+
+def success(type_: Type, value: Any, records: RecordCache) -> bytes:
+    shown = (
+        "<value><struct><member><name>Status</name><value>Success</value></member><member><name>Value</name>"
+        f"{encode(type_, value, records)}</member></struct></value>"
+    )
+    return f"{_HEAD}{shown}{_TAIL}".encode()
+
+
+def bare(type_: Type, value: Any, records: RecordCache) -> bytes:
+    """For ``system.listMethods``, which answers without Status."""
+    return f"{_HEAD}{encode(type_, value, records)}{_TAIL}".encode()
+
+
+def failure(error: XenApiError) -> bytes:
+    texts = "".join(_string(text) for text in (error.code, *error.params))
+    shown = (
+        "<value><struct><member><name>Status</name><value>Failure</value></member><member><name>ErrorDescription"
+        f"</name><value><array><data>{texts}</data></array></value></member></struct></value>"
+    )
+    return f"{_HEAD}{shown}{_TAIL}".encode()
+
+
+def encode(type_: Type, value: Any, records: RecordCache) -> str:
+    if type_.kind == "record" and type_.name in records.classes:
+        return records.xml(type_.name, value, lambda: _record(type_.name, value))
+    if type_.kind == "map" and type_.inner is not None and type_.inner.kind == "record":
+        inner = type_.inner
+        return _struct((key, encode(inner, item, records)) for key, item in value.items())
+    if type_.kind == "events":
+        return _events(value, records)
+    return encoder(type_)(value)
+
+
+def _events(batch: Any, records: RecordCache) -> str:
+    def event(item: Mapping[str, Any]) -> str:
+        members = [(k, _string(str(v))) for k, v in item.items() if k != "snapshot"]
+        if "snapshot" in item:
+            type_ = Type("record", records.real_class[item["class"]])
+            members.append(("snapshot", encode(type_, item["snapshot"], records)))
+        return _struct(members)
+
+    events = batch if isinstance(batch, list) else batch["events"]
+    array = f"<value><array><data>{''.join(map(event, events))}</data></array></value>"
+    if isinstance(batch, list):
+        return array
+    counts = _struct((k, f"<value><i4>{n}</i4></value>") for k, n in batch["valid_ref_counts"].items())
+    return _struct([("events", array), ("valid_ref_counts", counts), ("token", _string(batch["token"]))])
+
+
+def _string(text: str) -> str:
+    return f"<value>{text.translate(_ESCAPES)}</value>"
+
+
+def _struct(members: Any) -> str:
+    inside = "".join(f"<member><name>{str(k).translate(_ESCAPES)}</name>{v}</member>" for k, v in members)
+    return f"<value><struct>{inside}</struct></value>"
+
+
+def _record(class_name: str, record: Mapping[str, Any]) -> str:
+    return _struct((name, make(record[name])) for name, make in _field_encoders(class_name))
+
+
+@cache
+def _field_encoders(class_name: str) -> list[tuple[str, Callable[[Any], str]]]:
+    return [(f.name, encoder(f.type)) for f in datamodel.classes()[class_name].fields.values()]
+
+
+@cache
+def encoder(type_: Type) -> Callable[[Any], str]:
+    """A function that writes a value of a declared type as ``<value>...</value>``."""
+    match type_.kind:
+        case "int":
+            return lambda value: f"<value>{value}</value>"
+        case "float":
+            return lambda value: f"<value><double>{float(value)!r}</double></value>"
+        case "bool":
+            return lambda value: f"<value><boolean>{int(value)}</boolean></value>"
+        case "datetime":
+            return lambda value: f"<value><dateTime.iso8601>{value}</dateTime.iso8601></value>"
+        case "void":
+            return lambda _: "<value></value>"
+        case "set" if type_.inner is not None:
+            inner = encoder(type_.inner)
+            return lambda value: f"<value><array><data>{''.join(map(inner, value))}</data></array></value>"
+        case "map" if type_.inner is not None:
+            inner = encoder(type_.inner)
+            return lambda value: _struct((key, inner(item)) for key, item in value.items())
+        case "option" if type_.inner is not None:
+            inner = encoder(type_.inner)
+            return lambda value: "<value></value>" if value in ("", None) else inner(value)
+        case "record":
+            return lambda value: _record(type_.name, value)
+    return _string
