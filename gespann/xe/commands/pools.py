@@ -1,0 +1,118 @@
+"""The pool: members, high availability, and groups of VMs."""
+
+from gespann.seams.xenapi.errors import XenApiError
+from gespann.xe.call import Call, Handler
+from gespann.xe.failures import CommandFailure
+
+# The pool's own words; scripts wait for them.
+_JOINING = "Host agent will restart and attempt to join pool in 10. seconds..."
+_EJECTING = "Specified host will attempt to restart as a master of a new pool in 10. seconds..."
+_UNREACHABLE = (
+    "Host cannot contact destination host: connection refused.",
+    "Check destination host has services running and accessible from this host.",
+)
+
+
+async def pool_ha_enable(call: Call) -> None:
+    srs = [await call.ref_of("SR", uuid) for uuid in call.arguments.words("heartbeat-sr-uuids")]
+    await call.run_task("pool.enable_ha", srs, call.arguments.mapping("ha-config"))
+
+
+async def pool_ha_compute_hypothetical(call: Call) -> None:
+    """``vm-uuid=... restart-priority=...`` in pairs, any number of them."""
+    vms = [value for key, value in call.arguments.pairs if key == "vm-uuid"]
+    priorities = [value for key, value in call.arguments.pairs if key == "restart-priority"]
+    if len(vms) != len(priorities):
+        raise CommandFailure("Call requires an equal number of vm-uuid and restart-priority arguments")
+    plan = {await call.ref_of("VM", uuid): priority for uuid, priority in zip(vms, priorities, strict=True)}
+    tolerated = await call.request("pool.ha_compute_hypothetical_max_host_failures_to_tolerate", plan)
+    await call.printer.values([str(tolerated)])
+
+
+async def pool_ha_compute_vm_failover_plan(call: Call) -> None:
+    hosts = [await call.ref_of("host", uuid) for uuid in call.arguments.words("host-uuids")]
+    all_vms = await call.tables.all("VM")
+    vms = [ref for ref, vm in all_vms.items() if vm["resident_on"] in hosts and not vm["is_control_domain"]]
+    plan = await call.request("pool.ha_compute_vm_failover_plan", hosts, vms)
+    await call.tables.fetch(["host"])
+    record = [("VM", "Destination Host or Error")]
+    for vm, outcome in plan.items():
+        destination = call.tables.describe(outcome["host"]) if "host" in outcome else outcome.get("error_code", "")
+        record.append((call.tables.describe(vm), destination))
+    await call.printer.table([record])
+
+
+async def pool_join(call: Call) -> None:
+    """A pool that cannot be reached is no failure of the command: so it has always been."""
+    arguments = call.arguments
+    message = "pool.join_force" if arguments.boolean("force") else "pool.join"
+    keys = ("master-address", "master-username", "master-password")
+    try:
+        await call.request(message, *[arguments.required(key) for key in keys])
+    except XenApiError as error:
+        if error.code != "POOL_JOINING_HOST_CONNECTION_FAILED":
+            raise
+        for line in _UNREACHABLE:
+            await call.printer.values([line])
+        return
+    await call.printer.values([_JOINING])
+
+
+async def pool_eject(call: Call) -> None:
+    host = await call.ref_of("host", call.arguments.required("host-uuid"))
+    if not call.arguments.boolean("force"):
+        await call.client.print(
+            "WARNING: Ejecting a host from the pool will reinitialise that host's local SRs.\n"
+            "WARNING: Any data contained with the local SRs will be lost."
+        )
+        for line in await _local_disks(call, host):
+            await call.client.print(line)
+        if not await call.confirmed():
+            return
+    await call.request("pool.eject", host)
+    await call.printer.values([_EJECTING])
+
+
+async def _local_disks(call: Call, host: str) -> list[str]:
+    """The disks on SRs that only this host has."""
+    pbds, srs, vdis = [await call.tables.all(name) for name in ("PBD", "SR", "VDI")]
+    local = {pbd["SR"] for pbd in pbds.values() if pbd["host"] == host and not srs[pbd["SR"]]["shared"]}
+    found = [vdi for vdi in vdis.values() if vdi["SR"] in local and vdi["managed"]]
+    if not found:
+        return []
+    return [
+        "The following VDI objects will be destroyed:",
+        *(f"VDI: {vdi['uuid']} ({vdi['name_label']})" for vdi in found),
+    ]
+
+
+async def pool_recover_slaves(call: Call) -> None:
+    hosts = await call.request("pool.recover_slaves")
+    await call.printer.values([await call.uuid_of("host", str(host)) for host in hosts])
+
+
+async def appliance_create(call: Call) -> None:
+    record = {
+        "name_label": call.arguments.required("name-label"),
+        "name_description": call.arguments.text("name-description"),
+    }
+    appliance = str(await call.request("VM_appliance.create", record))
+    await call.printer.values([await call.uuid_of("VM_appliance", appliance)])
+
+
+async def appliance_shutdown(call: Call) -> None:
+    appliance = await call.ref_of("VM_appliance", call.arguments.required("uuid"))
+    verb = "hard_shutdown" if call.arguments.boolean("force") else "clean_shutdown"
+    await call.run_task(f"VM_appliance.{verb}", appliance)
+
+
+COMMANDS: dict[str, Handler] = {
+    "pool-ha-enable": pool_ha_enable,
+    "pool-ha-compute-hypothetical-max-host-failures-to-tolerate": pool_ha_compute_hypothetical,
+    "pool-ha-compute-vm-failover-plan": pool_ha_compute_vm_failover_plan,
+    "pool-join": pool_join,
+    "pool-eject": pool_eject,
+    "pool-recover-slaves": pool_recover_slaves,
+    "appliance-create": appliance_create,
+    "appliance-shutdown": appliance_shutdown,
+}
