@@ -1,0 +1,245 @@
+"""The coordinator's process: ``python -m gespann.main.coordinator --data DIR --run DIR``.
+
+Serves the XenAPI of the pool on RUN/xapi (root of this machine needs no password there), over TLS on each ``--listen``,
+and in the clear on each ``--plain``, until SIGTERM or SIGINT. Exit status 0 after a signal, 1 if it cannot start.
+
+DATA holds what must not be lost, readable by its owner only: pool.db, accounts.json, pool.pem (key and certificate),
+and root.password until the password is changed. RUN holds sockets.
+"""
+
+import argparse
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sqlite3
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gespann.pool import classes, reconcile
+from gespann.pool.api.accounts import Accounts
+from gespann.pool.api.api import Api
+from gespann.pool.api.certificate import ensure_certificate, server_context
+from gespann.pool.api.server import Address, ApiServer
+from gespann.pool.model.database import Database, DatabaseTooNew
+from gespann.pool.pool import LocalHost, Pool
+from gespann.seams import host_agent
+from gespann.seams.sr_driver import SrDriver
+from gespann.sr.registry import DRIVERS
+from gespann.system.clock import Clock, SystemClock
+from gespann.system.files import private_directory
+from gespann.system.json_lines import JsonLinesClient
+from gespann.system.log import start_logging
+from gespann.xe.server import serve_cli
+
+log = logging.getLogger("gespann.main.coordinator")
+
+SOCKET = "xapi"
+HANDLER_MODULES = (classes,)  # imported for the handlers that they register
+
+
+class CannotStart(Exception):
+    """Text for the administrator."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    data: Path
+    run: Path
+    listen: tuple[Address, ...] = ()
+    plain: tuple[Address, ...] = ()
+    agent: Path | None = None
+    name_label: str = ""
+    address: str = ""
+    web: Path | None = None
+    root_password_file: Path | None = None
+
+
+@dataclass
+class Coordinator:
+    """The whole process as an object: tests start it in their own loop, with drivers and clock of their choice.
+
+    async with Coordinator(settings, drivers={"memory": MemoryDriver()}) as coordinator:
+        coordinator.api.call(...)
+    """
+
+    settings: Settings
+    drivers: Mapping[str, SrDriver] | None = None
+    clock: Clock = field(default_factory=SystemClock)
+    ports: list[int] = field(default_factory=list)  # TLS first, then plain, as asked for
+
+    async def __aenter__(self) -> "Coordinator":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """CannotStart, OSError: nothing is left running."""
+        settings = self.settings
+        self._lock = _lock(settings.data)
+        try:
+            drivers = self.drivers if self.drivers is not None else {name: make() for name, make in DRIVERS.items()}
+            self.pool = Pool(_open(settings.data / "pool.db"), drivers, {}, self.clock)
+            accounts = Accounts(settings.data)
+            accounts.open(_root_password(settings.root_password_file))
+            self.api = Api(self.pool, accounts)
+            self.server = ApiServer(self.api, cli=serve_cli, web=settings.web)
+            self.agent = self._agent_client()
+            local = LocalHost(self.agent, settings.name_label or socket.gethostname(), self._address())
+            await _work_half("start", self.pool, local)
+            if self.agent is not None:
+                self.agent.start()
+            await self._open_doors()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """In the order that lets work end before what it stands on."""
+        if hasattr(self, "server"):
+            await self.server.stop()
+        if hasattr(self, "api"):
+            await self.api.close()
+            await _work_half("stop", self.pool)
+        if getattr(self, "agent", None) is not None:
+            assert self.agent is not None
+            await self.agent.close()
+        if hasattr(self, "pool"):
+            self.pool.db.close()
+        os.close(self._lock)
+
+    async def _open_doors(self) -> None:
+        settings = self.settings
+        await self.server.listen_unix(settings.run / SOCKET)
+        names = [address.host for address in settings.listen] + [settings.address]
+        if settings.listen:
+            pem = ensure_certificate(settings.data, [name for name in names if name], self.clock.now())
+            context = server_context(pem)
+            for address in settings.listen:
+                self.ports.append(await self.server.listen_tcp(address, context))
+        for address in settings.plain:
+            log.warning("serving %s:%d without TLS: passwords cross the network in the clear", *_pair(address))
+            self.ports.append(await self.server.listen_tcp(address, None))
+
+    def _agent_client(self) -> JsonLinesClient | None:
+        if self.settings.agent is None:
+            return None
+        return JsonLinesClient(
+            self.settings.agent,
+            hello=host_agent.Hello(version=host_agent.VERSION),
+            events=host_agent.EVENTS,
+            on_event=self._told,
+            on_up=self._up,
+            on_down=lambda why: log.warning("agent: %s", why),
+        )
+
+    def _told(self, event: Any) -> None:
+        told = getattr(reconcile, "agent_told", None)
+        if told is not None:
+            told(self.pool, event)
+
+    def _up(self, reply: host_agent.HelloReply) -> None:
+        log.info("agent %s, %s", reply.agent_version, reply.hypervisor)
+        up = getattr(reconcile, "agent_up", None)
+        if up is not None:
+            up(self.pool)
+
+    def _address(self) -> str:
+        given = self.settings.address or next((a.host for a in self.settings.listen + self.settings.plain), "")
+        return given if given not in ("", "::", "0.0.0.0") else "127.0.0.1"  # noqa: S104 compared, not bound
+
+
+async def _work_half(name: str, *args: Any) -> None:
+    call = getattr(reconcile, name, None)
+    if call is not None:
+        await call(*args)
+
+
+def _pair(address: Address) -> tuple[str, int]:
+    return address.host, address.port
+
+
+def _lock(data: Path) -> int:
+    """One coordinator per DATA; the lock goes with the process."""
+    fd = os.open(data / "lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise CannotStart(f"another coordinator uses {data}") from None
+    return fd
+
+
+def _open(path: Path) -> Database:
+    try:
+        return Database(path)
+    except (DatabaseTooNew, sqlite3.DatabaseError) as error:
+        raise CannotStart(f"{path}: {error}") from error
+
+
+def _root_password(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    text = path.read_text(encoding="utf-8").strip()
+    if not text:
+        raise CannotStart(f"{path}: no password in it")
+    return text
+
+
+def arguments(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="gespann-coordinator", description="The coordinator of a pool.")
+    parser.add_argument("--data", type=Path, required=True, help="directory of the pool's database and secrets")
+    parser.add_argument("--run", type=Path, required=True, help="directory for sockets")
+    parser.add_argument("--listen", type=Address.parse, action="append", default=[], help="ADDRESS:PORT for TLS")
+    parser.add_argument("--plain", type=Address.parse, action="append", default=[], help="ADDRESS:PORT without TLS")
+    parser.add_argument("--agent", type=Path, help="socket of this host's agent")
+    parser.add_argument("--name-label", default="", help="of pool and host at first start (default: the host's name)")
+    parser.add_argument("--address", default="", help="where clients reach this host (default: that of --listen)")
+    parser.add_argument("--web", type=Path, help="directory of static files to serve on /")
+    parser.add_argument("--root-password-file", type=Path, help="root's password at first start (default: random)")
+    parser.add_argument("--log-level", default="INFO")
+    return parser.parse_args(words)
+
+
+async def serve(settings: Settings) -> None:
+    ended = asyncio.Event()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sig, ended.set)
+    async with Coordinator(settings) as coordinator:
+        log.info("serving %s and ports %s", settings.run / SOCKET, coordinator.ports)
+        await ended.wait()
+
+
+def main(words: list[str]) -> int:
+    options = arguments(words)
+    start_logging(options.log_level)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    os.umask(0o077)
+    settings = Settings(
+        data=private_directory(options.data.absolute()),
+        run=private_directory(options.run.absolute()),
+        listen=tuple(options.listen),
+        plain=tuple(options.plain),
+        agent=options.agent,
+        name_label=options.name_label,
+        address=options.address,
+        web=options.web,
+        root_password_file=options.root_password_file,
+    )
+    try:
+        asyncio.run(serve(settings))
+    except (CannotStart, OSError) as error:
+        log.error("cannot start: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
