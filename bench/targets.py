@@ -77,10 +77,10 @@ class Engine:
         (self.directory / "data").mkdir(parents=True)
         log = self.directory / "log"
         control = self.directory / "control.sock"
-        words = [binary, "--data", self.directory / "data", "--control", control]
+        words = [binary, "--data", self.directory / "data", "--socket", control]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [*words, "--listen", f"{ADDRESS}:{self.port}"], stdout=output, stderr=output, start_new_session=True
+                [*words, "--portal", f"{ADDRESS}:{self.port}"], stdout=output, stderr=output, start_new_session=True
             )
         self.pid = self.process.pid
         wait_for_port(self.port, self.process, log)

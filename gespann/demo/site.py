@@ -27,7 +27,7 @@ POOL_RUN, POOL_DATA = "/run/gespann/pool", "/var/lib/gespann/pool"
 
 
 class SiteError(Exception):
-    """A part did not start; the text holds the end of its log."""
+    """A part is missing or does not start; ``Site.log_tails`` tells more."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Site:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not true():
             if time.monotonic() > deadline:
-                raise SiteError(f"{service} on {node} does not serve after {START_TIMEOUT_S:g} s\n{self.log_tails()}")
+                raise SiteError(f"{service} on {node} does not serve after {START_TIMEOUT_S:g} s")
             time.sleep(0.1)
 
     def _check_built(self) -> None:

@@ -78,9 +78,9 @@ class User:
         return text
 
     def group_value(self, command: str, key: str) -> str:
-        """``Key: value`` out of a detail view, not shown; a value that was wrapped is put together again."""
+        """``Key: value`` out of a detail view, one or two of them a line; not shown."""
         text = self.group(command, quiet=True)
-        found = re.search(rf"^\s*{re.escape(key)}:[ ]*(.*)$", text, re.MULTILINE)
+        found = re.search(rf"(?:^|  ){re.escape(key)}:[ ]*(.*?)(?:  .*)?$", text, re.MULTILINE)
         if not found:
             raise CheckFailed(f"{command}: no {key} in\n{text}")
         return found[1].strip()

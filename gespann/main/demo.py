@@ -21,7 +21,7 @@ from gespann.lab import LabError
 from gespann.system.processes import CommandFailed
 
 DIRECTORY = PROJECT / "var/demo"
-NAME = "gespanndemo"
+NAME = "gdemo"
 NET = "198.18.94"
 STEPS = 8
 

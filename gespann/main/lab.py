@@ -59,7 +59,10 @@ def main(words: list[str]) -> int:
             down(site)
         else:
             status(site)
-    except (LabError, SiteError, CommandFailed) as error:
+    except SiteError as error:
+        print(f"{error}\n{site.log_tails()}", file=sys.stderr)
+        return 1
+    except (LabError, CommandFailed) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
