@@ -1,0 +1,203 @@
+//! From a stream of bytes to PDUs: lengths, padding, digests. Memory is bounded by the longest PDU allowed.
+
+use crate::out::padding;
+use crate::pdu::{BHS_BYTES, Bhs, Pdu};
+
+/// Room for a batch of small commands; grows up to one PDU of the allowed length.
+const USUAL_BYTES: usize = 64 * 1024;
+const LONGEST_AHS_BYTES: usize = 255 * 4;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecodeError {
+    /// The announced data segment is longer than was agreed.
+    TooLong,
+    HeaderDigest,
+    /// The header is sound: it can be named in a Reject.
+    DataDigest(Bhs),
+}
+
+#[derive(Debug)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    pub max_data_bytes: usize,
+    pub header_digest: bool,
+    pub data_digest: bool,
+}
+
+impl Decoder {
+    pub fn new(max_data_bytes: usize) -> Self {
+        Self { buffer: Vec::new(), start: 0, end: 0, max_data_bytes, header_digest: false, data_digest: false }
+    }
+
+    /// Where the next bytes of the stream go. Never empty after `next` has answered that more are needed.
+    pub fn space(&mut self) -> &mut [u8] {
+        if self.buffer.is_empty() {
+            self.buffer.resize(USUAL_BYTES, 0);
+        }
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        &mut self.buffer[self.end..]
+    }
+
+    /// Bytes that are here and belong to no PDU yet.
+    pub fn received(&self) -> usize {
+        self.end - self.start
+    }
+
+    pub fn filled(&mut self, count: usize) {
+        self.end += count;
+    }
+
+    /// Lets the buffer go while nothing is in it.
+    pub fn shrink(&mut self) {
+        if self.start == self.end {
+            *self = Self { buffer: Vec::new(), start: 0, end: 0, ..*self };
+        }
+    }
+
+    /// The next whole PDU, if it is there.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<Pdu<'_>>, DecodeError> {
+        let present = &self.buffer[self.start..self.end];
+        if present.len() < BHS_BYTES {
+            self.make_room(BHS_BYTES + LONGEST_AHS_BYTES);
+            return Ok(None);
+        }
+        let ahs_bytes = usize::from(present[4]) * 4;
+        let data_bytes = u32::from_be_bytes([0, present[5], present[6], present[7]]) as usize;
+        if data_bytes > self.max_data_bytes {
+            return Err(DecodeError::TooLong);
+        }
+        let header_bytes = BHS_BYTES + ahs_bytes;
+        let data_start = header_bytes + if self.header_digest { 4 } else { 0 };
+        let padded_bytes = data_bytes + padding(data_bytes);
+        let total = data_start + padded_bytes + if self.data_digest && data_bytes > 0 { 4 } else { 0 };
+        if self.header_digest && present.len() >= data_start && !digest_matches(present, 0, header_bytes) {
+            return Err(DecodeError::HeaderDigest);
+        }
+        if present.len() < total {
+            self.make_room(total);
+            return Ok(None);
+        }
+        let bhs: &Bhs = present[..BHS_BYTES].try_into().expect("48 bytes");
+        if self.data_digest && data_bytes > 0 && !digest_matches(present, data_start, padded_bytes) {
+            return Err(DecodeError::DataDigest(*bhs));
+        }
+        let begin = self.start;
+        self.start += total;
+        let pdu = &self.buffer[begin..begin + total];
+        Ok(Some(Pdu {
+            bhs: pdu[..BHS_BYTES].try_into().expect("48 bytes"),
+            ahs: &pdu[BHS_BYTES..header_bytes],
+            data: &pdu[data_start..data_start + data_bytes],
+        }))
+    }
+
+    /// Moves the rest to the front and makes the buffer long enough for a PDU of `total` bytes.
+    fn make_room(&mut self, total: usize) {
+        if self.start > 0 && self.buffer.len() - self.start < total.max(USUAL_BYTES / 2) {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.buffer.len() < total {
+            self.buffer.resize(total.max(USUAL_BYTES), 0);
+        }
+    }
+}
+
+fn digest_matches(bytes: &[u8], start: usize, length: usize) -> bool {
+    let digest = crc32c::crc32c(&bytes[start..start + length]);
+    bytes[start + length..start + length + 4] == digest.to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::out::Out;
+    use crate::pdu::header;
+
+    fn sender(digests: bool) -> Out {
+        let mut out = Out::default();
+        (out.header_digest, out.data_digest) = (digests, digests);
+        out
+    }
+
+    fn decoder(max_data_bytes: usize, digests: bool) -> Decoder {
+        let mut decoder = Decoder::new(max_data_bytes);
+        (decoder.header_digest, decoder.data_digest) = (digests, digests);
+        decoder
+    }
+
+    fn stream(digests: bool) -> Vec<u8> {
+        let mut out = sender(digests);
+        for (index, length) in [0, 1, 2, 3, 4, 5, 4096, 0, 70_000].into_iter().enumerate() {
+            out.pdu(&header(0, 0x80, index as u32), &vec![index as u8; length]);
+        }
+        out.bytes().to_vec()
+    }
+
+    fn feed(decoder: &mut Decoder, mut bytes: &[u8], step: usize) -> Vec<(u32, Vec<u8>)> {
+        let mut seen = Vec::new();
+        while !bytes.is_empty() {
+            let space = decoder.space();
+            let count = step.min(bytes.len()).min(space.len());
+            assert!(count > 0, "no space left although more is needed");
+            space[..count].copy_from_slice(&bytes[..count]);
+            decoder.filled(count);
+            bytes = &bytes[count..];
+            while let Some(pdu) = decoder.next().unwrap() {
+                seen.push((pdu.initiator_task_tag(), pdu.data.to_vec()));
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn whole_or_in_pieces_the_same_pdus_come_out() {
+        for digests in [false, true] {
+            let bytes = stream(digests);
+            for step in [1, 7, 48, 1000, bytes.len()] {
+                let mut decoder = decoder(262_144, digests);
+                let seen = feed(&mut decoder, &bytes, step);
+                assert_eq!(seen.len(), 9);
+                assert_eq!(seen[8].1, vec![8; 70_000]);
+                assert_eq!(seen[3].1, vec![3; 3]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_tail_waits_for_its_rest() {
+        let bytes = stream(false);
+        let mut decoder = Decoder::new(262_144);
+        assert_eq!(feed(&mut decoder, &bytes[..bytes.len() - 1], 100).len(), 8);
+        assert_eq!(feed(&mut decoder, &bytes[bytes.len() - 1..], 1).len(), 1);
+    }
+
+    #[test]
+    fn a_damaged_byte_is_noticed_by_the_digests() {
+        let mut out = sender(true);
+        out.pdu(&header(0, 0x80, 1), b"payload");
+        for position in 0..out.len() {
+            let mut bytes = out.bytes().to_vec();
+            bytes[position] ^= 0x10;
+            let mut decoder = decoder(8192, true);
+            decoder.space()[..bytes.len()].copy_from_slice(&bytes);
+            decoder.filled(bytes.len());
+            assert!(!matches!(decoder.next(), Ok(Some(_))), "byte {position}");
+        }
+    }
+
+    #[test]
+    fn an_announced_length_takes_no_memory() {
+        let mut bytes = [0xff; 48];
+        bytes[4] = 0;
+        let mut decoder = Decoder::new(8192);
+        decoder.space()[..48].copy_from_slice(&bytes);
+        decoder.filled(48);
+        assert!(matches!(decoder.next(), Err(DecodeError::TooLong)));
+    }
+}

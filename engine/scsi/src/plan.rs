@@ -1,0 +1,129 @@
+//! From a command to what has to be done.
+
+use crate::sense::Sense;
+use crate::{commands, inquiry, opcodes};
+
+pub type Cdb = [u8; 16];
+
+/// Longest READ or WRITE, as the block limits page says. Bounds the memory of one command.
+pub const MAX_TRANSFER_BYTES: u64 = 8 << 20;
+/// Longest WRITE SAME that carries a pattern or not.
+pub const MAX_WRITE_SAME_BYTES: u64 = 64 << 20;
+pub const MAX_COMPARE_BLOCKS: u8 = 128;
+pub const MAX_UNMAP_DESCRIPTORS: u32 = 256;
+
+/// State of the logical unit that commands depend on.
+#[derive(Debug, Clone)]
+pub struct Lun {
+    pub block_size: u32,
+    pub blocks: u64,
+    pub read_only: bool,
+    pub thick: bool,
+    pub vendor: String,
+    pub product: String,
+    pub revision: String,
+    /// As VPD page 0x83 shows it.
+    pub naa: [u8; 16],
+    /// Name of the iSCSI target, for the port's designators.
+    pub target_name: String,
+}
+
+/// Bytes of the volume, checked to lie inside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    pub offset: u64,
+    pub length: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compare {
+    /// Only that the blocks can be read.
+    Nothing,
+    /// With data of the same length.
+    All,
+    /// Each block with the one block sent.
+    OneBlock,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    Good,
+    Refuse(Sense),
+    /// Answer data, already cut to the allocation length.
+    Answer(Vec<u8>),
+    /// The pending unit attention, or NO SENSE, as data.
+    TellSense {
+        allocation_length: usize,
+    },
+    Read(Range),
+    Write {
+        range: Range,
+        through: bool,
+    },
+    Flush,
+    Unmap {
+        parameter_bytes: usize,
+    },
+    WriteSame {
+        range: Range,
+        unmap: bool,
+        has_data: bool,
+    },
+    Verify {
+        range: Range,
+        compare: Compare,
+    },
+    /// `range` is what is written; twice its length is sent.
+    CompareAndWrite {
+        range: Range,
+        through: bool,
+    },
+    LbaStatus {
+        lba: u64,
+        allocation_length: usize,
+    },
+    ModeSelect {
+        parameter_bytes: usize,
+        header_bytes: usize,
+    },
+    Reserve,
+    Release,
+}
+
+impl Plan {
+    /// Bytes the initiator has to send.
+    pub fn data_out_bytes(&self, block_size: u32) -> usize {
+        let bytes = match self {
+            Self::Write { range, .. } => range.length,
+            Self::CompareAndWrite { range, .. } => range.length * 2,
+            Self::WriteSame { has_data: true, .. } => block_size.into(),
+            Self::Verify { range, compare: Compare::All } => range.length,
+            Self::Verify { range, compare: Compare::OneBlock } if range.length > 0 => block_size.into(),
+            Self::Unmap { parameter_bytes } | Self::ModeSelect { parameter_bytes, .. } => *parameter_bytes as u64,
+            _ => 0,
+        };
+        bytes as usize
+    }
+
+    /// Does it touch the medium or its state, so that the lease, a reservation and a unit attention stand before it?
+    pub fn needs_admission(&self) -> bool {
+        !matches!(self, Self::Good | Self::Refuse(_) | Self::Answer(_) | Self::TellSense { .. })
+    }
+}
+
+pub fn plan(cdb: &Cdb, lun: &Lun) -> Plan {
+    match opcodes::find(cdb) {
+        Ok(command) => (command.plan)(cdb, lun).unwrap_or_else(Plan::Refuse),
+        Err(sense) => Plan::Refuse(sense),
+    }
+}
+
+/// There is only LUN 0; of any other a target still answers these (SPC-4 6.6.2, SAM-5 5.13).
+pub fn plan_for_absent_lun(cdb: &Cdb, lun: &Lun) -> Plan {
+    match cdb[0] {
+        0x03 => commands::cut(Sense::NO_SUCH_LUN.encode().to_vec(), usize::from(cdb[4])),
+        0x12 => inquiry::absent(cdb),
+        0xa0 => plan(cdb, lun),
+        _ => Plan::Refuse(Sense::NO_SUCH_LUN),
+    }
+}

@@ -1,0 +1,55 @@
+//! Sense data, fixed format (SPC-4 4.5.3).
+
+/// Why a command was refused. `information` is the field of that name: an offset for MISCOMPARE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sense {
+    pub key: u8,
+    pub code: u8,
+    pub qualifier: u8,
+    pub information: Option<u32>,
+}
+
+const fn sense(key: u8, code: u8, qualifier: u8) -> Sense {
+    Sense { key, code, qualifier, information: None }
+}
+
+impl Sense {
+    pub const NO_SENSE: Self = sense(0x0, 0x00, 0x00);
+    pub const NOT_READY: Self = sense(0x2, 0x04, 0x00);
+    pub const READ_ERROR: Self = sense(0x3, 0x11, 0x00);
+    pub const WRITE_ERROR: Self = sense(0x3, 0x0c, 0x00);
+    pub const INTERNAL_FAILURE: Self = sense(0x4, 0x44, 0x00);
+    pub const PARAMETER_LIST_LENGTH: Self = sense(0x5, 0x1a, 0x00);
+    pub const INVALID_OPCODE: Self = sense(0x5, 0x20, 0x00);
+    pub const LBA_OUT_OF_RANGE: Self = sense(0x5, 0x21, 0x00);
+    pub const INVALID_FIELD_IN_CDB: Self = sense(0x5, 0x24, 0x00);
+    pub const NO_SUCH_LUN: Self = sense(0x5, 0x25, 0x00);
+    pub const INVALID_FIELD_IN_PARAMETERS: Self = sense(0x5, 0x26, 0x00);
+    pub const SAVING_NOT_SUPPORTED: Self = sense(0x5, 0x39, 0x00);
+    pub const POWER_ON: Self = sense(0x6, 0x29, 0x00);
+    pub const RESET: Self = sense(0x6, 0x29, 0x03);
+    pub const PARAMETERS_CHANGED: Self = sense(0x6, 0x2a, 0x00);
+    pub const CAPACITY_CHANGED: Self = sense(0x6, 0x2a, 0x09);
+    pub const COMMANDS_CLEARED: Self = sense(0x6, 0x2f, 0x00);
+    pub const WRITE_PROTECTED: Self = sense(0x7, 0x27, 0x00);
+    /// SPACE ALLOCATION FAILED WRITE PROTECT: QEMU takes it as ENOSPC and pauses the machine.
+    pub const NO_SPACE: Self = sense(0x7, 0x27, 0x07);
+    pub const ABORTED: Self = sense(0xb, 0x00, 0x00);
+    pub const DATA_LENGTH: Self = sense(0xb, 0x0c, 0x0d);
+    pub const MISCOMPARE: Self = sense(0xe, 0x1d, 0x00);
+
+    pub fn at(self, information: u32) -> Self {
+        Self { information: Some(information), ..self }
+    }
+
+    pub fn encode(&self) -> [u8; 18] {
+        let mut bytes = [0; 18];
+        bytes[0] = 0x70 | if self.information.is_some() { 0x80 } else { 0 };
+        bytes[2] = self.key;
+        bytes[3..7].copy_from_slice(&self.information.unwrap_or(0).to_be_bytes());
+        bytes[7] = 10;
+        bytes[12] = self.code;
+        bytes[13] = self.qualifier;
+        bytes
+    }
+}

@@ -1,0 +1,134 @@
+//! The system calls for sparse files, each as one small function.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+
+/// `_IOW(0x94, 9, int)` from `linux/fs.h`.
+const FICLONE: libc::c_ulong = 0x4004_9409;
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn fallocate(file: &File, mode: libc::c_int, offset: u64, length: u64) -> io::Result<()> {
+    loop {
+        // SAFETY: a plain system call on a descriptor that `file` keeps open.
+        let result = check(unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, length as i64) });
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// Allocates what is not there yet, without changing the size or any byte.
+pub fn reserve(file: &File, length: u64) -> io::Result<()> {
+    fallocate(file, 0, 0, length)
+}
+
+/// Zeroes a range and gives its space back.
+pub fn punch(file: &File, offset: u64, length: u64) -> io::Result<()> {
+    fallocate(file, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, offset, length)
+}
+
+/// Zeroes a range and keeps its space reserved.
+pub fn zero_reserved(file: &File, offset: u64, length: u64) -> io::Result<()> {
+    match fallocate(file, libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE, offset, length) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => write_zeroes(file, offset, length),
+        other => other,
+    }
+}
+
+fn write_zeroes(file: &File, mut offset: u64, mut length: u64) -> io::Result<()> {
+    let zeroes = vec![0; 1 << 20];
+    while length > 0 {
+        let step = length.min(zeroes.len() as u64);
+        file.write_all_at(&zeroes[..step as usize], offset)?;
+        offset += step;
+        length -= step;
+    }
+    Ok(())
+}
+
+/// Makes `to` share all blocks of `from`; false where the file system cannot.
+pub fn reflink(from: &File, to: &File) -> io::Result<bool> {
+    // SAFETY: FICLONE takes a descriptor by value; both are open.
+    match check(unsafe { libc::ioctl(to.as_raw_fd(), FICLONE as _, from.as_raw_fd()) }) {
+        Ok(()) => Ok(true),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EOPNOTSUPP | libc::ENOTTY | libc::EXDEV | libc::EINVAL | libc::ENOSYS) => Ok(false),
+            _ => Err(error),
+        },
+    }
+}
+
+/// The next run of data at or after `offset`, within `end`: `(start, end)`, or none. A file system that does not know
+/// holes says that everything is data.
+pub fn next_data(file: &File, offset: u64, end: u64) -> io::Result<Option<(u64, u64)>> {
+    let Some(start) = seek(file, offset, libc::SEEK_DATA)? else { return Ok(None) };
+    if start >= end {
+        return Ok(None);
+    }
+    let stop = seek(file, start, libc::SEEK_HOLE)?.unwrap_or(end);
+    Ok(Some((start, stop.min(end))))
+}
+
+/// `None`: there is nothing of the kind up to the end of the file (ENXIO).
+fn seek(file: &File, offset: u64, whence: libc::c_int) -> io::Result<Option<u64>> {
+    // SAFETY: a plain system call; the file position it moves is used by nobody, all I/O is positional.
+    let found = unsafe { libc::lseek(file.as_raw_fd(), offset as i64, whence) };
+    if found >= 0 {
+        return Ok(Some(found as u64));
+    }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::ENXIO) { Ok(None) } else { Err(error) }
+}
+
+/// Copies the data of a range between files at the same offsets, holes left out. `buffer` is scratch.
+pub fn copy_data(from: &File, to: &File, start: u64, end: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
+    let mut position = start;
+    while let Some((data_start, data_end)) = next_data(from, position, end)? {
+        copy_range(from, to, data_start.max(position), data_end, buffer)?;
+        position = data_end;
+    }
+    Ok(())
+}
+
+fn copy_range(from: &File, to: &File, mut offset: u64, end: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
+    buffer.resize(256 * 1024, 0);
+    while offset < end {
+        let (mut from_offset, mut to_offset) = (offset as i64, offset as i64);
+        // SAFETY: both offsets live on this stack; the descriptors are open.
+        let copied = unsafe {
+            let length = (end - offset) as usize;
+            libc::copy_file_range(from.as_raw_fd(), &mut from_offset, to.as_raw_fd(), &mut to_offset, length, 0)
+        };
+        if copied > 0 {
+            offset += copied as u64;
+            continue;
+        }
+        // Not possible here (another file system, an old kernel), or an error that the plain way will show as well.
+        let step = (end - offset).min(buffer.len() as u64) as usize;
+        from.read_exact_at(&mut buffer[..step], offset)?;
+        to.write_all_at(&buffer[..step], offset)?;
+        offset += step as u64;
+    }
+    Ok(())
+}
+
+/// Gives back what is allocated but was never written. Nobody may write meanwhile.
+pub fn dig_holes(file: &File, size_bytes: u64) -> io::Result<()> {
+    // Reserved blocks count as holes only once nothing of them is dirty in memory.
+    file.sync_data()?;
+    let mut position = 0;
+    while position < size_bytes {
+        let (data_start, data_end) = next_data(file, position, size_bytes)?.unwrap_or((size_bytes, size_bytes));
+        if data_start > position {
+            punch(file, position, data_start - position)?;
+        }
+        position = data_end.max(data_start);
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! The requests of the control socket, each as one call. Decode and encode are in `gespann_control`.
+
+use crate::engine::Engine;
+use crate::log;
+use crate::sessions::{SessionEntry, attention};
+use gespann_control::messages::{self as m, Code, PROTOCOL, Refusal, Reply, Request, VERSION};
+use gespann_store::{StoreError, VolumeId, VolumeInfo};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+pub fn refusal(error: StoreError) -> Refusal {
+    let code = match error {
+        StoreError::NotFound(_) => Code::NotFound,
+        StoreError::Exists(_) => Code::Exists,
+        StoreError::NoSpace(_) => Code::NoSpace,
+        StoreError::BadSize(_) => Code::BadRequest,
+        StoreError::Io(_) => Code::Io,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+fn volume_id(text: &str) -> Result<VolumeId, Refusal> {
+    text.parse().map_err(|reason: String| Refusal::bad_request(reason))
+}
+
+fn volume_reply(info: &VolumeInfo) -> m::VolumeInfo {
+    m::VolumeInfo {
+        volume: info.volume.to_string(),
+        size_bytes: info.size_bytes,
+        allocated_bytes: info.allocated_bytes,
+        thick: info.thick,
+    }
+}
+
+fn session_reply(entry: &SessionEntry) -> m::Session {
+    let age_ms = entry.age_ms();
+    m::Session {
+        session: entry.ticket.session,
+        volume: entry.export.id.to_string(),
+        initiator: entry.initiator.clone(),
+        chap_user: entry.chap_user.clone(),
+        address: entry.address.to_string(),
+        generation: entry.ticket.generation,
+        connected_ms: age_ms,
+        idle_ms: age_ms.saturating_sub(entry.last_pdu_ms.load(Ordering::Relaxed)),
+        in_flight: entry.in_flight.load(Ordering::Relaxed).into(),
+        read_bytes: entry.read_bytes.load(Ordering::Relaxed),
+        written_bytes: entry.written_bytes.load(Ordering::Relaxed),
+    }
+}
+
+/// May take long: copies, reservations, waiting.
+pub fn is_slow(request: &Request) -> bool {
+    use Request as R;
+    matches!(
+        request,
+        R::VolumeCreate(_)
+            | R::VolumeDelete(_)
+            | R::VolumeResize(_)
+            | R::VolumeClone(_)
+            | R::VolumeThick(_)
+            | R::VolumeDrain(_)
+    )
+}
+
+pub fn handle(engine: &Arc<Engine>, request: Request) -> Result<Reply, Refusal> {
+    let done = |()| Reply::Empty {};
+    match request {
+        Request::Hello(hello) => self::hello(engine, &hello),
+        Request::Configure(request) => engine.configure(request).map(done),
+        Request::TargetPut(request) => engine.put_target(request.target).map(done),
+        Request::TargetRemove(request) => volume_id(&request.volume).map(|id| engine.remove_target(id)).map(done),
+        Request::ChapPut(user) => engine.put_chap_user(&user).map(done),
+        Request::ChapRemove(request) => Ok(done(engine.remove_chap_user(&request.user))),
+        Request::ChapMutual(request) => engine.set_mutual(request.credential.as_ref()).map(done),
+        Request::VolumeCreate(request) => {
+            volume_answer(engine.store.create(volume_id(&request.volume)?, request.size_bytes, request.thick))
+        }
+        Request::VolumeDelete(request) => delete_volume(engine, volume_id(&request.volume)?).map(done),
+        Request::VolumeResize(request) => resize_volume(engine, volume_id(&request.volume)?, request.size_bytes),
+        Request::VolumeClone(request) => {
+            let (source, volume) = (volume_id(&request.source)?, volume_id(&request.volume)?);
+            volume_answer(engine.store.clone_volume(source, volume, request.thick))
+        }
+        Request::VolumeThick(request) => {
+            let id = volume_id(&request.volume)?;
+            let answer = volume_answer(engine.store.set_thick(id, request.thick));
+            refresh(engine, id, None);
+            answer
+        }
+        Request::VolumeList(request) => list_volumes(engine, request.volume.as_deref()),
+        Request::Space(_) => {
+            let space = engine.store.space().map_err(refusal)?;
+            Ok(Reply::Space { total_bytes: space.total_bytes, free_bytes: space.free_bytes })
+        }
+        Request::SessionList(request) => list_sessions(engine, request.volume.as_deref()),
+        Request::SessionDrop(request) => drop_sessions(engine, &request),
+        Request::VolumeDrain(request) => drain_volume(engine, &request).map(done),
+    }
+}
+
+fn volume_answer(result: Result<VolumeInfo, StoreError>) -> Result<Reply, Refusal> {
+    result.map(|info| Reply::Volume(volume_reply(&info))).map_err(refusal)
+}
+
+fn hello(engine: &Engine, hello: &m::Hello) -> Result<Reply, Refusal> {
+    if hello.version != VERSION {
+        return Err(Refusal::new(Code::BadVersion, format!("this engine speaks version {VERSION}, not {}", hello.version)));
+    }
+    Ok(Reply::Hello(m::HelloReply {
+        protocol: PROTOCOL.to_owned(),
+        version: VERSION,
+        engine_version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_id: engine.boot_id.clone(),
+        configured: engine.policy().configured,
+        pid: std::process::id(),
+    }))
+}
+
+fn delete_volume(engine: &Engine, id: VolumeId) -> Result<(), Refusal> {
+    // Held while deleting: no target can be made for it meanwhile.
+    let policy = engine.policy();
+    if policy.exports.contains_key(&id) {
+        return Err(Refusal::new(Code::Busy, format!("a target serves volume {id}: remove it first")));
+    }
+    if !engine.gate(id).idle() {
+        return Err(Refusal::new(Code::Busy, format!("commands on volume {id} are under way: drain it first")));
+    }
+    engine.store.delete(id).map_err(refusal)?;
+    engine.forget_gate(id);
+    Ok(())
+}
+
+fn refresh(engine: &Engine, id: VolumeId, attention_bits: Option<u32>) {
+    if let Some(export) = engine.policy().exports.get(&id) {
+        export.refresh();
+    }
+    if let Some(bits) = attention_bits {
+        engine.attend(id, bits, None);
+    }
+}
+
+fn resize_volume(engine: &Engine, id: VolumeId, size_bytes: u64) -> Result<Reply, Refusal> {
+    let before = engine.store.info(id).map_err(refusal)?.size_bytes;
+    let block_size = engine.policy().exports.get(&id).map_or(512, |export| u64::from(export.target().block_size));
+    if !size_bytes.is_multiple_of(block_size) {
+        return Err(Refusal::bad_request(format!("the size of volume {id} must be a multiple of {block_size}")));
+    }
+    let answer = volume_answer(engine.store.resize(id, size_bytes));
+    refresh(engine, id, (before != size_bytes && answer.is_ok()).then_some(attention::CAPACITY));
+    answer
+}
+
+fn list_volumes(engine: &Engine, volume: Option<&str>) -> Result<Reply, Refusal> {
+    let volumes = match volume {
+        Some(volume) => vec![engine.store.info(volume_id(volume)?).map_err(refusal)?],
+        None => engine.store.list().map_err(refusal)?,
+    };
+    Ok(Reply::Volumes { volumes: volumes.iter().map(volume_reply).collect() })
+}
+
+fn list_sessions(engine: &Engine, volume: Option<&str>) -> Result<Reply, Refusal> {
+    let wanted = volume.map(volume_id).transpose()?;
+    let entries: Vec<_> = engine.sessions.lock().values().cloned().collect();
+    let visible = entries.iter().filter(|entry| !entry.ticket.revoked() && wanted.is_none_or(|id| id == entry.export.id));
+    Ok(Reply::Sessions { sessions: visible.map(|entry| session_reply(entry)).collect() })
+}
+
+fn drop_sessions(engine: &Engine, request: &m::SessionDrop) -> Result<Reply, Refusal> {
+    let id = volume_id(&request.volume)?;
+    let dropped = engine.sessions.drop_where(id, |entry| {
+        request.initiator.as_ref().is_none_or(|initiator| entry.initiator.eq_ignore_ascii_case(initiator))
+            && request.below_generation.is_none_or(|generation| entry.ticket.generation < generation)
+    });
+    log!(Info, "volume {id}: {dropped} sessions dropped on request");
+    Ok(Reply::Dropped { dropped })
+}
+
+fn drain_volume(engine: &Engine, request: &m::VolumeDrain) -> Result<(), Refusal> {
+    let id = volume_id(&request.volume)?;
+    engine.store.info(id).map_err(refusal)?;
+    if engine.gate(id).drain(Duration::from_millis(request.timeout_ms)) {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::Timeout, format!("commands on volume {id} did not finish within {} ms", request.timeout_ms)))
+}

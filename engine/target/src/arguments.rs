@@ -1,0 +1,82 @@
+//! The command line.
+
+use crate::connection::Timing;
+use crate::log::Level;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub const HELP: &str = "\
+gespann-engine: serves the volumes of an array group over iSCSI.
+
+Usage: gespann-engine --data DIR --socket PATH [options]
+
+  --data DIR             where the volumes are; made if it is not there; one engine at a time
+  --socket PATH          the control socket (made with mode 0600); nobody can log in until the group has configured
+  --portal ADDR:PORT     where initiators connect; may be given several times (default 0.0.0.0:3260)
+  --login-timeout S      seconds a connection has to log in (default 15)
+  --ping-after S         seconds of silence before an initiator is pinged (default 10)
+  --missed-pings N       unanswered pings after which a session is dropped (default 3)
+  --log-level LEVEL      error, warning, info or debug (default info); the log goes to standard error
+  --version, --help
+
+SIGTERM and SIGINT end it in order: commands under way are finished, everything is flushed.
+";
+
+#[derive(Debug)]
+pub struct Arguments {
+    pub data: PathBuf,
+    pub socket: PathBuf,
+    pub portals: Vec<SocketAddr>,
+    pub timing: Timing,
+    pub log_level: Level,
+}
+
+#[derive(Debug)]
+pub enum Asked {
+    Run(Arguments),
+    Print(String),
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("{text:?} is no number of seconds from 1 to 86400")),
+    }
+}
+
+fn level(text: &str) -> Result<Level, String> {
+    let found = Level::NAMES.iter().find(|(name, _)| *name == text);
+    found.map(|(_, level)| *level).ok_or_else(|| format!("{text:?} is no log level: error, warning, info or debug"))
+}
+
+pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
+    let (mut data, mut socket, mut portals, mut log_level) = (None, None, Vec::new(), Level::Info);
+    let mut timing = Timing { login: Duration::from_secs(15), ping_after: Duration::from_secs(10), missed_pings: 3 };
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value; see --help"));
+        match word.as_str() {
+            "--help" | "-h" => return Ok(Asked::Print(HELP.to_owned())),
+            "--version" => return Ok(Asked::Print(format!("gespann-engine {}\n", env!("CARGO_PKG_VERSION")))),
+            "--data" => data = Some(PathBuf::from(value()?)),
+            "--socket" => socket = Some(PathBuf::from(value()?)),
+            "--portal" => {
+                let text = value()?;
+                portals.push(text.parse().map_err(|_| format!("{text:?} is no address and port, like 192.0.2.1:3260"))?);
+            }
+            "--login-timeout" => timing.login = seconds(&value()?)?,
+            "--ping-after" => timing.ping_after = seconds(&value()?)?,
+            "--missed-pings" => {
+                timing.missed_pings = value()?.parse().map_err(|_| "--missed-pings needs a number".to_owned())?
+            }
+            "--log-level" => log_level = level(&value()?)?,
+            _ => return Err(format!("{word:?} is not known; see --help")),
+        }
+    }
+    if portals.is_empty() {
+        portals.push(SocketAddr::from(([0, 0, 0, 0], 3260)));
+    }
+    let data = data.ok_or("--data is missing; see --help")?;
+    let socket = socket.ok_or("--socket is missing; see --help")?;
+    Ok(Asked::Run(Arguments { data, socket, portals, timing, log_level }))
+}

@@ -1,0 +1,156 @@
+//! Carries out SCSI plans on a volume, inside an admission.
+
+use crate::export::Export;
+use crate::gate::{Refused, Ticket};
+use gespann_scsi::{Compare, Lun, Plan, Range, Sense, mode, parameters};
+use gespann_store::{BlockError, Volume};
+
+const PIECE_BYTES: usize = 1 << 20;
+
+/// How a command without read data ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Good,
+    Check(Sense),
+    /// Answer data.
+    Data(Vec<u8>),
+}
+
+pub fn write_sense(error: &BlockError) -> Sense {
+    match error {
+        BlockError::OutOfRange => Sense::LBA_OUT_OF_RANGE,
+        BlockError::NoSpace => Sense::NO_SPACE,
+        BlockError::Io(_) => Sense::WRITE_ERROR,
+    }
+}
+
+pub fn read_sense(error: &BlockError) -> Sense {
+    match error {
+        BlockError::OutOfRange => Sense::LBA_OUT_OF_RANGE,
+        _ => Sense::READ_ERROR,
+    }
+}
+
+/// Runs everything but reads. `data` is what arrived, possibly less than the command wants. An `Err` means that the
+/// command was not admitted.
+pub fn execute(export: &Export, ticket: &Ticket, resets: u64, plan: &Plan, lun: &Lun, data: &[u8]) -> Result<Outcome, Refused> {
+    let ignores_reservation = matches!(plan, Plan::Release | Plan::Answer(_) | Plan::TellSense { .. });
+    let _permit = export.gate.admit(ticket, resets, ignores_reservation)?;
+    match plan {
+        Plan::Reserve => export.gate.reserve(ticket.session),
+        Plan::Release => export.gate.release(ticket.session),
+        _ => return Ok(on_volume(export.volume.as_ref(), plan, lun, data).unwrap_or_else(Outcome::Check)),
+    }
+    Ok(Outcome::Good)
+}
+
+fn on_volume(volume: &dyn Volume, plan: &Plan, lun: &Lun, data: &[u8]) -> Result<Outcome, Sense> {
+    let failed = |error: BlockError| write_sense(&error);
+    match plan {
+        Plan::Write { range, through } => {
+            // Fewer bytes than the CDB says: whole blocks of what came are written, the rest is residual.
+            let whole = data.len() - data.len() % lun.block_size as usize;
+            volume.write_at(&data[..whole.min(range.length as usize)], range.offset).map_err(failed)?;
+            flush_if(volume, *through)?;
+        }
+        Plan::Flush => volume.flush().map_err(failed)?,
+        Plan::Unmap { parameter_bytes } => {
+            if data.len() < *parameter_bytes {
+                return Err(Sense::PARAMETER_LIST_LENGTH);
+            }
+            for range in parameters::unmap_ranges(data, lun)? {
+                volume.zero(range.offset, range.length).map_err(failed)?;
+            }
+        }
+        Plan::WriteSame { range, unmap, has_data } => write_same(volume, *range, *unmap, *has_data, lun, data)?,
+        Plan::Verify { range, compare } => verify(volume, *range, *compare, lun, data)?,
+        Plan::CompareAndWrite { range, through } => {
+            compare_and_write(volume, *range, data)?;
+            flush_if(volume, *through)?;
+        }
+        Plan::LbaStatus { lba, allocation_length } => {
+            let block_size = u64::from(lun.block_size);
+            let extent = volume.extent(lba * block_size).map_err(|error| read_sense(&error))?;
+            let blocks = extent.length_bytes.div_ceil(block_size);
+            match parameters::lba_status(*lba, blocks, extent.mapped, *allocation_length) {
+                Plan::Answer(bytes) => return Ok(Outcome::Data(bytes)),
+                _ => return Err(Sense::INTERNAL_FAILURE),
+            }
+        }
+        Plan::ModeSelect { parameter_bytes, header_bytes } => {
+            if data.len() < *parameter_bytes {
+                return Err(Sense::PARAMETER_LIST_LENGTH);
+            }
+            mode::check_select(data, *header_bytes, lun)?;
+        }
+        _ => {}
+    }
+    Ok(Outcome::Good)
+}
+
+fn flush_if(volume: &dyn Volume, through: bool) -> Result<(), Sense> {
+    if through { volume.flush().map_err(|error| write_sense(&error)) } else { Ok(()) }
+}
+
+fn write_same(volume: &dyn Volume, range: Range, unmap: bool, has_data: bool, lun: &Lun, data: &[u8]) -> Result<(), Sense> {
+    let failed = |error: BlockError| write_sense(&error);
+    let block_size = lun.block_size as usize;
+    if has_data && data.len() < block_size {
+        return Err(Sense::INVALID_FIELD_IN_CDB);
+    }
+    let zeroes = vec![0; block_size];
+    let block = if has_data { &data[..block_size] } else { &zeroes };
+    // Unmapped blocks read as zeroes, so only a block of zeroes may be unmapped (SBC-3 4.7.3.4.3).
+    if unmap && block.iter().all(|byte| *byte == 0) {
+        return volume.zero(range.offset, range.length).map_err(failed);
+    }
+    let piece = block.repeat((PIECE_BYTES / block_size).min(range.length as usize / block_size));
+    let (mut offset, end) = (range.offset, range.offset + range.length);
+    while offset < end {
+        let step = piece.len().min((end - offset) as usize);
+        volume.write_at(&piece[..step], offset).map_err(failed)?;
+        offset += step as u64;
+    }
+    Ok(())
+}
+
+fn verify(volume: &dyn Volume, range: Range, compare: Compare, lun: &Lun, data: &[u8]) -> Result<(), Sense> {
+    let block_size = lun.block_size as usize;
+    let needed = match compare {
+        Compare::Nothing => 0,
+        Compare::All => range.length as usize,
+        Compare::OneBlock => block_size.min(range.length as usize),
+    };
+    if data.len() < needed {
+        return Err(Sense::INVALID_FIELD_IN_CDB);
+    }
+    let mut present = vec![0; PIECE_BYTES.min(range.length as usize)];
+    let mut done = 0;
+    while done < range.length as usize {
+        let step = present.len().min(range.length as usize - done);
+        volume.read_at(&mut present[..step], range.offset + done as u64).map_err(|error| read_sense(&error))?;
+        let expected = |index: usize| match compare {
+            Compare::OneBlock => data[(done + index) % block_size],
+            _ => data[done + index],
+        };
+        if compare != Compare::Nothing
+            && let Some(index) = (0..step).find(|index| present[*index] != expected(*index))
+        {
+            return Err(Sense::MISCOMPARE.at((done + index) as u32));
+        }
+        done += step;
+    }
+    Ok(())
+}
+
+fn compare_and_write(volume: &dyn Volume, range: Range, data: &[u8]) -> Result<(), Sense> {
+    let half = range.length as usize;
+    if data.len() < 2 * half {
+        return Err(Sense::INVALID_FIELD_IN_CDB);
+    }
+    match volume.compare_and_write(range.offset, &data[..half], &data[half..2 * half]) {
+        Ok(None) => Ok(()),
+        Ok(Some(position)) => Err(Sense::MISCOMPARE.at(position as u32)),
+        Err(error) => Err(write_sense(&error)),
+    }
+}

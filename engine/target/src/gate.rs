@@ -1,0 +1,188 @@
+//! Admission: the one place where it is decided whether a command may touch a volume.
+//!
+//! Every session has a [`Ticket`] with the generation in force at its login. A command is admitted under the volume's
+//! lock, only if its ticket is not revoked, its generation is the volume's current one, and it was received after the
+//! last reset. What is admitted is known until it has finished. So, after `revoke` and then `drain`, no command of that
+//! session can change the volume any more, without any clock and without trust in the initiator.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+#[derive(Debug)]
+pub struct Gate {
+    state: Mutex<State>,
+    finished: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    generation: u64,
+    resets: u64,
+    next_number: u64,
+    /// Numbers of the admitted commands; each session runs one at a time, so there are few.
+    running: Vec<u64>,
+    drains: usize,
+    reserved_by: Option<u64>,
+}
+
+/// A session's right to have commands admitted. `revoked` changes only under the gate's lock.
+#[derive(Debug)]
+pub struct Ticket {
+    pub session: u64,
+    pub generation: u64,
+    revoked: AtomicBool,
+    /// Its generation has passed: stays so even if the same number is set again.
+    outdated: AtomicBool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Dropped, or of another generation: the session is over.
+    Revoked,
+    /// A reset came between receiving the command and running it.
+    Aborted,
+    /// Another session holds a reservation.
+    Reserved,
+}
+
+/// One admitted command; it has finished when this is dropped.
+#[derive(Debug)]
+pub struct Permit<'a> {
+    gate: &'a Gate,
+    number: u64,
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        let mut state = self.gate.state();
+        if let Some(index) = state.running.iter().position(|number| *number == self.number) {
+            state.running.swap_remove(index);
+        }
+        if state.drains > 0 {
+            self.gate.finished.notify_all();
+        }
+    }
+}
+
+impl Ticket {
+    pub fn revoked(&self) -> bool {
+        self.revoked.load(Ordering::Acquire)
+    }
+
+    /// Could a command of it still be admitted?
+    pub fn alive(&self) -> bool {
+        !self.revoked() && !self.outdated.load(Ordering::Acquire)
+    }
+}
+
+impl Gate {
+    pub fn new(generation: u64) -> Self {
+        Self { state: Mutex::new(State { generation, ..State::default() }), finished: Condvar::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set_generation(&self, generation: u64) {
+        self.state().generation = generation;
+    }
+
+    /// A ticket of the generation in force.
+    pub fn ticket(&self, session: u64) -> Ticket {
+        Ticket {
+            session,
+            generation: self.state().generation,
+            revoked: AtomicBool::new(false),
+            outdated: AtomicBool::new(false),
+        }
+    }
+
+    /// From the return of this call on nothing of this ticket is admitted. True if it was not revoked before.
+    pub fn revoke(&self, ticket: &Ticket) -> bool {
+        let mut state = self.state();
+        if state.reserved_by == Some(ticket.session) {
+            state.reserved_by = None;
+        }
+        !ticket.revoked.swap(true, Ordering::AcqRel)
+    }
+
+    /// Makes a ticket of a past generation useless for ever, without counting as a drop.
+    pub fn outdate(&self, ticket: &Ticket) {
+        let state = self.state();
+        if ticket.generation != state.generation {
+            ticket.outdated.store(true, Ordering::Release);
+        }
+    }
+
+    /// Number of resets so far: a command received now is admitted as long as it stays so.
+    pub fn resets(&self) -> u64 {
+        self.state().resets
+    }
+
+    pub fn admit(&self, ticket: &Ticket, resets: u64, ignores_reservation: bool) -> Result<Permit<'_>, Refused> {
+        let mut state = self.state();
+        if !ticket.alive() || ticket.generation != state.generation {
+            return Err(Refused::Revoked);
+        }
+        if resets != state.resets {
+            return Err(Refused::Aborted);
+        }
+        if !ignores_reservation && state.reserved_by.is_some_and(|holder| holder != ticket.session) {
+            return Err(Refused::Reserved);
+        }
+        let number = state.next_number;
+        state.next_number += 1;
+        state.running.push(number);
+        Ok(Permit { gate: self, number })
+    }
+
+    /// Waits until everything admitted before this call has finished; false if that takes longer than `timeout`.
+    pub fn drain(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut state = self.state();
+        let first_later = state.next_number;
+        state.drains += 1;
+        let drained = loop {
+            if state.running.iter().all(|number| *number >= first_later) {
+                break true;
+            }
+            let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                break false;
+            }
+            state = self.finished.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        };
+        state.drains -= 1;
+        drained
+    }
+
+    pub fn idle(&self) -> bool {
+        self.state().running.is_empty()
+    }
+
+    /// Voids every command received but not yet admitted, and a reservation.
+    pub fn reset(&self, releases_reservation: bool) {
+        let mut state = self.state();
+        state.resets += 1;
+        if releases_reservation {
+            state.reserved_by = None;
+        }
+    }
+
+    /// SPC-2 reservation of the whole unit; admission has already refused everybody but the holder.
+    pub fn reserve(&self, session: u64) {
+        self.state().reserved_by = Some(session);
+    }
+
+    pub fn release(&self, session: u64) {
+        let mut state = self.state();
+        if state.reserved_by == Some(session) {
+            state.reserved_by = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

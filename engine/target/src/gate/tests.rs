@@ -1,0 +1,138 @@
+//! Revoke, drain and generation, each on a volume that stands still. Taking any of the three out of `gate.rs` turns one
+//! of these red.
+
+use super::*;
+use gespann_store::Volume;
+use gespann_store::faulty::{Faults, FaultyVolume};
+use gespann_store::memory::MemoryVolume;
+use std::sync::Arc;
+use std::thread;
+
+const LONG: Duration = Duration::from_secs(60);
+const NO_TIME: Duration = Duration::ZERO;
+
+struct Bench {
+    gate: Arc<Gate>,
+    volume: Arc<FaultyVolume>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let volume = FaultyVolume { inner: Arc::new(MemoryVolume::new(4096)), faults: Arc::new(Faults::default()) };
+        Self { gate: Arc::new(Gate::new(1)), volume: Arc::new(volume) }
+    }
+
+    fn write_in_background(&self, ticket: &Arc<Ticket>, value: u8) -> thread::JoinHandle<Result<(), Refused>> {
+        let (gate, volume, ticket) = (self.gate.clone(), self.volume.clone(), ticket.clone());
+        thread::spawn(move || {
+            let _permit = gate.admit(&ticket, 0, false)?;
+            volume.write_at(&[value; 512], 0).unwrap();
+            Ok(())
+        })
+    }
+
+    fn first_byte(&self) -> u8 {
+        let mut byte = [0];
+        self.volume.read_at(&mut byte, 0).unwrap();
+        byte[0]
+    }
+}
+
+#[test]
+fn drain_waits_for_a_write_that_stands_still() {
+    let bench = Bench::new();
+    let ticket = Arc::new(bench.gate.ticket(1));
+    bench.volume.faults.stall();
+    let writer = bench.write_in_background(&ticket, 7);
+    bench.volume.faults.wait_for_stalled(1);
+    bench.gate.revoke(&ticket);
+    assert!(!bench.gate.drain(NO_TIME), "the write is still under way");
+    bench.volume.faults.release();
+    assert!(bench.gate.drain(LONG));
+    assert_eq!(bench.first_byte(), 7, "drained means that the write has landed, not that it will");
+    writer.join().unwrap().unwrap();
+}
+
+#[test]
+fn drain_does_not_wait_for_commands_admitted_later() {
+    let bench = Bench::new();
+    let ticket = bench.gate.ticket(1);
+    let early = bench.gate.admit(&ticket, 0, false).unwrap();
+    let drained = {
+        let gate = bench.gate.clone();
+        thread::spawn(move || gate.drain(LONG))
+    };
+    while bench.gate.state().drains == 0 {
+        thread::yield_now();
+    }
+    let later = bench.gate.admit(&ticket, 0, false).unwrap();
+    drop(early);
+    assert!(drained.join().unwrap());
+    drop(later);
+}
+
+#[test]
+fn nothing_of_a_revoked_ticket_is_admitted() {
+    let bench = Bench::new();
+    let (dropped, other) = (bench.gate.ticket(1), bench.gate.ticket(2));
+    assert!(bench.gate.revoke(&dropped));
+    assert!(!bench.gate.revoke(&dropped), "once only");
+    assert_eq!(bench.gate.admit(&dropped, 0, true).unwrap_err(), Refused::Revoked);
+    assert!(bench.gate.admit(&other, 0, false).is_ok());
+}
+
+#[test]
+fn a_raised_generation_shuts_older_tickets_out() {
+    let bench = Bench::new();
+    let old = bench.gate.ticket(1);
+    bench.gate.set_generation(2);
+    assert_eq!(bench.gate.admit(&old, 0, true).unwrap_err(), Refused::Revoked);
+    let new = bench.gate.ticket(2);
+    assert!(bench.gate.admit(&new, 0, false).is_ok());
+}
+
+#[test]
+fn no_late_write_lands_on_the_new_owners_data() {
+    let bench = Bench::new();
+    let old = Arc::new(bench.gate.ticket(1));
+    bench.volume.faults.stall();
+    let late = bench.write_in_background(&old, 0xaa);
+    bench.volume.faults.wait_for_stalled(1);
+    bench.gate.set_generation(2);
+    bench.gate.revoke(&old);
+    let drained = {
+        let gate = bench.gate.clone();
+        thread::spawn(move || gate.drain(LONG))
+    };
+    bench.volume.faults.release();
+    assert!(drained.join().unwrap());
+    let new = Arc::new(bench.gate.ticket(2));
+    bench.write_in_background(&new, 0xbb).join().unwrap().unwrap();
+    late.join().unwrap().unwrap();
+    assert_eq!(bench.write_in_background(&old, 0xaa).join().unwrap(), Err(Refused::Revoked));
+    assert_eq!(bench.first_byte(), 0xbb);
+}
+
+#[test]
+fn a_reset_voids_what_was_received_before_it() {
+    let bench = Bench::new();
+    let ticket = bench.gate.ticket(1);
+    let received = bench.gate.resets();
+    bench.gate.reset(true);
+    assert_eq!(bench.gate.admit(&ticket, received, false).unwrap_err(), Refused::Aborted);
+    assert!(bench.gate.admit(&ticket, bench.gate.resets(), false).is_ok());
+}
+
+#[test]
+fn a_reservation_keeps_others_out_until_its_session_ends() {
+    let bench = Bench::new();
+    let (holder, other) = (bench.gate.ticket(1), bench.gate.ticket(2));
+    bench.gate.reserve(1);
+    assert_eq!(bench.gate.admit(&other, 0, false).unwrap_err(), Refused::Reserved);
+    assert!(bench.gate.admit(&other, 0, true).is_ok());
+    assert!(bench.gate.admit(&holder, 0, false).is_ok());
+    bench.gate.release(2);
+    assert_eq!(bench.gate.admit(&other, 0, false).unwrap_err(), Refused::Reserved);
+    bench.gate.revoke(&holder);
+    assert!(bench.gate.admit(&other, 0, false).is_ok());
+}

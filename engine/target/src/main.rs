@@ -1,0 +1,112 @@
+//! The engine's process: takes the data directory, opens the doors, waits for the signal to end.
+
+mod access;
+mod api;
+mod arguments;
+mod connection;
+mod control_socket;
+mod engine;
+mod execute;
+mod export;
+mod gate;
+mod gatekeeper;
+mod log;
+mod portal;
+mod sessions;
+mod signals;
+
+use arguments::{Arguments, Asked};
+use engine::Engine;
+use gespann_store::files::FileStore;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// What is still running at the end has this long to finish.
+const LAST_DRAIN: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    let result = match arguments::parse(std::env::args().skip(1)) {
+        Ok(Asked::Run(arguments)) => run(&arguments),
+        Ok(Asked::Print(text)) => {
+            print!("{text}");
+            Ok(())
+        }
+        Err(reason) => Err(reason),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("gespann-engine: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    log::set_level(arguments.log_level);
+    let signals = signals::block();
+    let store = FileStore::open(&arguments.data).map_err(|error| error.to_string())?;
+    store.notes.iter().for_each(|note| log!(Warning, "{note}"));
+    let engine = Arc::new(Engine::new(Arc::new(store), new_boot_id()?));
+    open_portals(&engine, arguments)?;
+    let listener = control_socket::listen(&arguments.socket);
+    let listener =
+        listener.map_err(|error| format!("cannot open the control socket {}: {error}", arguments.socket.display()))?;
+    let serving = engine.clone();
+    spawn("control socket", move || control_socket::serve(&serving, &listener))?;
+    log!(Info, "engine {} started, {:?}, boot {}", env!("CARGO_PKG_VERSION"), arguments.data, engine.boot_id);
+    let signal = signals::wait(&signals);
+    log!(Info, "{signal}: finishing");
+    finish(&engine)
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(run);
+    spawned.map(drop).map_err(|error| format!("cannot start the thread of the {name}: {error}"))
+}
+
+fn open_portals(engine: &Arc<Engine>, arguments: &Arguments) -> Result<(), String> {
+    let limits = portal::Limits::default();
+    for address in &arguments.portals {
+        let listener = portal::listen(*address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
+        log!(Info, "portal {}", listener.local_addr().map_or(*address, |bound| bound));
+        let (engine, limits, timing) = (engine.clone(), limits.clone(), arguments.timing);
+        spawn("portal", move || portal::accept_all(&engine, &listener, &limits, timing))?;
+    }
+    Ok(())
+}
+
+fn new_boot_id() -> Result<String, String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no random bytes: {error}"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Nothing new is admitted, what was admitted finishes, all of it reaches stable storage.
+fn finish(engine: &Engine) -> Result<(), String> {
+    let exports: Vec<_> = engine.policy().exports.values().cloned().collect();
+    for export in &exports {
+        engine.remove_target(export.id);
+    }
+    let mut unfinished = 0;
+    for export in &exports {
+        if !export.gate.drain(LAST_DRAIN) {
+            unfinished += 1;
+            log!(Error, "volume {}: commands did not finish", export.id);
+        }
+    }
+    for info in engine.store.list().map_err(|error| error.to_string())? {
+        let flushed = engine
+            .store
+            .open(info.volume)
+            .map_err(|error| error.to_string())
+            .and_then(|volume| volume.flush().map_err(|e| e.to_string()));
+        if let Err(reason) = flushed {
+            unfinished += 1;
+            log!(Error, "volume {}: {reason}", info.volume);
+        }
+    }
+    if unfinished > 0 { Err(format!("{unfinished} volumes could not be finished in order")) } else { Ok(()) }
+}
