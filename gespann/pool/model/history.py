@@ -68,15 +68,19 @@ class History:
     def since(self, generation: int) -> list[Change]:
         """What changed later, each record once, oldest change first. What came and went in between is left out."""
         self.check(generation)
+        known_then = {
+            (class_name, ref): deleted
+            for deleted, created, class_name, ref in self._deletions_since(generation)
+            if created <= generation
+        }
         changes = []
-        for class_name, ref in dict.fromkeys(self.touched_since(generation)):
-            life = self._lives.get((class_name, ref))
+        for key in dict.fromkeys(self.touched_since(generation)):
+            life = self._lives.get(key)
             if life is not None:
                 created, changed = life
-                changes.append(Change(changed, class_name, ref, "add" if created > generation else "mod"))
-        for deleted, created, class_name, ref in self._deletions_since(generation):
-            if created <= generation and (class_name, ref) not in self._lives:
-                changes.append(Change(deleted, class_name, ref, "del"))
+                is_new = created > generation and key not in known_then  # else it was deleted and made again
+                changes.append(Change(changed, *key, "add" if is_new else "mod"))
+        changes += [Change(deleted, *key, "del") for key, deleted in known_then.items() if key not in self._lives]
         return sorted(changes, key=lambda change: change.generation)
 
     def _deletions_since(self, generation: int) -> Iterator[tuple[int, int, str, str]]:
