@@ -35,10 +35,15 @@ def test_exception_changes_nothing(db):
         vm = tx.create("VM", {"name_label": "before"})
     generation, told = db.generation, []
     db.on_commit(lambda: told.append(1))
-    with pytest.raises(ZeroDivisionError), db.transaction() as tx:
-        tx.set("VM", vm, name_label="after")
-        tx.create("VBD", {"VM": vm})
-        raise ZeroDivisionError
+
+    def fail_halfway() -> None:
+        with db.transaction() as tx:
+            tx.set("VM", vm, name_label="after")
+            tx.create("VBD", {"VM": vm})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
     assert db.get("VM", vm)["name_label"] == "before"
     assert db.get("VM", vm)["VBDs"] == []
     assert db.all("VBD") == {}
@@ -48,9 +53,14 @@ def test_exception_changes_nothing(db):
 def test_failed_write_to_disk_changes_nothing(db):
     with db.transaction() as tx:
         vm = tx.create("VM", {"name_label": "before"})
-    with pytest.raises(sqlite3.OperationalError), db.transaction() as tx:
-        tx.set("VM", vm, name_label="after")
-        tx.execute("INSERT INTO no_such_table VALUES (1)")
+
+    def write_what_the_disk_refuses() -> None:
+        with db.transaction() as tx:
+            tx.set("VM", vm, name_label="after")
+            tx.execute("INSERT INTO no_such_table VALUES (1)")
+
+    with pytest.raises(sqlite3.OperationalError):
+        write_what_the_disk_refuses()
     assert db.get("VM", vm)["name_label"] == "before"
     with db.transaction() as tx:
         tx.set("VM", vm, name_label="later")
@@ -127,9 +137,10 @@ def test_taken_uuid_is_refused(db):
     uuid = db.get("VM", vm)["uuid"]
     with pytest.raises(XenApiError, match="DB_UNIQUENESS_CONSTRAINT_VIOLATION"), db.transaction() as tx:
         tx.create("VM", {"uuid": uuid})
-    with pytest.raises(XenApiError, match="DB_UNIQUENESS_CONSTRAINT_VIOLATION"), db.transaction() as tx:
+    with db.transaction() as tx:
         tx.create("VM", {"uuid": "twice"})
-        tx.create("VM", {"uuid": "twice"})
+        with pytest.raises(XenApiError, match="DB_UNIQUENESS_CONSTRAINT_VIOLATION"):
+            tx.create("VM", {"uuid": "twice"})
     with db.transaction() as tx:  # given up in the same transaction: free
         tx.destroy("VM", vm)
         again = tx.create("VM", {"uuid": uuid})
