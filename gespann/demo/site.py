@@ -73,7 +73,7 @@ class Site:
         self._wait(lambda: host.path(AGENT_RUN).joinpath("agent.sock").exists(), "host1", "agent")
         words = [sys.executable, "-m", "gespann.main.coordinator", "--data", POOL_DATA, "--run", POOL_RUN]
         words += ["--listen", f"0.0.0.0:{XENAPI_TLS_PORT}", "--plain", f"0.0.0.0:{XENAPI_PORT}"]
-        words += ["--agent", f"{AGENT_RUN}/agent.sock"]
+        words += ["--agent", f"{AGENT_RUN}/agent.sock", "--address", host.address("mgmt")]
         host.install("coordinator", words)
         self._wait(self._pool_serves, "host1", "coordinator")
 
@@ -133,7 +133,7 @@ class Site:
         while not true():
             if time.monotonic() > deadline:
                 raise SiteError(f"{service} on {node} does not serve after {START_TIMEOUT_S:g} s")
-            time.sleep(0.1)
+            time.sleep(0.25)
 
     def _check_built(self) -> None:
         for path in (ENGINE, GUEST_IMAGE, XE):
