@@ -13,6 +13,8 @@ _ALSO_TAKEN: dict[str, tuple[str, ...]] = {
     "vm-install": ("sm-config:", "template-name", "template-name-label", "template-uuid"),
     "vm-migrate": ("vgpu:",),
     "vm-export": ("task-uuid",),
+    "vm-import": ("task-uuid",),
+    "vm-vif-list": ("params",),
 }
 _TAKEN_BY_ALL = ("progress",)
 

@@ -50,7 +50,7 @@ async def pool_join(call: Call) -> None:
     try:
         await call.request(message, *[arguments.required(key) for key in keys])
     except XenApiError as error:
-        if error.code != "POOL_JOINING_HOST_CONNECTION_FAILED":
+        if error.code not in ("JOINING_HOST_CONNECTION_FAILED", "POOL_JOINING_HOST_CONNECTION_FAILED"):
             raise
         for line in _UNREACHABLE:
             await call.printer.values([line])

@@ -14,6 +14,7 @@ from gespann.xe.records.columns import Row
 from gespann.xe.selectors import VMS, Selected, for_each_vm, one_vm, select, snapshot_or_template
 
 _VBD_COLUMNS = "uuid,vm-name-label,userdevice"
+_VIF_COLUMNS = "uuid,device,MAC,network-uuid,network-name-label"
 _VDI_COLUMNS = "uuid,name-label,virtual-size,sr-name-label"
 
 
@@ -134,7 +135,7 @@ async def snapshot_disk_list(call: Call) -> None:
 
 async def vm_vif_list(call: Call) -> None:
     object_class = object_classes()["vif"]
-    columns = selected_columns(object_class, call.arguments.get("params", None) or "all")
+    columns = selected_columns(object_class, call.arguments.text("params", _VIF_COLUMNS))
     await call.tables.fetch({"VIF", *needed_classes(columns)})
     for vm in await select(call, VMS):
         vifs = await call.tables.all("VIF")

@@ -363,6 +363,11 @@ class FakeXenApi:
             self.add("PBD", host=each, SR=sr, device_config=config, currently_attached=True)
         return sr
 
+    def _do_SR_introduce(self, uuid: str, name: str, text: str, kind: str, content: str, shared: bool,
+                         sm_config: dict[str, str] | None = None) -> str:  # fmt: skip
+        values = {"name_label": name, "name_description": text, "type": kind, "content_type": content, "shared": shared}
+        return self.add("SR", uuid=uuid, **values, sm_config=sm_config or {})
+
     def _do_SR_probe(self, host: str, config: dict[str, str], kind: str, sm_config: dict[str, str]) -> str:
         return '<?xml version="1.0" ?><SRlist>\n</SRlist>'
 
@@ -373,11 +378,19 @@ class FakeXenApi:
         self._object("VBD", ref)["currently_attached"] = True
         return ""
 
+    def _do_VBD_unplug(self, ref: str) -> str:
+        if not self._object("VBD", ref)["currently_attached"]:
+            raise XenApiError("DEVICE_ALREADY_DETACHED", [ref])
+        self._object("VBD", ref)["currently_attached"] = False
+        return ""
+
     def _do_VBD_insert(self, ref: str, vdi: str) -> str:
         self._object("VBD", ref).update(VDI=vdi, empty=False)
         return ""
 
     def _do_VBD_eject(self, ref: str) -> str:
+        if self._object("VBD", ref)["type"] != "CD":
+            raise XenApiError("VBD_NOT_REMOVABLE_MEDIA", [ref])
         if self._object("VBD", ref)["empty"]:
             raise XenApiError("VBD_IS_EMPTY", [ref])
         self._object("VBD", ref).update(VDI=NULL, empty=True)
