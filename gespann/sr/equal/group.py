@@ -57,7 +57,7 @@ class Group:
 
     async def volumes(self) -> list[ListedVolume]:
         rows = await self._table(words.volume_list(), "name")
-        return [ListedVolume(row["name"], output.size_bytes(row.get("size", "0MB"))) for row in rows]
+        return [ListedVolume(row["name"], output.volume_size_bytes(row.get("size", "0MB"))) for row in rows]
 
     async def volume(self, name: str) -> ArrayVolume | None:
         try:
@@ -135,7 +135,7 @@ def _volume(name: str, said: dict[str, str]) -> ArrayVolume:
     multihost = said.get("MultiHostAccess")
     return ArrayVolume(
         name=name,
-        size_bytes=output.size_bytes(said["Size"]),
+        size_bytes=output.volume_size_bytes(said["Size"]),
         reserve_bytes=output.size_bytes(said.get("VolReserve", said["Size"])),
         target=said["iSCSI Name"],
         description=said.get("Description", ""),

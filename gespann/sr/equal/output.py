@@ -74,6 +74,12 @@ def size_bytes(text: str) -> int:
     return round(exact)
 
 
+def volume_size_bytes(text: str) -> int:
+    """What a guest sees: ``Size:`` shows what was asked for, and the array rounds that up to whole pages (a volume of
+    1GB reads back as 1035 MB)."""
+    return -(-size_bytes(text) // PAGE_BYTES) * PAGE_BYTES
+
+
 def version(text: str) -> tuple[int, int] | None:
     """``V4.3.5 (R115269)`` -> (4, 3)."""
     found = re.search(r"(\d+)\.(\d+)", text)

@@ -1,0 +1,381 @@
+"""The driver's connection to a group: who is let in, what the group's mood does to it, what it never tells."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import asyncssh
+import pytest
+
+from gespann.seams.sr_driver import Opening, Sr, SrError, VolumeSpec
+from gespann.sr.equal import EqualDriver, Timing
+from gespann.system.clock import ManualClock
+from tests.seams.array_cli_client.fake_array import FakeArray, Fault
+
+SR_UUID = "0ff867ef-3121-0e7c-5497-f5c34916727d"
+DISK = "22267eb7-23c0-4479-a063-f5c34916727d"
+QUICK = Timing(connect_timeout_s=5.0, command_timeout_s=0.3, drain_poll_s=0.001, keep_alive_s=20.0, idle_close_s=60.0)
+
+
+@pytest.fixture
+async def array() -> AsyncIterator[FakeArray]:
+    async with FakeArray().serve() as served:
+        yield served
+
+
+@pytest.fixture
+async def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def driver(clock: ManualClock) -> AsyncIterator[EqualDriver]:
+    made = EqualDriver(clock=clock, timing=QUICK)
+    yield made
+    await made.shut_down()
+
+
+async def refused(call: object) -> SrError:
+    with pytest.raises(SrError) as caught:
+        await call  # type: ignore[misc]
+    return caught.value
+
+
+async def until(condition: object) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # type: ignore[operator]  # noqa: ASYNC110 - nothing there tells when it changes
+            await asyncio.sleep(0.005)
+
+
+# Getting in
+
+
+async def test_nobody_listens(driver: EqualDriver, array: FakeArray) -> None:
+    config = {**array.device_config(), "port": "1"}
+    assert (await refused(driver.probe(config, {}))).number == 171
+
+
+async def test_no_such_host(driver: EqualDriver, array: FakeArray) -> None:
+    error = await refused(driver.probe({**array.device_config(), "target": "no-such-host.invalid"}, {}))
+    assert error.number == 140
+
+
+async def test_not_ssh_at_all(driver: EqualDriver, array: FakeArray) -> None:
+    async def web(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 1000)
+        writer.close()
+
+    async with await asyncio.start_server(web, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        error = await refused(driver.probe({**array.device_config(), "port": str(port)}, {}))
+        assert error.number in (164, 173)
+
+
+async def test_ssh_of_something_else(driver: EqualDriver) -> None:
+    """A host that accepts the password and shows another prompt."""
+
+    async def shell(process: "asyncssh.SSHServerProcess[str]") -> None:
+        process.stdout.write("Last login: never\r\nroot@web1:~# ")
+        await process.stdin.read()
+
+    class AnyServer(asyncssh.SSHServer):
+        def begin_auth(self, username: str) -> bool:
+            return False
+
+    impatient = EqualDriver(timing=Timing(connect_timeout_s=0.3))
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    async with asyncssh.listen(
+        "127.0.0.1", 0, server_factory=AnyServer, server_host_keys=[key], process_factory=shell
+    ) as server:
+        config = {"target": "127.0.0.1", "port": str(server.get_port()), "username": "root", "password": "x"}
+        error = await refused(impatient.probe(config, {}))
+    assert error.number == 173
+    await impatient.shut_down()
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "22x", "-1", "٢٢"])
+async def test_ports_that_are_none(driver: EqualDriver, array: FakeArray, port: str) -> None:
+    assert (await refused(driver.probe({**array.device_config(), "port": port}, {}))).number == 173
+
+
+async def test_unknown_key(driver: EqualDriver, array: FakeArray) -> None:
+    error = await refused(driver.create(Sr(SR_UUID, {**array.device_config(), "pasword": "top-s3cret"}), 0))
+    assert error.number == 143
+    assert "pasword" in error.detail
+    assert "top-s3cret" not in error.detail
+    assert array.commands == []
+
+
+async def test_old_firmware(driver: EqualDriver, array: FakeArray) -> None:
+    array.state.firmware = "V3.3.1 (R57347)"
+    error = await refused(driver.create(Sr(SR_UUID, array.device_config()), 0))
+    assert error.number == 170
+    assert "3.3" in error.detail
+
+
+async def test_all_sessions_taken(driver: EqualDriver, array: FakeArray) -> None:
+    array.sessions = array.sessions_most
+    assert (await refused(driver.probe(array.device_config(), {}))).number == 164
+    array.sessions = 0
+    assert "StoragePool" in await driver.probe(array.device_config(), {})
+
+
+async def test_one_session_is_enough(driver: EqualDriver, array: FakeArray) -> None:
+    """Others hold six of the seven: what is asked at once goes one after the other."""
+    array.sessions = array.sessions_most - 1
+    sr = Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    specs = [VolumeSpec(f"{n:08x}-23c0-4479-a063-f5c34916727d", 15 * 2**20) for n in range(8)]
+    await asyncio.gather(*(driver.volume_create(sr, spec) for spec in specs))
+    assert len(await driver.scan(sr)) == len(specs)
+    assert array.sessions == array.sessions_most
+
+
+async def test_a_few_sessions_at_most(driver: EqualDriver, array: FakeArray) -> None:
+    sr = Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    specs = [VolumeSpec(f"{n:08x}-23c0-4479-a063-f5c34916727d", 15 * 2**20) for n in range(20)]
+    await asyncio.gather(*(driver.volume_create(sr, spec) for spec in specs))
+    assert array.sessions_ever <= 3
+
+
+async def test_another_password_is_another_connection(driver: EqualDriver, array: FakeArray) -> None:
+    """A wrong password must be felt although a right one is connected, and must not disturb it."""
+    sr = Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    ever = array.sessions_ever
+    wrong = {**array.device_config(), "password": "wr0ng-secret"}
+    assert (await refused(driver.scan(Sr(SR_UUID, wrong)))).number == 169
+    assert await driver.scan(sr) == []
+    assert array.sessions_ever == ever
+
+
+# Whose key it is
+
+
+async def test_host_key_is_pinned(driver: EqualDriver, array: FakeArray) -> None:
+    sr = Sr(SR_UUID, array.device_config())
+    kept = await driver.create(sr, 0)
+    assert kept["host-key"].startswith("SHA256:")
+    other_key = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
+    async with FakeArray(state=array.state, host_key=other_key).serve() as impostor:
+        pinned = Sr(SR_UUID, impostor.device_config(), kept)
+        elsewhere = EqualDriver(timing=QUICK)
+        error = await refused(elsewhere.scan(pinned))
+        assert error.number == 173
+        assert "host key" in error.description
+        assert impostor.sessions_ever == 0
+        await elsewhere.shut_down()
+
+
+async def test_host_key_changes_while_we_run(driver: EqualDriver) -> None:
+    first = FakeArray()
+    async with first.serve():
+        await driver.create(Sr(SR_UUID, first.device_config()), 0)
+    other_key = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
+    async with FakeArray(state=first.state, port=first.port, host_key=other_key).serve() as second:
+        assert (await refused(driver.scan(Sr(SR_UUID, second.device_config())))).number == 173
+
+
+# Staying in
+
+
+async def test_lost_connection_is_made_again(driver: EqualDriver, array: FakeArray) -> None:
+    sr = Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    array.cut()
+    assert await driver.scan(sr) == []
+    array.cut()
+    await driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20))
+
+
+async def test_keep_alive_asks_and_idle_connections_are_closed(
+    driver: EqualDriver, array: FakeArray, clock: ManualClock
+) -> None:
+    sr = Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    await driver.attach(sr)
+    for _ in range(10):
+        await until(lambda: clock.sleepers)
+        clock.advance(20)
+    assert array.sessions == 1
+    await driver.detach(sr)
+    await until(lambda: array.sessions == 0)
+    await driver.probe(array.device_config(), {})
+    assert array.sessions == 1
+    for _ in range(3):
+        await until(lambda: clock.sleepers)
+        clock.advance(20)
+    await until(lambda: array.sessions == 0)
+
+
+async def test_a_command_that_is_never_answered(driver: EqualDriver, array: FakeArray) -> None:
+    sr = Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    array.commands.clear()
+    array.faults = [Fault("hang-before", 0, times=100)]
+    error = await refused(driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20)))
+    assert error.number == 176
+    array.faults.clear()
+    await driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20))
+
+
+async def test_cancelled_in_the_middle(driver: EqualDriver, array: FakeArray) -> None:
+    """The answer that was no longer waited for is not taken for that of the next command."""
+    sr = Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    array.commands.clear()
+    array.faults = [Fault("hang-after", 2)]
+    creation = asyncio.create_task(driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20)))
+    await until(lambda: len(array.commands) == 3)
+    creation.cancel()
+    await asyncio.gather(creation, return_exceptions=True)
+    array.faults.clear()
+    assert creation.cancelled()
+    assert [one.vdi_uuid for one in await driver.scan(sr)] == [DISK]
+
+
+# The group's moods
+
+
+async def test_settings_that_others_switch_on_again(driver: EqualDriver, array: FakeArray) -> None:
+    """The account's settings belong to all its sessions; an administrator at the same account may like paging."""
+    sr = Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    await driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20, "web1 0"))
+    array.account_settings("grpadmin").update(paging=True, confirmation=True, events=True, reprintBadInput=True)
+    assert [one.name_label for one in await driver.scan(sr)] == ["web1 0"]
+    await driver.volume_destroy(sr, DISK)
+    assert await driver.scan(sr) == []
+
+
+@pytest.mark.parametrize("name", ["reprintBadInput", "displayinMB", "idlelogout", "hardwrap"])
+async def test_settings_that_a_firmware_lacks(driver: EqualDriver, array: FakeArray, name: str) -> None:
+    array.unknown_words = {name}
+    if name == "reprintBadInput":  # then it is also not on
+        array.account_settings("grpadmin")["reprintBadInput"] = False
+    sr = Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    made = await driver.volume_create(sr, VolumeSpec(DISK, 40 * 2**30 + 1, "web1 0"))
+    assert made.virtual_size_bytes == 2731 * 15 * 2**20
+    assert await driver.scan(sr) == [made]
+
+
+async def test_prelude_is_sent_in_each_session(driver: EqualDriver, array: FakeArray) -> None:
+    await driver.probe(array.device_config(), {})
+    assert "stty hardwrap off" in array.prelude
+    assert array.account_settings("grpadmin") == {
+        **dict.fromkeys(("events", "paging", "confirmation", "formatoutput", "reprintBadInput", "idlelogout"), False),
+        "displayinMB": True,
+    }
+
+
+async def test_an_edited_description(driver: EqualDriver, array: FakeArray) -> None:
+    sr = Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    made = await driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20))
+    array.state.volumes[made.location].description = "Bob's disk, do not touch"
+    for call in (driver.scan(sr), driver.volume_resize(sr, DISK, 2**30), driver.volume_destroy(sr, DISK)):
+        error = await refused(call)
+        assert error.number == 175
+        assert made.location in error.detail
+    array.state.volumes[made.location].description = DISK  # as the message says, and as other drivers write it
+    assert [one.vdi_uuid for one in await driver.scan(sr)] == [DISK]
+
+
+async def test_foreign_volumes_are_left_alone(driver: EqualDriver, array: FakeArray) -> None:
+    sr, other = Sr(SR_UUID, array.device_config()), Sr(DISK, array.device_config())
+    await driver.create(sr, 0)
+    await driver.create(other, 0)
+    made = await driver.volume_create(other, VolumeSpec(DISK, 15 * 2**20))
+    assert await driver.scan(sr) == []
+    assert await driver.scan(other) == [made]
+    array.state.volumes["MBX02-DBPF"] = array.state.volumes[made.location]
+    await driver.destroy(sr)
+    assert made.location in array.state.volumes
+
+
+async def test_a_record_made_by_hand_keeps_us_out(driver: EqualDriver, array: FakeArray) -> None:
+    """Somebody else may write to this volume: nothing that we could revoke."""
+    sr = Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    made = await driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20))
+    before = array.state.shown()
+    array.state.volumes[made.location].records[1] = type("Record", (), {"initiator": "iqn.b:c", "chap_user": ""})()
+    error = await refused(driver.open(sr, DISK, Opening("a", "RW", "iqn.x:y", "", "s3cretS3cret16ch")))
+    assert error.number == 24
+    assert "iqn.b:c" in error.detail
+    array.state.volumes[made.location].records.clear()
+    assert array.state.shown() == before
+
+
+@pytest.mark.parametrize(
+    ("opening_id", "initiator", "secret"),
+    [
+        ("a b", "iqn.x:y", "s3cretS3cret16ch"),
+        ("a", 'iqn.x:y" unrestricted', "s3cretS3cret16ch"),
+        ("a", "iqn.x:y", "short"),
+        ("a", "iqn.x:y", "s3cret S3cret16ch"),
+        ("a\rvolume", "iqn.x:y", "s3cretS3cret16ch"),
+    ],
+)
+async def test_hostile_openings(
+    driver: EqualDriver, array: FakeArray, opening_id: str, initiator: str, secret: str
+) -> None:
+    sr = Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    await driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20))
+    before = array.state.shown()
+    error = await refused(driver.open(sr, DISK, Opening(opening_id, "RW", initiator, "", secret)))
+    assert error.number == 1
+    assert secret not in str(error)
+    assert array.state.shown() == before
+
+
+@pytest.mark.parametrize(
+    ("sm_config", "number"),
+    [
+        ({"snap-reserve-percentage": "ten"}, 165),
+        ({"snap-reserve-percentage": "-1"}, 165),
+        ({"snap-reserve-percentage": "10000000"}, 165),
+        ({"snap-depletion": "delete-newest"}, 166),
+        ({"allocation": "medium"}, 1),
+    ],
+)
+async def test_bad_sm_config(driver: EqualDriver, array: FakeArray, sm_config: dict[str, str], number: int) -> None:
+    sr = Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    before = array.state.shown()
+    spec = VolumeSpec(DISK, 15 * 2**20, sm_config=sm_config)
+    assert (await refused(driver.volume_create(sr, spec))).number == number
+    assert array.state.shown() == before
+
+
+async def test_sm_config_takes_effect(driver: EqualDriver, array: FakeArray) -> None:
+    sr = Sr(SR_UUID, array.device_config(allocation="thin"))
+    assert (await driver.create(sr, 0))["allocation"] == "thin"
+    chosen = {"snap-reserve-percentage": "10000", "snap-depletion": "volume-offline"}
+    made = await driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20, sm_config=chosen))
+    volume = array.state.volumes[made.location]
+    assert (volume.thin, volume.snap_reserve, volume.snap_depletion) == (True, 10000, "volume-offline")
+    changed = await driver.volume_update(sr, VolumeSpec(DISK, 0, sm_config={"snap-reserve-percentage": "20"}))
+    assert changed.sm_config["snap-reserve-percentage"] == "20"
+    assert volume.snap_reserve == 20
+
+
+async def test_secrets_are_not_told(driver: EqualDriver, array: FakeArray, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    sr = Sr(SR_UUID, array.device_config())
+    secret = "s3cretS3cret16ch"
+    await driver.create(sr, 0)
+    await driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20))
+    wanted = Opening("a", "RW", "iqn.x:y", "", secret)
+    source = await driver.open(sr, DISK, wanted)
+    await driver.close(sr, DISK, "a")
+    array.commands.clear()
+    array.faults = [Fault("refuse-after", 5)]
+    error = await refused(driver.open(sr, DISK, wanted))
+    assert "chapuser create gespann-rw-a password (hidden)" in error.detail
+    told = caplog.text + str(error) + repr(error.__cause__) + repr(error.__context__) + repr(source) + repr(wanted)
+    assert secret not in told
+    assert array.accounts["grpadmin"] not in told
