@@ -1,0 +1,1 @@
+"""No input: reads the world, and makes records and world agree."""

@@ -1,0 +1,80 @@
+"""XenAPI class PBD: a connection of a host to an SR. Secrets of a device-config are secret objects, never shown."""
+
+from typing import Any
+
+from gespann.pool.api.messages import Call, implements
+from gespann.pool.classes.context import assert_free, work_of
+from gespann.pool.plan import repository_plans
+from gespann.pool.reconcile.storage_scan import scan_when_possible
+from gespann.pool.steps.storage_door import driver_for_type
+from gespann.seams.xenapi.errors import XenApiError
+from gespann.system import log
+
+
+def _hidden(call: Call, sr: str, device_config: dict[str, str]) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
+    keys = driver_for_type(call.pool, call.pool.db.get("SR", sr)["type"]).info.secret_keys
+    shown, secrets = repository_plans.hide_secrets(device_config, keys)
+    for _, _, value in secrets:
+        log.hide(value)
+    return shown, secrets
+
+
+@implements("PBD.create")
+async def create(call: Call, args: dict[str, Any]) -> str:
+    db, sr, host = call.pool.db, args["SR"], args["host"]
+    for ref in db.get("SR", sr)["PBDs"]:
+        if db.get("PBD", ref)["host"] == host:
+            raise XenApiError("PBD_EXISTS", [sr, host, ref])
+    shown, secrets = _hidden(call, sr, args["device_config"])
+    with db.transaction() as tx:
+        repository_plans.make_secrets(tx, secrets)
+        fields = {"SR": sr, "host": host, "device_config": shown, "other_config": args.get("other_config", {})}
+        return tx.create("PBD", fields)
+
+
+@implements("PBD.destroy")
+async def destroy(call: Call, pbd: str) -> None:
+    db = call.pool.db
+    record = db.get("PBD", pbd)
+    if record["currently_attached"]:
+        raise XenApiError("OPERATION_NOT_ALLOWED", ["PBD.destroy: the PBD is plugged"])
+    assert_free(call.pool, "SR", record["SR"])
+    left = [ref for ref in db.get("SR", record["SR"])["PBDs"] if ref != pbd]
+    kept = {value for ref in left for value in db.get("PBD", ref)["device_config"].values()}
+    with db.transaction() as tx:
+        for class_name, ref in repository_plans.secrets_of_sr(db, record["SR"], pbd):
+            if db.get(class_name, ref)["uuid"] not in kept:
+                tx.destroy(class_name, ref)
+        tx.destroy("PBD", pbd)
+
+
+@implements("PBD.plug")
+async def plug(call: Call, pbd: str) -> None:
+    """Plugged already: nothing to do."""
+    record = call.pool.db.get("PBD", pbd)
+    if record["currently_attached"]:
+        return
+    await work_of(call.pool).run(lambda: repository_plans.plan_plug(call.pool.db, pbd), task=call.task)
+    await scan_when_possible(call.pool, record["SR"])
+
+
+@implements("PBD.unplug")
+async def unplug(call: Call, pbd: str) -> None:
+    """Unplugged already: nothing to do."""
+    if not call.pool.db.get("PBD", pbd)["currently_attached"]:
+        return
+    await work_of(call.pool).run(lambda: repository_plans.plan_unplug(call.pool.db, pbd), task=call.task)
+
+
+@implements("PBD.set_device_config")
+async def set_device_config(call: Call, pbd: str, value: dict[str, str]) -> None:
+    """For the next plug. A key that is shown as a secret keeps it if it comes back as it was shown."""
+    db = call.pool.db
+    record = db.get("PBD", pbd)
+    if record["currently_attached"]:
+        raise XenApiError("OPERATION_NOT_ALLOWED", ["PBD.set_device_config: the PBD is plugged"])
+    assert_free(call.pool, "SR", record["SR"])
+    shown, secrets = _hidden(call, record["SR"], value)
+    with db.transaction() as tx:
+        repository_plans.make_secrets(tx, secrets)
+        tx.set("PBD", pbd, device_config=shown)

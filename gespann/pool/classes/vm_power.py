@@ -1,0 +1,107 @@
+"""XenAPI class VM: power states and where it runs."""
+
+from gespann.pool.api.messages import Call, implements
+from gespann.pool.classes.context import fresh_names, work_of
+from gespann.pool.plan import legal_moves, placement, power_plans
+from gespann.pool.plan.shapes import Plan
+from gespann.seams.xenapi.datamodel import NULL_REF
+from gespann.seams.xenapi.errors import XenApiError
+
+
+@implements("VM.start")
+async def start(call: Call, vm: str, start_paused: bool, force: bool) -> None:
+    await _start(call, vm, NULL_REF, paused=start_paused)
+
+
+@implements("VM.start_on")
+async def start_on(call: Call, vm: str, host: str, start_paused: bool, force: bool) -> None:
+    await _start(call, vm, host, paused=start_paused)
+
+
+async def _start(call: Call, vm: str, host: str, *, paused: bool) -> None:
+    """``force`` of the XenAPI overrides advice that this pool does not give; what storage says is never overridden."""
+    pool = call.pool
+
+    def plan() -> Plan:
+        return power_plans.plan_start(pool.db, vm, fresh_names(pool, vm), host=host, paused=paused)
+
+    await work_of(pool).run(plan, task=call.task)
+
+
+@implements("VM.hard_shutdown")
+async def hard_shutdown(call: Call, vm: str) -> None:
+    await work_of(call.pool).run(lambda: power_plans.plan_hard_shutdown(call.pool.db, vm), task=call.task)
+
+
+@implements("VM.clean_shutdown")
+async def clean_shutdown(call: Call, vm: str) -> None:
+    await work_of(call.pool).run(lambda: power_plans.plan_clean_shutdown(call.pool.db, vm), task=call.task)
+
+
+@implements("VM.shutdown")
+async def shutdown(call: Call, vm: str) -> None:
+    """Cleanly if the guest can, else hard."""
+    try:
+        await clean_shutdown(call, vm)
+    except XenApiError as error:
+        if error.code not in ("VM_FAILED_SHUTDOWN_ACKNOWLEDGMENT", "VM_BAD_POWER_STATE"):
+            raise
+        await hard_shutdown(call, vm)
+
+
+@implements("VM.clean_reboot")
+async def clean_reboot(call: Call, vm: str) -> None:
+    await work_of(call.pool).run(lambda: power_plans.plan_clean_reboot(call.pool.db, vm), task=call.task)
+
+
+@implements("VM.hard_reboot")
+async def hard_reboot(call: Call, vm: str) -> None:
+    await work_of(call.pool).run(lambda: power_plans.plan_hard_reboot(call.pool.db, vm), task=call.task)
+
+
+@implements("VM.pause")
+async def pause(call: Call, vm: str) -> None:
+    await work_of(call.pool).run(lambda: power_plans.plan_pause(call.pool.db, vm), task=call.task)
+
+
+@implements("VM.unpause")
+async def unpause(call: Call, vm: str) -> None:
+    await work_of(call.pool).run(lambda: power_plans.plan_unpause(call.pool.db, vm), task=call.task)
+
+
+@implements("VM.power_state_reset")
+async def power_state_reset(call: Call, vm: str) -> None:
+    await work_of(call.pool).run(lambda: power_plans.plan_power_state_reset(call.pool.db, vm), task=call.task)
+
+
+@implements("VM.assert_operation_valid")
+async def assert_operation_valid(call: Call, vm: str, op: str) -> None:
+    legal_moves.assert_vm(call.pool.db, vm, op)
+
+
+@implements("VM.update_allowed_operations")
+async def update_allowed_operations(call: Call, vm: str) -> None:
+    with call.pool.db.transaction() as tx:
+        tx.set("VM", vm)  # they are derived at the end of every transaction
+
+
+@implements("VM.get_possible_hosts")
+async def get_possible_hosts(call: Call, vm: str) -> list[str]:
+    return placement.possible_hosts(call.pool.db, vm)
+
+
+@implements("VM.assert_can_boot_here")
+async def assert_can_boot_here(call: Call, vm: str, host: str) -> None:
+    why = placement.obstacle(call.pool.db, vm, host)
+    if why is not None:
+        raise why
+
+
+@implements("VM.assert_agile")
+async def assert_agile(call: Call, vm: str) -> None:
+    """All its disks are on storage that every host can reach."""
+    db = call.pool.db
+    for vbd in db.get("VM", vm)["VBDs"]:
+        vdi = db.find("VDI", db.get("VBD", vbd)["VDI"])
+        if vdi is not None and not db.get("SR", vdi["SR"])["shared"]:
+            raise XenApiError("HA_CONSTRAINT_VIOLATION_SR_NOT_SHARED", [vdi["SR"]])

@@ -1,0 +1,68 @@
+"""Keeps ``allowed_operations`` true: derived at the end of each transaction for what it changed and what is near it."""
+
+from gespann.pool.model.database import Database, Transaction
+from gespann.pool.plan import legal_moves
+from gespann.pool.plan.legal_moves import Capabilities
+from gespann.pool.plan.storage_view import peek
+
+
+def derive_allowed_operations(db: Database, capabilities: Capabilities) -> None:
+    """From now on. ``capabilities`` gives what the driver of an SR type can do."""
+
+    def derive(tx: Transaction, changed: set[tuple[str, str]]) -> None:
+        for class_name, ref in _near(db, tx, changed):
+            if tx.exists(class_name, ref):
+                tx.set(class_name, ref, allowed_operations=_allowed(tx, class_name, ref, capabilities))
+
+    db.derive(derive)
+
+
+def refresh_all(db: Database) -> None:
+    """After a start, when what was written may be older than the rules."""
+    with db.transaction() as tx:
+        for class_name in ("VM", "VDI", "VBD", "VIF", "SR", "host"):
+            for ref in db.all(class_name):
+                tx.set(class_name, ref)
+
+
+def _near(db: Database, tx: Transaction, changed: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    near: set[tuple[str, str]] = set()
+    for class_name, ref in changed:
+        record = peek(tx, class_name, ref)
+        if record is None:
+            continue
+        match class_name:
+            case "VM":
+                near |= {("VM", ref)} | {("VBD", vbd) for vbd in record["VBDs"]} | {("VIF", v) for v in record["VIFs"]}
+            case "VBD":
+                near |= {("VBD", ref), ("VDI", record["VDI"])}
+            case "VDI" | "VIF" | "host":
+                near.add((class_name, ref))
+            case "SR":
+                near.add(("SR", ref))
+            case "PBD":
+                near |= {("SR", record["SR"])} | _vdis(tx, record["SR"])
+            case "host_metrics":
+                near |= {("host", host) for host, of in db.all("host").items() if of["metrics"] == ref}
+    return near
+
+
+def _vdis(tx: Transaction, sr: str) -> set[tuple[str, str]]:
+    record = peek(tx, "SR", sr)
+    return {("VDI", vdi) for vdi in record["VDIs"]} if record else set()
+
+
+def _allowed(tx: Transaction, class_name: str, ref: str, capabilities: Capabilities) -> list[str]:
+    match class_name:
+        case "VM":
+            return legal_moves.allowed_vm(tx, ref)
+        case "VDI":
+            return legal_moves.allowed_vdi(tx, ref, capabilities)
+        case "VBD":
+            return legal_moves.allowed_vbd(tx, ref)
+        case "VIF":
+            return legal_moves.allowed_vif(tx, ref)
+        case "SR":
+            return legal_moves.allowed_sr(tx, ref, capabilities)
+        case _:
+            return legal_moves.allowed_host(tx, ref)

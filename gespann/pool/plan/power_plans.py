@@ -1,0 +1,149 @@
+"""Plans for the power states of a VM.
+
+          start                    pause
+Halted ──────────► Running ◄──────────────► Paused
+   ▲                  │       unpause          │
+   └── clean_shutdown ┴──────── hard_shutdown ─┘        power_state_reset: from anything to Halted
+"""
+
+from gespann.pool.model.database import Database
+from gespann.pool.plan.device_numbers import disk_name
+from gespann.pool.plan.domain_spec import Names, disk_shape, domain_shape, nic_shape, open_act
+from gespann.pool.plan.legal_moves import assert_vm
+from gespann.pool.plan.placement import assert_usable, choose_host
+from gespann.pool.plan.shapes import Act, Lock, Plan, operation
+from gespann.pool.plan.storage_view import disks_of, peek
+from gespann.pool.steps.openings import openings_of_vm, start_of
+from gespann.seams.xenapi.datamodel import NULL_REF
+
+CLEAN = frozenset({"VM.clean_shutdown", "VM.clean_reboot"})
+
+
+def _locks(db: Database, vm: str, name: str) -> list[Lock]:
+    vdis = {vbd["VDI"] for _, vbd in disks_of(db, vm)} - {NULL_REF}
+    return [Lock("VM", vm, name), *(Lock("VDI", vdi, shared=True) for vdi in sorted(vdis))]
+
+
+@operation("VM.start")
+def plan_start(
+    db: Database, vm: str, names: Names, *, host: str = NULL_REF, paused: bool = False, force: bool = False
+) -> Plan:
+    """``force``: start a VM whose operation is blocked by nothing but advice; storage is never forced."""
+    name = "start" if host == NULL_REF else "start_on"
+    assert_vm(db, vm, name)
+    record = db.get("VM", vm)
+    chosen = choose_host(db, vm, host)
+    acts = [Act("vm-claim", {"vm": vm})]
+    disks, vbds = [], {}
+    for vbd, vbd_record in disks_of(db, vm):
+        opening_id = ""
+        if not vbd_record["empty"] and vbd_record["VDI"] != NULL_REF:
+            assert_usable(db, vbd_record["VDI"], writes=vbd_record["mode"] == "RW" and vbd_record["type"] != "CD")
+            act, opening_id = open_act(db, names, vm, vbd)
+            acts.append(act)
+        elif vbd_record["type"] != "CD":
+            continue
+        shape = disk_shape(db, vbd, opening_id)
+        disks.append(shape)
+        vbds[vbd] = disk_name(shape["device"])
+    vifs = sorted(record["VIFs"])
+    nics = [nic_shape(db, vif) for vif in vifs]
+    for bridge, mtu in sorted({nic["bridge"]: nic["mtu"] for nic in nics}.items()):
+        acts.insert(1, Act("bridge-ready", {"host": chosen, "bridge": bridge, "mtu": mtu}))
+    spec = domain_shape(record, names, disks, nics, paused=paused)
+    acts.append(Act("domain-start", {"host": chosen, "vm": vm, "spec": spec, "vbds": vbds, "vifs": vifs}))
+    return Plan(
+        "VM.start",
+        tuple(acts),
+        (*_locks(db, vm, name), Lock("host", chosen, "vm_start", shared=True)),
+        prepare=lambda tx: tx.set("VM", vm, scheduled_to_be_resident_on=chosen),
+    )
+
+
+def _closings(db: Database, vm: str) -> list[Act]:
+    return [
+        Act("volume-close", {"sr": o.sr, "vdi_uuid": o.vdi_uuid, "opening_id": o.opening_id})
+        for o in openings_of_vm(db, vm)
+    ]
+
+
+def _host_and_start(db: Database, vm: str) -> tuple[str, str | None]:
+    start = start_of(db, vm)
+    return (start.host, start.start_id) if start else (db.get("VM", vm)["resident_on"], None)
+
+
+@operation("VM.hard_shutdown")
+def plan_hard_shutdown(db: Database, vm: str) -> Plan:
+    assert_vm(db, vm, "hard_shutdown")
+    host, start_id = _host_and_start(db, vm)
+    stop = Act("domain-stop", {"host": host, "vm": vm, "vm_uuid": db.get("VM", vm)["uuid"], "start_id": start_id})
+    return Plan(
+        "VM.hard_shutdown",
+        (stop, *_closings(db, vm)),
+        tuple(_locks(db, vm, "hard_shutdown")),
+        interrupts=CLEAN,
+    )
+
+
+@operation("VM.clean_shutdown")
+def plan_clean_shutdown(db: Database, vm: str) -> Plan:
+    assert_vm(db, vm, "clean_shutdown")
+    host, start_id = _host_and_start(db, vm)
+    uuid = db.get("VM", vm)["uuid"]
+    acts = (
+        Act("guest-shutdown", {"host": host, "vm": vm, "vm_uuid": uuid, "reboot": False}),
+        Act("domain-stop", {"host": host, "vm": vm, "vm_uuid": uuid, "start_id": start_id}),
+        *_closings(db, vm),
+    )
+    return Plan("VM.clean_shutdown", acts, tuple(_locks(db, vm, "clean_shutdown")))
+
+
+@operation("VM.clean_reboot")
+def plan_clean_reboot(db: Database, vm: str) -> Plan:
+    assert_vm(db, vm, "clean_reboot")
+    host, _ = _host_and_start(db, vm)
+    act = Act("guest-shutdown", {"host": host, "vm": vm, "vm_uuid": db.get("VM", vm)["uuid"], "reboot": True})
+    return Plan("VM.clean_reboot", (act,), (Lock("VM", vm, "clean_reboot"),))
+
+
+@operation("VM.hard_reboot")
+def plan_hard_reboot(db: Database, vm: str) -> Plan:
+    assert_vm(db, vm, "hard_reboot")
+    host, _ = _host_and_start(db, vm)
+    act = Act("domain-restart", {"host": host, "vm_uuid": db.get("VM", vm)["uuid"]})
+    return Plan("VM.hard_reboot", (act,), (Lock("VM", vm, "hard_reboot"),), interrupts=CLEAN)
+
+
+@operation("VM.pause")
+def plan_pause(db: Database, vm: str) -> Plan:
+    return _pause_or_not(db, vm, "pause")
+
+
+@operation("VM.unpause")
+def plan_unpause(db: Database, vm: str) -> Plan:
+    return _pause_or_not(db, vm, "unpause")
+
+
+def _pause_or_not(db: Database, vm: str, name: str) -> Plan:
+    assert_vm(db, vm, name)
+    host, _ = _host_and_start(db, vm)
+    act = Act(f"domain-{name}", {"host": host, "vm": vm, "vm_uuid": db.get("VM", vm)["uuid"]})
+    return Plan(f"VM.{name}", (act,), (Lock("VM", vm, name),))
+
+
+@operation("VM.power_state_reset")
+def plan_power_state_reset(db: Database, vm: str) -> Plan:
+    """The host is not asked: it may be gone for good. Its domain, if it runs after all, loses its disks."""
+    assert_vm(db, vm, "power_state_reset")
+    acts = (Act("domain-forget", {"vm": vm}), *_closings(db, vm))
+    return Plan("VM.power_state_reset", acts, tuple(_locks(db, vm, "power_state_reset")))
+
+
+@operation("VM.stopped")
+def plan_stopped(db: Database, vm: str) -> Plan:
+    """The domain has stopped by itself: what is left of it goes, its volumes are closed."""
+    host, start_id = _host_and_start(db, vm)
+    known = peek(db, "host", host) is not None
+    args = {"host": host, "vm": vm, "vm_uuid": db.get("VM", vm)["uuid"], "start_id": start_id}
+    first = Act("domain-stop", args) if known else Act("domain-forget", {"vm": vm})
+    return Plan("VM.stopped", (first, *_closings(db, vm)), tuple(_locks(db, vm, "")))

@@ -1,0 +1,127 @@
+"""Compares what runs on a host with what the records say, and makes them agree.
+
+The world is looked at first and judged afterwards, and much may happen in between. So a VM is only touched if no
+operation held it before the look, none holds it now, and it is still in the same start.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from gespann.pool.classes.context import fresh_names
+from gespann.pool.plan.power_plans import plan_start, plan_stopped
+from gespann.pool.steps.host_door import ask
+from gespann.pool.steps.openings import Start, start_of
+from gespann.pool.steps.runner import Work
+from gespann.pool.steps.vm_records import POWER_STATES, show_guest, show_running
+from gespann.seams.host_agent import Domain, DomainDestroy, DomainList, GuestMetrics
+from gespann.seams.xenapi.errors import XenApiError
+
+if TYPE_CHECKING:
+    from gespann.pool.pool import Pool
+
+log = logging.getLogger(__name__)
+#: a VM that crashes sooner than this after its start is not restarted: it would only crash again
+SHORTEST_LIFE_S = 120.0
+CRASHED = frozenset({"crashed", "failed"})
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A VM before the look: its start, None for one that is not meant to run."""
+
+    start: Start | None
+
+
+def _before(pool: "Pool", work: Work) -> dict[str, Seen]:
+    return {
+        vm: Seen(start_of(pool.db, vm))
+        for vm, record in pool.db.all("VM").items()
+        if not record["is_control_domain"] and not work.locks.is_held("VM", vm)
+    }
+
+
+async def look_at_host(pool: "Pool", host: str, reasons: dict[str, str] | None = None) -> list[str]:
+    """``reasons``: VM uuid -> why its domain stopped, as an event said. Gives the VMs that could not be judged because
+    an operation holds them. XenApiError if the host does not answer."""
+    work: Work = pool.services["work"]
+    before = _before(pool, work)
+    reply = await ask(pool, host, DomainList())
+    domains: dict[str, Domain] = {domain.uuid: domain for domain in reply.domains if domain.state != "stopped"}
+    later = []
+    for vm, record in list(pool.db.all("VM").items()):
+        domain = domains.pop(record["uuid"], None)
+        if vm not in before or work.locks.is_held("VM", vm):
+            if domain is not None or record["resident_on"] == host:
+                later.append(vm)
+            continue
+        start = before[vm].start
+        if start != start_of(pool.db, vm):
+            continue
+        try:
+            await _judge(pool, host, vm, start, domain, (reasons or {}).get(record["uuid"], ""))
+        except XenApiError as error:
+            log.warning("VM %s: %s", record["uuid"], error)
+    for uuid in domains:
+        log.warning("domain %s on this host belongs to no VM of the pool: left alone", uuid)
+    return later
+
+
+async def _judge(pool: "Pool", host: str, vm: str, start: Start | None, domain: Domain | None, reason: str) -> None:
+    if start is None or start.host != host:
+        if domain is not None:
+            log.warning("a domain of VM %s runs that nobody started: stopped", domain.uuid)
+            await ask(pool, host, DomainDestroy(uuid=domain.uuid, start_id=domain.start_id))
+        return
+    if domain is not None and domain.start_id == start.start_id:
+        _show(pool, host, vm, domain)
+        return
+    record = pool.db.get("VM", vm)
+    log.info("VM %s has stopped by itself (%s)", record["uuid"], reason or "nobody saw why")
+    action, lived_s = _action(pool, record, reason), _lived_s(pool, record)
+    await pool.services["work"].run(lambda: plan_stopped(pool.db, vm))
+    if action == "restart" and (reason not in CRASHED or lived_s >= SHORTEST_LIFE_S):
+        await pool.services["work"].run(lambda: plan_start(pool.db, vm, fresh_names(pool, vm)))
+
+
+def _show(pool: "Pool", host: str, vm: str, domain: Domain) -> None:
+    record = pool.db.get("VM", vm)
+    known = pool.db.find("VM_metrics", record["metrics"]) is not None and record["consoles"]
+    if not known or record["resident_on"] != host:
+        with pool.db.transaction() as tx:
+            show_running(tx, vm, host, domain, pool.clock.now())
+    elif record["power_state"] != POWER_STATES[domain.state]:
+        with pool.db.transaction() as tx:
+            tx.set("VM", vm, power_state=POWER_STATES[domain.state])
+
+
+def _action(pool: "Pool", record: Any, reason: str) -> str:
+    """``destroy`` or ``restart``: what its owner wants when it stops."""
+    if reason in CRASHED:
+        return "restart" if "restart" in record["actions_after_crash"] else "destroy"
+    return str(record["actions_after_shutdown"]) if reason == "shutdown" else "destroy"
+
+
+def _lived_s(pool: "Pool", record: Any) -> float:
+    metrics = pool.db.find("VM_metrics", record["metrics"])
+    if metrics is None:
+        return 0.0
+    began = datetime.strptime(metrics["start_time"], "%Y%m%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    return (pool.clock.now() - began).total_seconds()
+
+
+async def refresh_guest(pool: "Pool", vm: str) -> None:
+    """What the guest's agent says now."""
+    start = start_of(pool.db, vm)
+    record = pool.db.find("VM", vm)
+    if start is None or record is None:
+        return
+    try:
+        said = await ask(pool, start.host, GuestMetrics(uuid=record["uuid"]))
+    except XenApiError as error:
+        log.info("guest of VM %s cannot be asked: %s", record["uuid"], error)
+        return
+    if start_of(pool.db, vm) == start:
+        with pool.db.transaction() as tx:
+            show_guest(tx, vm, said, pool.clock.now())

@@ -1,0 +1,149 @@
+"""Keeps the records of a host true to what its agent says of the machine."""
+
+import ipaddress
+import logging
+from typing import TYPE_CHECKING, Any
+
+from gespann.pool.model.database import Database, Transaction
+from gespann.pool.steps.host_door import ask
+from gespann.pool.steps.vm_records import wire_time
+from gespann.seams.host_agent import Facts, FactsReply, HostInterface
+from gespann.seams.xenapi.errors import XenApiError
+
+if TYPE_CHECKING:
+    from gespann.pool.pool import Pool
+
+log = logging.getLogger(__name__)
+FACTS_WITHIN_S = 30.0
+
+
+async def refresh_host(pool: "Pool", host: str) -> bool:
+    """Asks the agent. False, and the host is shown as not live, if it does not answer."""
+    try:
+        facts: FactsReply = await ask(pool, host, Facts(), timeout_s=FACTS_WITHIN_S)
+    except XenApiError as error:
+        log.warning("host %s does not answer: %s", pool.db.get("host", host)["hostname"], error)
+        show_live(pool, host, live=False)
+        return False
+    networks = networks_by_bridge(pool.db)
+    with pool.db.transaction() as tx:
+        show_facts(tx, host, facts, wire_time(pool.clock.now()), networks)
+    return True
+
+
+def show_live(pool: "Pool", host: str, *, live: bool) -> None:
+    metrics = pool.db.get("host", host)["metrics"]
+    if pool.db.get("host_metrics", metrics)["live"] != live:
+        with pool.db.transaction() as tx:
+            tx.set("host_metrics", metrics, live=live)
+
+
+def networks_by_bridge(db: Database) -> dict[str, str]:
+    return {record["bridge"]: ref for ref, record in db.all("network").items()}
+
+
+def show_facts(tx: Transaction, host: str, facts: FactsReply, now: str, networks: dict[str, str]) -> None:
+    """``networks``: bridge -> network, as they are before the transaction."""
+    record = tx.get("host", host)
+    tx.set(
+        "host_metrics",
+        record["metrics"],
+        memory_total=facts.memory_total_bytes,
+        memory_free=facts.memory_free_bytes,
+        live=True,
+        last_updated=now,
+    )
+    tx.set(
+        "host",
+        host,
+        hostname=facts.hostname,
+        cpu_info=_cpu_info(facts),
+        software_version={**record["software_version"], **facts.software_version, "accelerator": facts.accelerator},
+    )
+    _show_cpus(tx, host, facts)
+    _show_interfaces(tx, host, facts, networks)
+
+
+def _cpu_info(facts: FactsReply) -> dict[str, str]:
+    return {
+        "cpu_count": str(facts.cpu_count),
+        "socket_count": "1",
+        "threads_per_core": "1",
+        "vendor": facts.cpu_vendor,
+        "modelname": facts.cpu_model,
+        "speed": str(facts.cpu_mhz),
+        "flags": facts.cpu_flags,
+    }
+
+
+def _show_cpus(tx: Transaction, host: str, facts: FactsReply) -> None:
+    there = {tx.get("host_cpu", cpu)["number"]: cpu for cpu in tx.get("host", host)["host_CPUs"]}
+    for number in range(facts.cpu_count):
+        if number not in there:
+            fields = {
+                "host": host,
+                "number": number,
+                "vendor": facts.cpu_vendor,
+                "modelname": facts.cpu_model,
+                "speed": facts.cpu_mhz,
+                "flags": facts.cpu_flags,
+            }
+            tx.create("host_cpu", fields)
+    for number, cpu in there.items():
+        if number >= facts.cpu_count:
+            tx.destroy("host_cpu", cpu)
+
+
+def _show_interfaces(tx: Transaction, host: str, facts: FactsReply, networks: dict[str, str]) -> None:
+    """A PIF for each interface. Its network is the bridge that it is a port of; an interface without bridge gets a
+    network that VMs cannot use (``managed`` false): taking an interface into a bridge can cut a host off."""
+    there = {tx.get("PIF", pif)["device"]: pif for pif in tx.get("host", host)["PIFs"]}
+    address = tx.get("host", host)["address"]
+    for interface in facts.interfaces:
+        bridge = interface.bridge or interface.device
+        label = f"Pool-wide network associated with {interface.device}"
+        network = _network(tx, networks, bridge, interface.mtu, label, usable=bool(interface.bridge))
+        fields = _pif_fields(interface, address) | {"network": network}
+        pif = there.get(interface.device)
+        if pif is None:
+            metrics = tx.create("PIF_metrics", {"carrier": interface.carrier})
+            tx.create("PIF", {**fields, "host": host, "VLAN": -1, "physical": True, "metrics": metrics})
+        else:
+            tx.set("PIF", pif, **fields)
+            tx.set("PIF_metrics", tx.get("PIF", pif)["metrics"], carrier=interface.carrier)
+    for bridge in facts.bridges:
+        _network(tx, networks, bridge, 1500, f"Bridge {bridge}", usable=True)
+    devices = {interface.device for interface in facts.interfaces}
+    for device, pif in there.items():
+        if device not in devices:
+            tx.set("PIF", pif, currently_attached=False)
+
+
+def _pif_fields(interface: HostInterface, host_address: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "device": interface.device,
+        "MAC": interface.mac,
+        "MTU": interface.mtu,
+        "currently_attached": True,
+        "managed": bool(interface.bridge),
+        "IP": "",
+        "netmask": "",
+        "IPv6": [],
+        "management": False,
+    }
+    for text in interface.addresses:
+        found = ipaddress.ip_interface(text)
+        if found.version == 6:
+            fields["IPv6"].append(text)
+        elif not fields["IP"]:
+            fields |= {"IP": str(found.ip), "netmask": str(found.netmask), "ip_configuration_mode": "Static"}
+        if str(found.ip) == host_address:
+            fields["management"] = True
+    return fields
+
+
+def _network(tx: Transaction, networks: dict[str, str], bridge: str, mtu: int, label: str, *, usable: bool) -> str:
+    if bridge not in networks:
+        fields = {"name_label": label, "bridge": bridge, "MTU": mtu, "managed": usable}
+        networks[bridge] = tx.create("network", fields)
+    return networks[bridge]

@@ -1,0 +1,224 @@
+"""Keeps records and world in step while the pool runs.
+
+reconciler = Reconciler(pool)
+await reconciler.start()                    after first_start; the API opens after it
+agent client: on_event -> reconciler.agent_event(host, event), on_up -> reconciler.agent_up(host),
+              on_down -> reconciler.agent_down(host)
+await reconciler.stop()
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from gespann.pool.classes.context import capabilities_of
+from gespann.pool.plan.allowed_operations import derive_allowed_operations, refresh_all
+from gespann.pool.plan.storage_view import attached_hosts
+from gespann.pool.reconcile.domains import look_at_host, refresh_guest
+from gespann.pool.reconcile.host_facts import refresh_host, show_live
+from gespann.pool.reconcile.storage_scan import close_strays, refresh_stat
+from gespann.pool.steps.openings import prepare_tables, start_of
+from gespann.pool.steps.runner import Work
+from gespann.pool.steps.storage_door import driver_of, sr_as_driver_sees_it, storage_words
+from gespann.seams.host_agent import DomainChanged, Event, GuestChanged
+from gespann.seams.xenapi.errors import XenApiError
+
+if TYPE_CHECKING:
+    from gespann.pool.pool import Pool
+
+log = logging.getLogger(__name__)
+ROUND_S = 5.0  # what has stalled is tried again, and guests without an address are asked
+HOSTS_EVERY_ROUNDS = 6
+STORAGE_EVERY_ROUNDS = 12
+GUESTS_EVERY_ROUNDS = 12
+
+
+def prepare(pool: "Pool") -> Work:
+    """Before anything else is done with a pool: its tables, its work, its derived fields."""
+    prepare_tables(pool.db)
+    derive_allowed_operations(pool.db, capabilities_of(pool))
+    return Work(pool)
+
+
+class Reconciler:
+    """``pool`` has been through ``prepare`` and ``first_start``."""
+
+    def __init__(self, pool: "Pool") -> None:
+        self.pool = pool
+        self.work: Work = pool.services["work"]
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._looking: dict[str, asyncio.Event] = {}
+        self._reasons: dict[str, dict[str, str]] = {}  # host -> VM uuid -> why it stopped
+        self._asking: set[str] = set()
+        self._unreached: set[str] = set()  # SRs that could not be attached again yet
+
+    # -- from start to stop
+
+    async def start(self) -> None:
+        """Journal first, then hosts, then storage. Answers when records and world agree as far as both can be reached;
+        the rest is tried again from time to time."""
+        await self.work.recover()
+        refresh_all(self.pool.db)
+        for host in list(self.pool.db.all("host")):
+            if await refresh_host(self.pool, host):
+                await self._look(host)
+        await self._attach_again(set(self.pool.db.all("SR")))
+        for host in self.pool.db.all("host"):
+            self._looking[host] = asyncio.Event()
+            self._spawn(self._watch(host))
+        self._spawn(self._sweep())
+        self._spawn(self._rounds())
+
+    async def stop(self) -> None:
+        for job in list(self._jobs):
+            job.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+        await self.work.stop()
+
+    # -- what agents tell
+
+    def agent_event(self, host: str, event: Event) -> None:
+        if isinstance(event, DomainChanged):
+            if event.domain.state == "stopped":
+                self._reasons.setdefault(host, {})[event.domain.uuid] = event.domain.reason
+            self._look_soon(host)
+        elif isinstance(event, GuestChanged):
+            self._ask_soon(event.uuid)
+
+    def agent_up(self, host: str) -> None:
+        self._spawn(self._greet(host))
+
+    def agent_down(self, host: str) -> None:
+        show_live(self.pool, host, live=False)
+
+    async def _greet(self, host: str) -> None:
+        if await refresh_host(self.pool, host):
+            self._look_soon(host)
+
+    # -- looking
+
+    def _look_soon(self, host: str) -> None:
+        if host in self._looking:
+            self._looking[host].set()
+
+    async def _watch(self, host: str) -> None:
+        wanted = self._looking[host]
+        while True:
+            await wanted.wait()
+            wanted.clear()
+            await self._look(host)
+
+    async def _look(self, host: str) -> None:
+        reasons = self._reasons.pop(host, {})
+        try:
+            later = await look_at_host(self.pool, host, reasons)
+        except XenApiError as error:
+            log.warning("host %s cannot be looked at: %s", self.pool.db.get("host", host)["hostname"], error)
+            self._reasons[host] = {**reasons, **self._reasons.get(host, {})}
+            return
+        for vm in later:
+            record = self.pool.db.find("VM", vm)
+            if record is not None and record["uuid"] in reasons:
+                self._reasons.setdefault(host, {}).setdefault(record["uuid"], reasons[record["uuid"]])
+            self._spawn(self._look_when_free(host, vm))
+        for vm in list(self.pool.db.get("host", host)["resident_VMs"]):
+            if self.pool.db.find("VM_guest_metrics", self.pool.db.get("VM", vm)["guest_metrics"]) is None:
+                self._ask_soon(self.pool.db.get("VM", vm)["uuid"])
+
+    async def _look_when_free(self, host: str, vm: str) -> None:
+        await self.work.locks.until_free("VM", vm)
+        self._look_soon(host)
+
+    def _ask_soon(self, uuid: str) -> None:
+        if uuid not in self._asking:
+            self._asking.add(uuid)
+            self._spawn(self._ask_guest(uuid))
+
+    async def _ask_guest(self, uuid: str) -> None:
+        try:
+            vm = self.pool.db.by_uuid("VM", uuid)
+        except XenApiError:
+            self._asking.discard(uuid)
+            return
+        await self.work.locks.until_free("VM", vm)
+        self._asking.discard(uuid)  # an event from here on is asked about again
+        await refresh_guest(self.pool, vm)
+
+    # -- storage
+
+    async def _attach_again(self, srs: set[str]) -> None:
+        """A driver must hold its SRs again after a restart. One that cannot be reached stays plugged in the records:
+        its VMs may run on, and it is tried again."""
+        for sr in srs:
+            if self.pool.db.find("SR", sr) is None or not attached_hosts(self.pool.db, sr):
+                self._unreached.discard(sr)
+                continue
+            try:
+                driver = driver_of(self.pool, sr)
+                with storage_words(sr):
+                    await driver.attach(sr_as_driver_sees_it(self.pool.db, sr))
+                    await refresh_stat(self.pool, sr)
+                self._unreached.discard(sr)
+            except XenApiError as error:
+                log.warning("SR %s cannot be reached: %s", self.pool.db.get("SR", sr)["uuid"], error)
+                self._unreached.add(sr)
+
+    async def sweep(self) -> int:
+        """Closes what the storage has open for nobody; gives how many."""
+        closed = 0
+        for sr in list(self.pool.db.all("SR")):
+            if self.pool.db.find("SR", sr) is not None:
+                try:
+                    closed += await close_strays(self.pool, sr)
+                except XenApiError as error:
+                    log.warning("openings of SR %s cannot be checked: %s", sr, error)
+        return closed
+
+    async def _sweep(self) -> None:
+        await self.sweep()
+
+    # -- from time to time
+
+    async def _rounds(self) -> None:
+        count = 0
+        while True:
+            await self.pool.clock.sleep(ROUND_S)
+            count += 1
+            await self.round(count)
+
+    async def round(self, count: int) -> None:
+        """One round. ``count`` says which of the rarer things are due."""
+        await self.work.retry_stalled()
+        if self._unreached:
+            await self._attach_again(set(self._unreached))
+        if count % HOSTS_EVERY_ROUNDS == 0:
+            for host in list(self.pool.db.all("host")):
+                if await refresh_host(self.pool, host):
+                    self._look_soon(host)
+        if count % STORAGE_EVERY_ROUNDS == 0:
+            await self._measure_storage()
+        for vm, record in list(self.pool.db.all("VM").items()):
+            if record["power_state"] == "Running" and start_of(self.pool.db, vm) is not None:
+                guest = self.pool.db.find("VM_guest_metrics", record["guest_metrics"])
+                if guest is None or not guest["networks"] or count % GUESTS_EVERY_ROUNDS == 0:
+                    self._ask_soon(record["uuid"])
+
+    async def _measure_storage(self) -> None:
+        for sr in list(self.pool.db.all("SR")):
+            if self.pool.db.find("SR", sr) is not None and attached_hosts(self.pool.db, sr):
+                try:
+                    await refresh_stat(self.pool, sr)
+                except XenApiError as error:
+                    log.warning("SR %s does not tell its sizes: %s", sr, error)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception:
+                log.exception("reconciling failed")
+
+        job = asyncio.get_running_loop().create_task(guarded())
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)

@@ -1,0 +1,43 @@
+"""The way to a host's agent: finds it, and gives its refusals their XenAPI names."""
+
+from typing import TYPE_CHECKING, Any
+
+from gespann.seams.engine_socket import Request
+from gespann.seams.json_lines import SeamError, SeamLost
+from gespann.seams.xenapi.errors import XenApiError
+
+if TYPE_CHECKING:
+    from gespann.pool.pool import Pool
+
+ANSWER_WITHIN_S = 120.0
+
+
+class HostRefused(XenApiError):
+    """What an agent said, as the XenAPI says it; ``seam_code`` is the agent's own word."""
+
+    def __init__(self, code: str, params: list[str], seam_code: str) -> None:
+        super().__init__(code, params)
+        self.seam_code = seam_code
+
+
+def _refusal(error: SeamError) -> HostRefused:
+    named = {
+        "STORAGE": ("SR_BACKEND_FAILURE_46", ["", "The VDI is not available", error.message]),
+        "NO_MEMORY": ("HOST_NOT_ENOUGH_FREE_MEMORY", [error.message, ""]),
+        "TIMEOUT": ("INTERNAL_ERROR", [f"the host did not finish in time: {error.message}"]),
+    }
+    code, params = named.get(error.code, ("INTERNAL_ERROR", [f"{error.code}: {error.message}"]))
+    return HostRefused(code, params, error.code)
+
+
+async def ask(pool: "Pool", host: str, request: Request, timeout_s: float = ANSWER_WITHIN_S) -> Any:
+    """The reply, or HostRefused; HOST_OFFLINE if nobody answers (the effect may have happened all the same)."""
+    agent = pool.agents.get(host)
+    if agent is None:
+        raise XenApiError("HOST_OFFLINE", [host])
+    try:
+        return await agent.call(request, timeout_s)
+    except SeamError as error:
+        raise _refusal(error) from error
+    except SeamLost as error:
+        raise XenApiError("HOST_OFFLINE", [host]) from error

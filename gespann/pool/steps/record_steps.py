@@ -1,0 +1,43 @@
+"""Steps that only change records: the last act of an operation whose outcome becomes visible at once, whole."""
+
+from typing import Any
+
+from gespann.pool.model.database import Transaction
+from gespann.pool.steps.registry import Run, Step, step
+from gespann.pool.steps.volume_steps import volume_fields
+
+
+@step
+class RecordsWrite(Step):
+    """args: create [(class, ref, fields)], set [(class, ref, fields)], destroy [(class, ref)].
+
+    A VDI among ``create`` and ``set`` takes what the storage said of its volume from the notes (``volume``: uuid)."""
+
+    name = "records-write"
+
+    def commit(self, run: Run, tx: Transaction) -> None:
+        for class_name, ref, fields in run.args.get("create", []):
+            tx.create(class_name, _with_volume(run, fields), ref)
+        for class_name, ref, fields in run.args.get("set", []):
+            tx.set(class_name, ref, **_with_volume(run, fields))
+        for class_name, ref in run.args.get("destroy", []):
+            tx.destroy(class_name, ref)
+
+
+def _with_volume(run: Run, fields: dict[str, Any]) -> dict[str, Any]:
+    fields = dict(fields)
+    vdi_uuid = fields.pop("volume", None)
+    if vdi_uuid is not None:
+        fields.update(volume_fields(run.notes[f"volume:{vdi_uuid}"]))
+    return fields
+
+
+@step
+class RecordsOwn(Step):
+    """args: destroy [(class, ref)]: records that the plan's ``prepare`` made. First act; undone, they go."""
+
+    name = "records-own"
+
+    def revert(self, run: Run, tx: Transaction) -> None:
+        for class_name, ref in run.args["destroy"]:
+            tx.destroy(class_name, ref)

@@ -1,0 +1,296 @@
+"""Runs plans: takes the locks, journals the intent, does the steps, and on failure undoes them.
+
+    work = Work(pool)                      once, before anything else of the pool is used
+    await work.recover()                   at start: finishes or undoes what a crash left
+    ref = await work.run(lambda: plan_vm_start(pool.db, vm), task=call.task)
+
+What could not be undone or finished *stalls*: it stays in the journal and keeps its locks, ``retry_stalled`` tries it
+again from time to time, and so does whoever finds it in the way.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from gespann.pool.model.database import Transaction
+from gespann.pool.plan.shapes import Lock, Plan
+from gespann.pool.steps import (  # noqa: F401 each registers its steps
+    device_steps,
+    domain_steps,
+    image_steps,
+    record_steps,
+    repository_steps,
+    volume_steps,
+)
+from gespann.pool.steps.journal import Entry, Journal
+from gespann.pool.steps.locks import Held, Locks
+from gespann.pool.steps.registry import STEPS, Refused, Run
+from gespann.seams.xenapi.errors import XenApiError
+
+if TYPE_CHECKING:
+    from gespann.pool.api.tasks import Task
+    from gespann.pool.pool import Pool
+
+log = logging.getLogger(__name__)
+Memory = dict[str, Any]
+
+
+class Work:
+    """All operations of one pool. One per Pool: ``pool.services["work"]``."""
+
+    def __init__(self, pool: "Pool") -> None:
+        self.pool = pool
+        self.locks = Locks()
+        self.journal = Journal(pool.db)
+        self._under_way: dict[str, Entry] = {}
+        self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._cut_short: dict[str, asyncio.Event] = {}
+        self._stalled: dict[str, Entry] = {}
+        pool.services["work"] = self
+
+    # -- requests
+
+    async def run(
+        self, planner: Callable[[], Plan], *, task: "Task | None" = None, memory: Memory | None = None
+    ) -> Any:
+        """Plans and runs to the end, even when the caller goes away meanwhile. Gives ``Plan.result``; raises what the
+        plan refused, or what failed (after undoing)."""
+        entry, plan = await self._begin(planner)
+        job = asyncio.create_task(self._drive(entry, memory if memory is not None else {}, task), name=plan.operation)
+        self._jobs[entry.id] = job
+        job.add_done_callback(lambda _: self._jobs.pop(entry.id, None))
+        if task is not None:
+            self._obey_cancel(task, entry, job)
+        await asyncio.shield(job)
+        return plan.result
+
+    def _obey_cancel(self, task: "Task", entry: Entry, job: asyncio.Task[None]) -> None:
+        async def watch() -> None:
+            await task.wait_cancel_asked()
+            if task.cancellable and entry.id in self._cut_short:
+                self._cut_short[entry.id].set()
+
+        task.allow_cancel()
+        watcher = asyncio.create_task(watch())
+        job.add_done_callback(lambda _: watcher.cancel())
+
+    async def _begin(self, planner: Callable[[], Plan]) -> tuple[Entry, Plan]:
+        operation_id = f"OpaqueRef:{uuid.uuid4()}"
+        cleared: set[str] = set()
+        while True:
+            plan = None
+            try:
+                plan = planner()  # from here to the locks nothing awaits, so what was decided still holds
+                self.locks.take(operation_id, list(plan.locks))
+                break
+            except XenApiError as refusal:
+                holder = self._holder(refusal)
+                if holder is None or holder in cleared or not await self._clear(holder, plan):
+                    raise
+                cleared.add(holder)
+        entry = self.journal.entry(operation_id, plan)
+        try:
+            with self.pool.db.transaction() as tx:
+                if plan.prepare is not None:
+                    plan.prepare(tx)
+                self._show(tx, entry)
+                self.journal.write(tx, entry, position=0)
+        except BaseException:
+            self.locks.release(entry.id, entry.locks)
+            raise
+        self._under_way[entry.id] = entry
+        self._cut_short[entry.id] = asyncio.Event()
+        return entry, plan
+
+    def _holder(self, refusal: XenApiError) -> str | None:
+        if refusal.code != "OTHER_OPERATION_IN_PROGRESS":
+            return None
+        return refusal.holder if isinstance(refusal, Held) else refusal.params[3]
+
+    async def _clear(self, holder: str, plan: Plan | None) -> bool:
+        """Tries to get another operation out of the way: a stalled one by trying it again, one that may be cut short by
+        saying so. True if it has ended."""
+        if holder in self._stalled:
+            return await self._retry(self._stalled[holder])
+        entry, job = self._under_way.get(holder), self._jobs.get(holder)
+        if entry is None or job is None or plan is None or entry.operation not in plan.interrupts:
+            return False
+        self._cut_short[holder].set()
+        await asyncio.wait([job])
+        return holder not in self._under_way
+
+    # -- doing
+
+    async def _drive(self, entry: Entry, memory: Memory, task: "Task | None") -> None:
+        try:
+            await self._forward(entry, memory, task)
+        except Exception as cause:
+            if entry.has_passed_return():
+                self._stall(entry, cause)
+                raise
+            entry.cause = _description(cause)
+            try:
+                await self._back(entry, memory)
+            except Exception as second:
+                self._stall(entry, second)
+                cause.add_note(f"and undoing it failed too: {second}")
+            raise
+
+    async def _forward(self, entry: Entry, memory: Memory, task: "Task | None") -> None:
+        cut_short = self._cut_short.get(entry.id)
+        while entry.position < len(entry.acts):
+            step = STEPS[entry.acts[entry.position].step]
+            run = self._look(entry, memory, task)
+            run.cut_short = cut_short
+            if entry.has_passed_return():
+                run.cut_short = None
+                if task is not None:
+                    task.forbid_cancel()
+            elif cut_short is not None and cut_short.is_set():
+                raise XenApiError("TASK_CANCELLED", [task.ref if task is not None else entry.id])
+            try:
+                await step.do(run)
+            except Refused:
+                raise
+            except Exception:
+                if not step.point_of_no_return:
+                    raise
+                await step.do(run)  # nobody knows whether it happened; asked once more it is sure to have, or to fail
+            last = entry.position + 1 == len(entry.acts)
+            with self.pool.db.transaction() as tx:
+                step.commit(run, tx)
+                if last:
+                    self._end(tx, entry)
+                else:
+                    self.journal.write(tx, entry, position=entry.position + 1)
+            entry.position += 1
+            if task is not None and task.ref:
+                run.progress(1.0)
+        self._forget(entry)
+
+    async def _back(self, entry: Entry, memory: Memory) -> None:
+        entry.undoing = True
+        entry.position = min(entry.position, len(entry.acts) - 1)
+        while entry.position >= 0:
+            step = STEPS[entry.acts[entry.position].step]
+            run = self._look(entry, memory, None)
+            await step.undo(run)
+            with self.pool.db.transaction() as tx:
+                step.revert(run, tx)
+                if entry.position == 0:
+                    self._end(tx, entry)
+                else:
+                    self.journal.write(tx, entry, position=entry.position - 1, undoing=True)
+            entry.position -= 1
+        self._forget(entry)
+
+    def _look(self, entry: Entry, memory: Memory, task: "Task | None") -> Run:
+        count = len(entry.acts)
+        share = (entry.position / count, (entry.position + 1) / count)
+        args = entry.acts[entry.position].args
+        return Run(self.pool, entry.id, args, entry.notes, memory, task, share)
+
+    # -- work that changes nothing outside, and so needs no journal
+
+    @contextmanager
+    def holding(self, *locks: Lock) -> Iterator[None]:
+        """OTHER_OPERATION_IN_PROGRESS if somebody else holds one of them."""
+        holder = f"OpaqueRef:{uuid.uuid4()}"
+        self.locks.take(holder, list(locks))
+        try:
+            yield
+        finally:
+            self.locks.release(holder, list(locks))
+
+    def volumes_in_motion(self) -> set[str]:
+        """VDI uuids of volumes that operations under way make, change or take away."""
+        uuids: set[str] = set()
+        for entry in self._under_way.values():
+            for act in entry.acts:
+                uuids |= {act.args.get("vdi_uuid", ""), act.args.get("spec", {}).get("vdi_uuid", "")}
+        return uuids - {""}
+
+    # -- after a crash, and after a failure that could not be undone
+
+    async def recover(self) -> None:
+        """Finishes or undoes everything in the journal; what resists stalls."""
+        self._clear_shown()
+        for entry in self.journal.entries():
+            self.locks.take(entry.id, entry.locks)
+            self._under_way[entry.id] = entry
+            with self.pool.db.transaction() as tx:
+                self._show(tx, entry)
+            log.warning("%s was interrupted at step %d of %d", entry.operation, entry.position + 1, len(entry.acts))
+            await self._resume(entry)
+
+    async def retry_stalled(self) -> None:
+        for entry in list(self._stalled.values()):
+            await self._retry(entry)
+
+    @property
+    def stalled(self) -> list[str]:
+        """The operations that could be neither finished nor undone so far."""
+        return [entry.operation for entry in self._stalled.values()]
+
+    async def _retry(self, entry: Entry) -> bool:
+        if self._stalled.pop(entry.id, None) is None:
+            return False  # somebody else is at it
+        return await self._resume(entry)
+
+    async def _resume(self, entry: Entry) -> bool:
+        try:
+            if entry.undoing or not entry.may_have_passed_return():
+                await self._back(entry, {})
+            else:
+                await self._forward(entry, {}, None)
+        except Exception as error:
+            self._stall(entry, error)
+            return False
+        return True
+
+    def _stall(self, entry: Entry, error: Exception) -> None:
+        doing = "undone" if entry.undoing else "finished"
+        log.error("%s cannot be %s now (step %d): %s", entry.operation, doing, entry.position + 1, error)
+        self._stalled[entry.id] = entry
+
+    async def stop(self) -> None:
+        """Lets go of what runs, as a crash would: the journal holds it."""
+        jobs = list(self._jobs.values())
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+    # -- what others see
+
+    def _end(self, tx: Transaction, entry: Entry) -> None:
+        self.journal.end(tx, entry)
+        for lock in entry.locks:
+            if lock.operation and tx.exists(lock.class_name, lock.ref):
+                shown = tx.get(lock.class_name, lock.ref)["current_operations"]
+                left = {key: value for key, value in shown.items() if key != entry.id}
+                tx.set(lock.class_name, lock.ref, current_operations=left)
+
+    def _forget(self, entry: Entry) -> None:
+        self._under_way.pop(entry.id, None)
+        self._cut_short.pop(entry.id, None)
+        self.locks.release(entry.id, entry.locks)
+
+    def _show(self, tx: Transaction, entry: Entry) -> None:
+        for lock in entry.locks:
+            if lock.operation and tx.exists(lock.class_name, lock.ref):
+                shown = tx.get(lock.class_name, lock.ref)["current_operations"]
+                tx.set(lock.class_name, lock.ref, current_operations={**shown, entry.id: lock.operation})
+
+    def _clear_shown(self) -> None:
+        with self.pool.db.transaction() as tx:
+            for class_name, table in self.pool.db.tables.items():
+                for ref, record in table.items():
+                    if record.get("current_operations") and class_name != "task":
+                        tx.set(class_name, ref, current_operations={})
+
+
+def _description(error: Exception) -> list[str]:
+    return [error.code, *error.params] if isinstance(error, XenApiError) else [type(error).__name__]

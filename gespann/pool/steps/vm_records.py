@@ -1,0 +1,97 @@
+"""What the records of a VM say when its domain has come up, changed or gone: used by steps and by the reconciler."""
+
+from datetime import datetime
+
+from gespann.pool.model.database import Transaction, new_ref
+from gespann.seams.host_agent import Domain, GuestMetricsReply
+from gespann.seams.xenapi.datamodel import NULL_REF
+
+POWER_STATES = {"running": "Running", "paused": "Paused", "stopped": "Halted"}
+
+
+def wire_time(moment: datetime) -> str:
+    """As the XenAPI writes times."""
+    return moment.strftime("%Y%m%dT%H:%M:%SZ")
+
+
+def show_running(tx: Transaction, vm: str, host: str, domain: Domain, now: datetime) -> None:
+    record = tx.get("VM", vm)
+    metrics = record["metrics"] if tx.exists("VM_metrics", record["metrics"]) else new_ref()
+    fields = {
+        "memory_actual": domain.memory_bytes,
+        "VCPUs_number": domain.vcpus,
+        "VCPUs_params": record["VCPUs_params"],
+        "start_time": wire_time(now),
+        "last_updated": wire_time(now),
+        "hvm": True,
+        "current_domain_type": "hvm",
+    }
+    if tx.exists("VM_metrics", metrics):
+        tx.set("VM_metrics", metrics, **fields)
+    else:
+        tx.create("VM_metrics", fields, metrics)
+    tx.set(
+        "VM",
+        vm,
+        power_state=POWER_STATES[domain.state],
+        resident_on=host,
+        scheduled_to_be_resident_on=NULL_REF,
+        domid=domain.domid,
+        metrics=metrics,
+    )
+    _show_consoles(tx, vm, host, domain)
+
+
+def _show_consoles(tx: Transaction, vm: str, host: str, domain: Domain) -> None:
+    there = {tx.get("console", ref)["protocol"] for ref in tx.get("VM", vm)["consoles"] if tx.exists("console", ref)}
+    address = tx.get("host", host)["address"]
+    for protocol, socket in (("vt100", domain.serial_socket), ("rfb", domain.vnc_socket)):
+        if socket and protocol not in there:
+            ref = tx.create("console", {"protocol": protocol, "VM": vm})
+            uuid = tx.get("console", ref)["uuid"]
+            tx.set("console", ref, location=f"https://{address}/console?uuid={uuid}")
+
+
+def show_stopped(tx: Transaction, vm: str) -> None:
+    if not tx.exists("VM", vm):
+        return
+    record = tx.get("VM", vm)
+    tx.set(
+        "VM",
+        vm,
+        power_state="Halted",
+        resident_on=NULL_REF,
+        scheduled_to_be_resident_on=NULL_REF,
+        domid=-1,
+        guest_metrics=NULL_REF,
+    )
+    tx.destroy("VM_guest_metrics", record["guest_metrics"])
+    for console in list(record["consoles"]):
+        tx.destroy("console", console)
+    for vbd in record["VBDs"]:
+        tx.set("VBD", vbd, currently_attached=False, device="")
+    for vif in record["VIFs"]:
+        tx.set("VIF", vif, currently_attached=False)
+
+
+def show_guest(tx: Transaction, vm: str, said: GuestMetricsReply, now: datetime) -> None:
+    """What the guest's agent says; a guest without one keeps what it had, marked as not live."""
+    record = tx.get("VM", vm)
+    there = tx.exists("VM_guest_metrics", record["guest_metrics"])
+    if not said.live and not there:
+        return
+    fields = {"live": said.live, "last_updated": wire_time(now)}
+    if said.live:
+        fields |= {
+            "os_version": said.os_version,
+            "networks": said.networks,
+            "PV_drivers_version": {"major": "0", "minor": "0", "micro": "0", "agent": said.agent_version},
+            "PV_drivers_up_to_date": True,
+            "PV_drivers_detected": True,
+            "can_use_hotplug_vbd": "yes",
+            "can_use_hotplug_vif": "yes",
+        }
+    if there:
+        tx.set("VM_guest_metrics", record["guest_metrics"], **fields)
+    else:
+        tx.set("VM", vm, guest_metrics=tx.create("VM_guest_metrics", fields))

@@ -1,0 +1,297 @@
+"""A whole pool on fakes: memory driver, fake hypervisor, real database file, real API without a wire.
+
+world = await World.begin(tmp_path)
+vm = await world.call("VM.create", {...})
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gespann.pool.classes
+from gespann.host.fake import AnyStorage, FakeHypervisor
+from gespann.host.server import AgentServer
+from gespann.pool.api.accounts import Accounts
+from gespann.pool.api.api import Api
+from gespann.pool.model.database import Database
+from gespann.pool.pool import Pool
+from gespann.pool.reconcile.first_start import first_start
+from gespann.pool.reconcile.reconciler import Reconciler, prepare
+from gespann.pool.steps.openings import all_openings
+from gespann.seams.host_agent import FileSource, IscsiSource
+from gespann.seams.json_lines import SeamError, SeamLost
+from gespann.seams.sr_driver import SrError
+from gespann.seams.xenapi.datamodel import NULL_REF
+from gespann.sr.memory import Crash, MemoryDriver, MemoryStorage
+from gespann.system.clock import ManualClock
+
+assert gespann.pool.classes.HANDLER_MODULES
+MIB = 1024 * 1024
+DEVICE_CONFIG = {"target": "10.0.0.1", "username": "grpadmin", "password": "grpadmin", "storagepool": "default"}
+
+
+@dataclass
+class Moments:
+    """Every call to the world outside, before and after its effect, in one numbered row. ``fail_at`` picks one."""
+
+    passed: list[str] = field(default_factory=list)
+    fail_at: int = -1
+    crash: bool = False
+    repeat: bool = False
+
+    def reach(self, call: str, moment: str) -> None:
+        """As ``gespann.sr.memory.Faults.reach``."""
+        self.meet(call, moment, SrError(202, "Injected failure", call))
+
+    def meet(self, call: str, moment: str, error: Exception) -> None:
+        self.passed.append(f"{moment} {call}")
+        if len(self.passed) - 1 == self.fail_at:
+            raise Crash(f"{moment} {call}") if self.crash else error
+
+
+class StrictStorage(AnyStorage):
+    """Lets in whom the memory array would let in, and nobody else."""
+
+    def __init__(self, storage: MemoryStorage) -> None:
+        super().__init__()
+        self._storage = storage
+
+    async def open(self, holder: str, source: IscsiSource | FileSource, read_only: bool) -> None:
+        if not self._storage.admits(source):
+            raise SeamError("STORAGE", f"iSCSI: Failed to log in to target: {source!r}")
+        await super().open(holder, source, read_only)
+
+
+class InProcessAgent:
+    """Seam 5 without its socket."""
+
+    def __init__(self, hypervisor: FakeHypervisor, moments: Moments) -> None:
+        self.handlers = AgentServer(hypervisor, Path("unused"))._handlers()
+        self.moments = moments
+        self.reachable = True
+
+    async def call(self, request: Any, timeout_s: float | None = None) -> Any:
+        if not self.reachable:
+            raise SeamLost("nobody there")
+        self.moments.meet(request.op, "before", SeamError("HYPERVISOR", f"injected failure of {request.op}"))
+        reply = await self.handlers[type(request)](request)
+        self.moments.meet(request.op, "after", SeamLost(f"injected loss of the answer to {request.op}"))
+        return reply
+
+
+@dataclass
+class World:
+    path: Path
+    storage: MemoryStorage
+    hypervisor: FakeHypervisor
+    clock: ManualClock
+    moments: Moments = field(default_factory=Moments)
+
+    @classmethod
+    async def begin(cls, path: Path) -> "World":
+        """A fresh pool with one host and no SR."""
+        storage = MemoryStorage()
+        run_dir = path / "host"
+        run_dir.mkdir()
+        hypervisor = FakeHypervisor(storage=StrictStorage(storage), run_dir=run_dir)
+        world = cls(path, storage, hypervisor, ManualClock())
+        await hypervisor.open(lambda event: world.reconciler.agent_event(world.host, event))
+        await world.boot()
+        return world
+
+    async def boot(self) -> None:
+        """The coordinator comes up, on what is left of an earlier one."""
+        self.moments = Moments()
+        self.db = Database(self.path / "pool.db")
+        self.agent = InProcessAgent(self.hypervisor, self.moments)
+        self.driver = MemoryDriver(self.storage, self.moments)  # type: ignore[arg-type]
+        self.pool = Pool(self.db, {"memory": self.driver}, {}, self.clock)
+        self.work = prepare(self.pool)
+        self.api = Api(self.pool, Accounts(self.path))
+        self.session = self.api.sessions.begin("root", "pool-admin").ref
+        self.host = await first_start(self.pool, self.agent, "10.0.0.5")
+        self.reconciler = Reconciler(self.pool)
+        await self.reconciler.start()
+        await self.reconciler.sweep()
+
+    async def power_cut(self) -> None:
+        """The coordinator is gone in the middle of whatever it did; hosts and array go on."""
+        await self.reconciler.stop()
+        self.db.close()
+
+    async def end(self) -> None:
+        await self.reconciler.stop()
+        await self.api.close()
+        await self.hypervisor.close()
+        self.db.close()
+
+    async def call(self, method: str, *params: Any) -> Any:
+        return await self.api.call(method, self.session, *params)
+
+    # -- what most tests need first
+
+    async def make_sr(self, name: str = "array") -> str:
+        return await self.call("SR.create", self.host, DEVICE_CONFIG, 0, name, "", "memory", "user", True, {})
+
+    async def make_vdi(self, sr: str, name: str = "disk", **fields: Any) -> str:
+        return await self.call("VDI.create", vdi_fields(sr, name, **fields))
+
+    async def make_vm(self, name: str = "web1", **fields: Any) -> str:
+        return await self.call("VM.create", vm_fields(name, **fields))
+
+    async def make_vbd(self, vm: str, vdi: str = NULL_REF, **fields: Any) -> str:
+        return await self.call("VBD.create", vbd_fields(vm, vdi, **fields))
+
+    async def make_vm_with_disk(self, sr: str, name: str = "web1") -> str:
+        vm = await self.make_vm(name)
+        await self.make_vbd(vm, await self.make_vdi(sr, f"{name} root"), bootable=True)
+        return vm
+
+    def get(self, class_name: str, ref: str) -> Mapping[str, Any]:
+        return self.db.get(class_name, ref)
+
+    def openings(self) -> list[str]:
+        """Everything that the array has open."""
+        return sorted(
+            opening for sr in self.storage.srs.values() for held in sr.volumes.values() for opening in held.openings
+        )
+
+    def snapshot(self) -> Any:
+        """All that counts, refs and all: equal before and after means that nothing has happened."""
+        skipped = {"task", "session", "console", "VM_metrics", "VM_guest_metrics", "host_metrics", "host", "role"}
+        records = {
+            class_name: {
+                ref: {k: v for k, v in rec.items() if k not in ("metrics", "guest_metrics", "consoles")}
+                for ref, rec in table.items()
+            }
+            for class_name, table in self.db.tables.items()
+            if class_name not in skipped
+        }
+        return records, self.outside()
+
+    def outside(self) -> Any:
+        """The array, the host, and what the pool believes to have open."""
+        volumes = {
+            uuid: (held.volume, sorted(held.openings))
+            for sr in self.storage.srs.values()
+            for uuid, held in sr.volumes.items()
+        }
+        domains = {
+            uuid: (running.domain.start_id, running.domain.state, running.domain.disks, running.domain.nics)
+            for uuid, running in self.hypervisor._running.items()
+        }
+        open_now = sorted(self.hypervisor.storage.open_now)  # type: ignore[attr-defined]
+        return sorted(self.storage.srs), volumes, domains, open_now, all_openings(self.db)
+
+    def shape(self) -> Any:
+        """What there is, without the names that chance gave: equal for two runs of the same request."""
+        shown = {
+            "VM": ("name_label", "power_state", "is_a_template", "current_operations", "allowed_operations"),
+            "VDI": ("name_label", "virtual_size", "current_operations", "allowed_operations", "missing"),
+            "VBD": ("userdevice", "currently_attached", "empty", "current_operations", "allowed_operations"),
+            "VIF": ("device", "currently_attached", "current_operations"),
+            "SR": ("name_label", "physical_size", "current_operations", "allowed_operations"),
+            "PBD": ("currently_attached",),
+            "secret": ("value",),
+        }
+        records = {
+            class_name: sorted(str([rec[name] for name in names]) for rec in self.db.all(class_name).values())
+            for class_name, names in shown.items()
+        }
+        srs, volumes, domains, open_now, known = self.outside()
+        sizes = sorted((v.virtual_size_bytes, v.name_label, len(opened)) for v, opened in volumes.values())
+        running = sorted((state, disks, nics) for _, state, disks, nics in domains.values())
+        return records, len(srs), sizes, running, len(open_now), len(known), self.work.stalled
+
+
+def vm_fields(name: str = "web1", **fields: Any) -> dict[str, Any]:
+    return {
+        "name_label": name,
+        "name_description": "",
+        "user_version": 1,
+        "is_a_template": False,
+        "affinity": NULL_REF,
+        "memory_static_min": 128 * MIB,
+        "memory_dynamic_min": 128 * MIB,
+        "memory_dynamic_max": 128 * MIB,
+        "memory_static_max": 128 * MIB,
+        "VCPUs_params": {},
+        "VCPUs_max": 1,
+        "VCPUs_at_startup": 1,
+        "actions_after_shutdown": "destroy",
+        "actions_after_reboot": "restart",
+        "actions_after_crash": "destroy",
+        "PV_bootloader": "",
+        "PV_kernel": "",
+        "PV_ramdisk": "",
+        "PV_args": "",
+        "PV_bootloader_args": "",
+        "PV_legacy_args": "",
+        "HVM_boot_policy": "BIOS order",
+        "HVM_boot_params": {"order": "cd"},
+        "platform": {},
+        "PCI_bus": "",
+        "other_config": {},
+        "recommendations": "",
+        **fields,
+    }
+
+
+def vdi_fields(sr: str, name: str = "disk", **fields: Any) -> dict[str, Any]:
+    return {
+        "name_label": name,
+        "name_description": "",
+        "SR": sr,
+        "virtual_size": 30 * MIB,
+        "type": "user",
+        "sharable": False,
+        "read_only": False,
+        "other_config": {},
+        **fields,
+    }
+
+
+def vbd_fields(vm: str, vdi: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "VM": vm,
+        "VDI": vdi,
+        "userdevice": "autodetect",
+        "bootable": False,
+        "mode": "RW",
+        "type": "Disk",
+        "empty": False,
+        "other_config": {},
+        "qos_algorithm_type": "",
+        "qos_algorithm_params": {},
+        **fields,
+    }
+
+
+def vif_fields(vm: str, network: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "device": "autodetect",
+        "network": network,
+        "VM": vm,
+        "MAC": "",
+        "MTU": 1500,
+        "other_config": {},
+        "qos_algorithm_type": "",
+        "qos_algorithm_params": {},
+        **fields,
+    }
+
+
+def cd_fields(vm: str, vdi: str = NULL_REF) -> dict[str, Any]:
+    return vbd_fields(vm, vdi, type="CD", mode="RO", empty=vdi == NULL_REF)
+
+
+async def until(condition: Any, turns: int = 2000) -> None:
+    """Waits for a condition, in turns of the loop; fails if it never holds."""
+    import asyncio
+
+    for _ in range(turns):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it never came true")
