@@ -1,5 +1,5 @@
 """What a volume's description holds: all that the XenAPI knows of a VDI and the array does not
-(docs/decisions/0020-equal-metadata.md).
+(docs/decisions/equal-metadata.md).
 
     22267eb7-23c0-4479-a063-f5c34916727d:u0:web1 0:Root disk of web1
     └ uuid                               ││  └ name-label  └ name-description

@@ -64,7 +64,8 @@ def detail(lines: tuple[str, ...]) -> dict[str, str]:
 
 def size_bytes(text: str) -> int:
     """``1035MB``, ``1.01GB``: binary units. In GB two decimals stand for a whole number of 15 MB pages, which they tell
-    without doubt (half of 0.01GB is less than half a page); whole MB are exact."""
+    without doubt (half of 0.01GB is less than half a page). Whole MB are exact, which is why sessions ask for them; a
+    firmware that cannot may leave a size of whole GB one page off."""
     found = _SIZE.search(text)
     if not found:
         raise NotThere(f"no size in {text!r}")
