@@ -25,7 +25,7 @@ STRING_SET = Type("set", inner=Type("string"))
 #: handlers whose answer has a shape that the published type does not tell
 ODD_RESULTS = {"event.from": Type("events"), "event.next": Type("events")}
 #: parameters that need not be refs of live records: the handler answers for them
-UNCHECKED_REFS = frozenset({"session.logout", "task.destroy", "message.destroy_many"})
+UNCHECKED_REFS = frozenset({"message.destroy_many"})
 
 
 @dataclass(frozen=True)

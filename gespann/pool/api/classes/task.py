@@ -6,6 +6,7 @@ from gespann.pool.api.generic import check_size
 from gespann.pool.api.messages import Call, implements
 from gespann.pool.api.parts import api_of
 from gespann.pool.api.values import datetime_text
+from gespann.pool.model.database import new_ref
 from gespann.seams.xenapi.errors import XenApiError
 
 ANY_TASK_ROLE = "pool-operator"  # others may touch their own only
@@ -53,7 +54,8 @@ async def cancel(call: Call, task: str) -> None:
         return  # too late to matter
     if not running.cancellable:
         raise XenApiError("OPERATION_NOT_ALLOWED", ["This task cannot be cancelled"])
-    operations = {**record["current_operations"], call.session: "cancel"}
+    # the key is shown to everybody: never the session's ref, which is as good as a password
+    operations = {**record["current_operations"], new_ref(): "cancel"}
     with call.pool.db.transaction() as tx:
         tx.set("task", task, status="cancelling", current_operations=operations)
     running.ask_cancel()
