@@ -122,7 +122,7 @@ def _show_version() -> int:
 
 def _converse(options: Options) -> int:
     from gespann.xe.client.connection import ConnectionRefused, WrongServer, connect
-    from gespann.xe.client.session import Session
+    from gespann.xe.client.session import OutputClosed, Session
     from gespann.xe.frames import FrameError
 
     try:
@@ -134,8 +134,8 @@ def _converse(options: Options) -> int:
         sys.stderr.write(
             "Failed to contact a running management agent.\nTry specifying a server name and port.\n" + USAGE
         )
-    except BrokenPipeError:
-        os._exit(141)  # whoever read our output has left; as a shell reports SIGPIPE
+    except OutputClosed:
+        return 141  # as a shell reports SIGPIPE
     except KeyboardInterrupt:
         return 130
     except OSError as error:

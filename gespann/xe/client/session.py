@@ -32,6 +32,10 @@ def named_files(words: list[str]) -> frozenset[str]:
     return frozenset([value for value in values if value])
 
 
+class OutputClosed(Exception):
+    """Whoever read our output has left."""
+
+
 class Session:
     """One command. ``run`` gives the exit status."""
 
@@ -42,8 +46,11 @@ class Session:
         self._status: int | None = None
 
     def run(self) -> int:
-        self._stream.sendall(request(self._options))
-        self._greet()
+        try:
+            self._stream.sendall(request(self._options))
+            self._greet()
+        except ConnectionError:
+            raise WrongServer from None
         while (message := self._receive()) is not None:
             if message.family != frames.COMMAND:
                 raise frames.FrameError("expected an instruction")
@@ -142,5 +149,8 @@ class Session:
 
 def write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except BrokenPipeError:
+        raise OutputClosed from None

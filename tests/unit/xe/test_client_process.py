@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -92,6 +93,21 @@ async def test_something_else_answers(home: Path, tmp_path: Path) -> None:
         "Failed to contact a running management agent.\nTry specifying a server name and port."
     )
     assert ended.status == 1
+
+
+async def test_output_that_nobody_reads(unix: str, home: Path) -> None:
+    """As in ``xe vm-list | true``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = await asyncio.create_subprocess_exec(
+        *(str(ROOT / "bin/xe"), "vm-list"),
+        env={"HOME": str(home), "GESPANN_XAPI_SOCKET": unix},
+        stdout=writing,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writing)
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (141, b"")
 
 
 async def test_files_are_sent_only_if_named(unix: str, home: Path, tmp_path: Path, door: Door) -> None:
