@@ -15,15 +15,7 @@ KEPT = 10_000
 Messages = dict[str, Mapping[str, Any]]
 
 #: which class's uuids a message is about
-_CLASS_OF = {
-    "VM": "VM",
-    "Host": "host",
-    "SR": "SR",
-    "Pool": "pool",
-    "VDI": "VDI",
-    "PIF": "PIF",
-    "network": "network",
-}
+_CLASS_OF = {"VM": "VM", "Host": "host", "SR": "SR", "Pool": "pool", "VDI": "VDI"}
 
 
 def post(db: Database, clock: Clock, name: str, priority: int, cls: str, obj_uuid: str, body: str) -> str:
