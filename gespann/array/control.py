@@ -1,6 +1,8 @@
 """The group without its doors: the database, what works on it, and the link to the engine, wired together."""
 
 import asyncio
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from gespann.array.data_plane.link import DataPlane, EngineClient
@@ -28,7 +30,14 @@ MUTUAL = "target-auth-password"
 class Control:
     """``data_dir`` holds the database, the key of its secrets and the SSH host keys; nobody else may read it."""
 
-    def __init__(self, data_dir: Path, engine: EngineClient, clock: Clock, portal_address: str = "") -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        engine: EngineClient,
+        clock: Clock,
+        portal_address: str = "",
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
         self.data_dir = private_directory(data_dir)
         self.clock = clock
         self.portal_address = portal_address
@@ -44,7 +53,9 @@ class Control:
         self.data_plane = DataPlane(engine, clock, self._policy, self._target)
         self.data_plane.on_current = self._engine_is_current
         self.data_plane.on_lost = self._engine_is_lost
-        self.lifecycle = VolumeLifecycle(self.volumes, self.access, self.pools, self.data_plane, self.events, clock)
+        self.lifecycle = VolumeLifecycle(
+            self.volumes, self.access, self.pools, self.data_plane, self.events, clock, random_bytes
+        )
         self.policy = PolicyChanges(self.volumes, self.access, self.chap_users, self.data_plane, self.events)
         self._reported_missing: frozenset[str] = frozenset()
         self._reported_unknown: frozenset[str] = frozenset()

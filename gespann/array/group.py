@@ -6,6 +6,8 @@ await group.start()                              # group.ssh_port is the port th
 await group.stop()
 """
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from gespann.array.control import Control
@@ -16,7 +18,7 @@ from gespann.system.clock import Clock, SystemClock
 
 class Group:
     """``engine``: a ``JsonLinesClient`` of the engine's socket, made with ``hello=link.HELLO``; or a ``FakeEngine``.
-    ``portal_address``: "host:port" that discovery names."""
+    ``portal_address``: "host:port" that discovery names. ``random_bytes``: of which identities are made."""
 
     def __init__(
         self,
@@ -27,8 +29,9 @@ class Group:
         ssh: tuple[str, int] = ("127.0.0.1", 0),
         portal_address: str = "",
         limits: Limits | None = None,
+        random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self.control = Control(data_dir, engine, clock or SystemClock(), portal_address)
+        self.control = Control(data_dir, engine, clock or SystemClock(), portal_address, random_bytes)
         self.ssh = SshDoor(self.control, *ssh, limits)
 
     @property

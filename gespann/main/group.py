@@ -26,7 +26,7 @@ from gespann.system.log import start_logging
 
 log = logging.getLogger("gespann.group")
 
-ENGINE_PROGRAM = Path(__file__).parents[2] / "build" / "engine" / "release" / "gespann-engine"
+ENGINE_PROGRAM = Path(__file__).parents[2] / "build/engine/release/gespann-engine"
 
 
 def address(text: str) -> tuple[str, int]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Word = str | os.PathLike[str]
+LongRunning = subprocess.Popen[bytes]  # what ``start_logged`` gives
 OUTPUT_SHOWN_CHARS = 2000
 
 

@@ -6,7 +6,6 @@ The engine runs in a session of its own and is not stopped with the group: guest
 import asyncio
 import contextlib
 import logging
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from gespann.array.data_plane.link import HELLO
 from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.system.clock import Clock
 from gespann.system.json_lines import JsonLinesClient
-from gespann.system.processes import CommandFailed, Word, start_logged
+from gespann.system.processes import CommandFailed, LongRunning, Word, start_logged
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ class EngineSupervisor:
         self._socket_path = socket_path
         self._clock = clock
         self._on_event = on_event
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: LongRunning | None = None
         self._keeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

@@ -18,6 +18,8 @@ from gespann.array.shell.terminal import Terminal
 
 log = logging.getLogger(__name__)
 
+FAREWELL_S = 5.0
+
 _Accepted = tuple[asyncssh.SSHServerChannel[bytes], asyncssh.SSHServerSession[bytes]]
 
 
@@ -150,6 +152,10 @@ class _Login(asyncssh.SSHServer):
         if self._failures >= self._door.limits.login_failures and self._connection is not None:
             self._connection.disconnect(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many failures")
 
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
     def session_requested(self) -> "_Accepted":
         assert self._connection is not None
         if self.channels >= self._door.limits.channels_of_one_connection:
@@ -228,9 +234,11 @@ class _Channel(asyncssh.SSHServerSession[bytes]):
         assert terminal is not None
         if len(self._door.sessions) >= self._door.limits.sessions:
             terminal.write_line("% Error - The maximum number of CLI sessions is reached.")
+            terminal.flush()
             channel.exit(1)
-            if self._login._connection is not None:
-                self._login._connection.close()
+            with contextlib.suppress(TimeoutError):  # the line first, then the end of the connection
+                await asyncio.wait_for(channel.wait_closed(), FAREWELL_S)
+            self._login.close()
             return
         session = self._open()
         status = 1
@@ -244,6 +252,7 @@ class _Channel(asyncssh.SSHServerSession[bytes]):
             log.exception("session %d", session.number)
         finally:
             del self._door.sessions[session.number]
+            terminal.flush()
             if not channel.is_closing():
                 channel.exit(status)
 

@@ -28,6 +28,7 @@ class Terminal:
         self._held = False
         self._at_prompt = False
         self._news: list[str] = []
+        self._unsent = bytearray()
 
     # From the channel ---------------------------------------------------------------------------------------
 
@@ -45,8 +46,15 @@ class Terminal:
     # To the channel -----------------------------------------------------------------------------------------
 
     def write(self, text: str) -> None:
-        if text:
-            self._write(text.encode("utf-8", "replace"))
+        """Goes out with whatever else is written before the loop turns: one packet for a burst of keys, not one each."""
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._unsent += text.encode("utf-8", "replace")
+
+    def flush(self) -> None:
+        if self._unsent:
+            data, self._unsent = bytes(self._unsent), bytearray()
+            self._write(data)
 
     def write_line(self, text: str) -> None:
         self.write(f"{text}\r\n")
