@@ -35,8 +35,11 @@ pub struct ParsedLine {
 pub fn parse_line(line: &[u8]) -> ParsedLine {
     match serde_json::from_slice::<Envelope>(line) {
         Ok(Envelope { id, op, args }) => {
-            let args = args.unwrap_or_else(|| Value::Object(serde_json::Map::default()));
-            ParsedLine { id: Some(id), request: Request::from_parts(&op, args) }
+            let request = match args.unwrap_or_else(|| Value::Object(serde_json::Map::default())) {
+                args @ Value::Object(_) => Request::from_parts(&op, args),
+                _ => Err(Refusal::bad_request("args must be an object")),
+            };
+            ParsedLine { id: Some(id), request }
         }
         Err(error) => {
             let id = serde_json::from_slice::<Value>(line).ok().and_then(|value| value.get("id").and_then(Value::as_u64));

@@ -82,6 +82,11 @@ pub fn find(cdb: &Cdb) -> Result<&'static Command, Sense> {
     Err(if known { Sense::INVALID_FIELD_IN_CDB } else { Sense::INVALID_OPCODE })
 }
 
+/// Served although another session holds a reservation (SPC-2 table 9): REQUEST SENSE, INQUIRY, RELEASE, REPORT LUNS.
+pub fn ignores_reservation(opcode: u8) -> bool {
+    matches!(opcode, 0x03 | 0x12 | 0x17 | 0x57 | 0xa0)
+}
+
 /// SPC-4 6.27. RCTD (time-outs) is answered with an empty descriptor: nothing is promised.
 fn report_supported(cdb: &Cdb, _lun: &Lun) -> Result<Plan, Sense> {
     let with_timeouts = cdb[2] & 0x80 != 0;

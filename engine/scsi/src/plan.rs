@@ -8,7 +8,7 @@ pub type Cdb = [u8; 16];
 /// Longest READ or WRITE, as the block limits page says. Bounds the memory of one command.
 pub const MAX_TRANSFER_BYTES: u64 = 8 << 20;
 /// Longest WRITE SAME that carries a pattern or not.
-pub const MAX_WRITE_SAME_BYTES: u64 = 64 << 20;
+pub const MAX_WRITE_SAME_BYTES: u64 = MAX_TRANSFER_BYTES;
 pub const MAX_COMPARE_BLOCKS: u8 = 128;
 pub const MAX_UNMAP_DESCRIPTORS: u32 = 256;
 
@@ -103,11 +103,6 @@ impl Plan {
             _ => 0,
         };
         bytes as usize
-    }
-
-    /// Does it touch the medium or its state, so that the lease, a reservation and a unit attention stand before it?
-    pub fn needs_admission(&self) -> bool {
-        !matches!(self, Self::Good | Self::Refuse(_) | Self::Answer(_) | Self::TellSense { .. })
     }
 }
 

@@ -145,6 +145,7 @@ fn is_timeout(error: &io::Error) -> bool {
 #[derive(Debug)]
 struct Pending {
     plan: Plan,
+    ignores_reservation: bool,
     lun: Arc<Lun>,
     resets: u64,
     command_bytes: u64,
@@ -353,19 +354,25 @@ impl<'a> FullFeature<'a> {
         } else {
             plan(&command.cdb, &lun)
         };
+        let ignores_reservation = gespann_scsi::opcodes::ignores_reservation(command.cdb[0]);
         disk.entry.in_flight.store(self.session.waiting() as u32 + 1, Ordering::Relaxed);
         let result = match plan {
             Plan::Refuse(sense) => {
                 self.check(tag, expected, sense);
                 Ok(())
             }
+            // Blocks are sent, but the command says that there are none.
+            Plan::CompareAndWrite { range, .. } if range.length == 0 && expected > 0 => {
+                self.check(tag, expected, Sense::INVALID_FIELD_IN_CDB);
+                Ok(())
+            }
             Plan::Read(range) => self.read(command, range, resets),
             plan => {
                 let command_bytes = plan.data_out_bytes(lun.block_size) as u64;
                 if command_bytes == 0 {
-                    self.finish(tag, expected, &Pending { plan, lun, resets, command_bytes }, &[])
+                    self.finish(tag, expected, &Pending { plan, ignores_reservation, lun, resets, command_bytes }, &[])
                 } else {
-                    self.begin_write(command, Pending { plan, lun, resets, command_bytes })
+                    self.begin_write(command, Pending { plan, ignores_reservation, lun, resets, command_bytes })
                 }
             }
         };
@@ -407,7 +414,7 @@ impl<'a> FullFeature<'a> {
     fn finish(&mut self, tag: u32, expected: u32, pending: &Pending, data: &[u8]) -> Result<(), End> {
         let Some(disk) = &self.disk else { return Ok(()) };
         let entry = disk.entry.clone();
-        let result = execute(&entry.export, &entry.ticket, pending.resets, &pending.plan, &pending.lun, data);
+        let result = carry_out(&entry, pending, data);
         let outcome = match result {
             Ok(outcome) => outcome,
             Err(refused) => return self.refused(refused, tag, expected),
@@ -511,8 +518,10 @@ impl<'a> FullFeature<'a> {
                 self.session.abort_all();
                 task::COMPLETE
             }
-            task::CLEAR_TASK_SET => self.reset(&entry, attention::CLEARED, false),
-            task::LUN_RESET | task::TARGET_WARM_RESET | task::TARGET_COLD_RESET => self.reset(&entry, attention::RESET, true),
+            task::CLEAR_TASK_SET => self.reset(&entry, attention::CLEARED, false, Some(entry.ticket.session)),
+            task::LUN_RESET | task::TARGET_WARM_RESET | task::TARGET_COLD_RESET => {
+                self.reset(&entry, attention::RESET, true, None)
+            }
             _ => task::NOT_SUPPORTED,
         };
         self.session.answer_task_management(&mut self.wire.out, request.initiator_task_tag, answer);
@@ -526,14 +535,20 @@ impl<'a> FullFeature<'a> {
     }
 
     /// Voids what waits in all sessions and waits for what runs; then it is over and may be answered.
-    fn reset(&mut self, entry: &SessionEntry, bits: u32, releases_reservation: bool) -> u8 {
+    /// A reset is told to every session, a cleared task set to the others (SAM-5 5.14, 6.3).
+    fn reset(&mut self, entry: &SessionEntry, bits: u32, releases_reservation: bool, except: Option<u64>) -> u8 {
         const REJECTED: u8 = 255;
         let gate = &entry.export.gate;
         gate.reset(releases_reservation);
-        self.engine.attend(entry.export.id, bits, Some(entry.ticket.session));
+        self.engine.attend(entry.export.id, bits, except);
         self.catch_up();
         if gate.drain(SEND_TIMEOUT) { task::COMPLETE } else { REJECTED }
     }
+}
+
+fn carry_out(entry: &SessionEntry, pending: &Pending, data: &[u8]) -> Result<Outcome, Refused> {
+    let _permit = entry.export.gate.admit(&entry.ticket, pending.resets, pending.ignores_reservation)?;
+    Ok(execute(&entry.export, entry.ticket.session, &pending.plan, &pending.lun, data))
 }
 
 fn take_attention(entry: &SessionEntry) -> Option<Sense> {

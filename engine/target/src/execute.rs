@@ -1,7 +1,6 @@
-//! Carries out SCSI plans on a volume, inside an admission.
+//! Carries out SCSI plans on a volume.
 
 use crate::export::Export;
-use crate::gate::{Refused, Ticket};
 use gespann_scsi::{Compare, Lun, Plan, Range, Sense, mode, parameters};
 use gespann_store::{BlockError, Volume};
 
@@ -31,17 +30,14 @@ pub fn read_sense(error: &BlockError) -> Sense {
     }
 }
 
-/// Runs everything but reads. `data` is what arrived, possibly less than the command wants. An `Err` means that the
-/// command was not admitted.
-pub fn execute(export: &Export, ticket: &Ticket, resets: u64, plan: &Plan, lun: &Lun, data: &[u8]) -> Result<Outcome, Refused> {
-    let ignores_reservation = matches!(plan, Plan::Release | Plan::Answer(_) | Plan::TellSense { .. });
-    let _permit = export.gate.admit(ticket, resets, ignores_reservation)?;
+/// Runs everything but reads; the caller has had it admitted. `data` is what arrived, possibly less than is wanted.
+pub fn execute(export: &Export, session: u64, plan: &Plan, lun: &Lun, data: &[u8]) -> Outcome {
     match plan {
-        Plan::Reserve => export.gate.reserve(ticket.session),
-        Plan::Release => export.gate.release(ticket.session),
-        _ => return Ok(on_volume(export.volume.as_ref(), plan, lun, data).unwrap_or_else(Outcome::Check)),
+        Plan::Reserve => export.gate.reserve(session),
+        Plan::Release => export.gate.release(session),
+        _ => return on_volume(export.volume.as_ref(), plan, lun, data).unwrap_or_else(Outcome::Check),
     }
-    Ok(Outcome::Good)
+    Outcome::Good
 }
 
 fn on_volume(volume: &dyn Volume, plan: &Plan, lun: &Lun, data: &[u8]) -> Result<Outcome, Sense> {
