@@ -4,10 +4,12 @@ from pathlib import Path
 import pytest
 
 from gespann.seams.sr_driver import Sr
-from tests.product.sr.arrays import BENCHES, Bench
+from tests.product.sr.arrays import BENCHES, WITH_ENGINE, Bench
 
 CASES = [
-    pytest.param(make, id=f"{sr_type}-{name}") for sr_type, benches in BENCHES.items() for name, make in benches.items()
+    pytest.param(make, id=f"{sr_type}-{name}", marks=[pytest.mark.engine] if make in WITH_ENGINE else [])
+    for sr_type, benches in BENCHES.items()
+    for name, make in benches.items()
 ]
 
 
