@@ -44,6 +44,7 @@ class RpcApp:
 
     def __init__(self, api: Api, web: Path | None = None) -> None:
         self.api = api
+        self.waiting: set[asyncio.Future[Any]] = set()  # calls that wait for events
         self._files = StaticFiles(directory=web, html=True) if web else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,6 +104,8 @@ class RpcApp:
         if method not in WAITING:
             return await self.api.invoke(method, params, caller)
         work = asyncio.ensure_future(self.api.invoke(method, params, caller))
+        self.waiting.add(work)
+        work.add_done_callback(self.waiting.discard)
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)

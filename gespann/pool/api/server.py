@@ -69,7 +69,7 @@ class ApiServer:
     def __init__(self, api: Api, *, cli: ServeCli | None = None, web: Path | None = None) -> None:
         self.api = api
         self._cli = cli
-        self._app = RpcApp(api, web)
+        self.app = RpcApp(api, web)
         self._taken: set[asyncio.Task[None]] = set()
         self._listeners: list[tuple[_Listener, asyncio.Task[None]]] = []
         self._unix: list[Path] = []
@@ -99,7 +99,7 @@ class ApiServer:
 
     async def _listen(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         config = uvicorn.Config(
-            self._app,
+            self.app,
             http=protocol_class(self.choose, self._taken),
             ws="none",
             lifespan="off",
