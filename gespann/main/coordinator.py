@@ -13,7 +13,6 @@ import fcntl
 import logging
 import os
 import signal
-import socket
 import sqlite3
 import sys
 from collections.abc import Mapping
@@ -21,14 +20,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gespann.pool import classes, reconcile
+from gespann.pool import classes
 from gespann.pool.api.accounts import Accounts
 from gespann.pool.api.api import Api
 from gespann.pool.api.certificate import ensure_certificate, server_context
 from gespann.pool.api.server import Address, ApiServer
 from gespann.pool.model.database import Database, DatabaseTooNew
-from gespann.pool.pool import LocalHost, Pool
+from gespann.pool.pool import Pool
+from gespann.pool.reconcile.first_start import first_start
+from gespann.pool.reconcile.reconciler import Reconciler, prepare
 from gespann.seams import host_agent
+from gespann.seams.json_lines import SeamLost
 from gespann.seams.sr_driver import SrDriver
 from gespann.sr.registry import DRIVERS
 from gespann.system.clock import Clock, SystemClock
@@ -41,6 +43,7 @@ log = logging.getLogger("gespann.main.coordinator")
 
 SOCKET = "xapi"
 HANDLER_MODULES = (classes,)  # imported for the handlers that they register
+AGENT_LIMIT_S, AGENT_RETRY_S = 60.0, 0.2
 
 
 class CannotStart(Exception):
@@ -72,6 +75,8 @@ class Coordinator:
     drivers: Mapping[str, SrDriver] | None = None
     clock: Clock = field(default_factory=SystemClock)
     ports: list[int] = field(default_factory=list)  # TLS first, then plain, as asked for
+    reconciler: Reconciler | None = None
+    host: str = ""  # the one that this process runs on, once its agent has answered
 
     async def __aenter__(self) -> "Coordinator":
         await self.start()
@@ -87,15 +92,14 @@ class Coordinator:
         try:
             drivers = self.drivers if self.drivers is not None else {name: make() for name, make in DRIVERS.items()}
             self.pool = Pool(_open(settings.data / "pool.db"), drivers, {}, self.clock)
+            prepare(self.pool)
             accounts = Accounts(settings.data)
             accounts.open(_root_password(settings.root_password_file))
             self.api = Api(self.pool, accounts)
             self.server = ApiServer(self.api, cli=serve_cli, web=settings.web)
             self.agent = self._agent_client()
-            local = LocalHost(self.agent, settings.name_label or socket.gethostname(), self._address())
-            await _work_half("start", self.pool, local)
             if self.agent is not None:
-                self.agent.start()
+                await self._take_up_work(self.agent)
             await self._open_doors()
         except BaseException:
             await self.stop()
@@ -107,13 +111,32 @@ class Coordinator:
             await self.server.stop()
         if hasattr(self, "api"):
             await self.api.close()
-            await _work_half("stop", self.pool)
+        if self.reconciler is not None:
+            await self.reconciler.stop()
         if getattr(self, "agent", None) is not None:
             assert self.agent is not None
             await self.agent.close()
         if hasattr(self, "pool"):
             self.pool.db.close()
         os.close(self._lock)
+
+    async def _take_up_work(self, agent: JsonLinesClient) -> None:
+        """Before any client: what was interrupted is finished, and records and world agree."""
+        self.host = await self._first_facts(agent)
+        self.reconciler = Reconciler(self.pool)
+        await self.reconciler.start()
+        agent.start()
+
+    async def _first_facts(self, agent: JsonLinesClient) -> str:
+        """Both processes start at boot: the agent may be the later one."""
+        deadline_s = self.clock.monotonic_s() + AGENT_LIMIT_S
+        while True:
+            try:
+                return await first_start(self.pool, agent, self._address())
+            except SeamLost as lost:
+                if self.clock.monotonic_s() > deadline_s:
+                    raise CannotStart(f"the agent of this host does not answer: {lost}") from lost
+                await self.clock.sleep(AGENT_RETRY_S)
 
     async def _open_doors(self) -> None:
         settings = self.settings
@@ -137,29 +160,26 @@ class Coordinator:
             events=host_agent.EVENTS,
             on_event=self._told,
             on_up=self._up,
-            on_down=lambda why: log.warning("agent: %s", why),
+            on_down=self._down,
         )
 
     def _told(self, event: Any) -> None:
-        told = getattr(reconcile, "agent_told", None)
-        if told is not None:
-            told(self.pool, event)
+        if self.reconciler is not None:
+            self.reconciler.agent_event(self.host, event)
 
     def _up(self, reply: host_agent.HelloReply) -> None:
         log.info("agent %s, %s", reply.agent_version, reply.hypervisor)
-        up = getattr(reconcile, "agent_up", None)
-        if up is not None:
-            up(self.pool)
+        if self.reconciler is not None:
+            self.reconciler.agent_up(self.host)
+
+    def _down(self, why: str) -> None:
+        log.warning("agent: %s", why)
+        if self.reconciler is not None:
+            self.reconciler.agent_down(self.host)
 
     def _address(self) -> str:
         given = self.settings.address or next((a.host for a in self.settings.listen + self.settings.plain), "")
         return given if given not in ("", "::", "0.0.0.0") else "127.0.0.1"  # noqa: S104 compared, not bound
-
-
-async def _work_half(name: str, *args: Any) -> None:
-    call = getattr(reconcile, name, None)
-    if call is not None:
-        await call(*args)
 
 
 def _pair(address: Address) -> tuple[str, int]:

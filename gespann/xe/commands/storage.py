@@ -116,11 +116,12 @@ async def vbd_unplug(call: Call) -> None:
 
 
 async def _device_config(call: Call) -> dict[str, str]:
-    """``device-config:key=value``; ``device-config-filename:key=path`` takes the value from a file of the client."""
+    """``device-config:key=value``; ``device-config-filename:key=path`` takes the value from a file of the client,
+    without the newline that ends a file of one line (the original keeps it, and a password so written never fits)."""
     config = {}
     for key, value in call.arguments.mapping("device-config").items():
         if key.startswith(_FROM_FILE):
-            config[key.removeprefix(_FROM_FILE)] = (await call.client.load(value)).decode("utf-8", "replace")
+            config[key.removeprefix(_FROM_FILE)] = (await call.client.load(value)).decode("utf-8", "replace").removesuffix("\n")
         else:
             config[key] = value
     return config
