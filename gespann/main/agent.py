@@ -39,7 +39,9 @@ def hypervisor(options: argparse.Namespace) -> Hypervisor:
     images = QemuNbdImages(options.run / "images")
     if options.fake:
         return FakeHypervisor(run_dir=options.run, images=images)
-    raise SystemExit("only --fake is here yet")
+    from gespann.host.libvirt import LibvirtHypervisor  # the fake must not need libvirt's library
+
+    return LibvirtHypervisor(options.libvirt_uri, options.run, options.data, images)
 
 
 def lock(run_dir: Path) -> int:

@@ -1,0 +1,79 @@
+"""What the machine says of itself, from /proc and `ip`."""
+
+import json
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+from gespann.seams.host_agent import HostInterface
+from gespann.seams.json_lines import SeamError
+from gespann.system import processes
+
+
+def meminfo() -> dict[str, int]:
+    """/proc/meminfo in bytes."""
+    found: dict[str, int] = {}
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        found[name] = int(rest.split()[0]) * (1024 if rest.endswith("kB") else 1)
+    return found
+
+
+def cpu() -> dict[str, str]:
+    """The first processor of /proc/cpuinfo."""
+    first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def cpu_count() -> int:
+    return os.cpu_count() or 1
+
+
+def parse_interfaces(links: list[dict[str, Any]]) -> tuple[list[HostInterface], list[str]]:
+    """(real and virtual cards, bridges) from `ip -j -d addr show`. Taps of machines are left out."""
+    interfaces: list[HostInterface] = []
+    bridges: list[str] = []
+    for link in links:
+        kind = link.get("linkinfo", {}).get("info_kind", "")
+        if kind == "bridge":
+            bridges.append(link["ifname"])
+        if link.get("link_type") != "ether" or kind == "tun":
+            continue
+        addresses = [
+            f"{item['local']}/{item['prefixlen']}"
+            for item in link.get("addr_info", [])
+            if item.get("scope") == "global"
+        ]
+        slave_of = link.get("linkinfo", {}).get("info_slave_kind", "")
+        interfaces.append(
+            HostInterface(
+                device=link["ifname"],
+                mac=link["address"],
+                mtu=link["mtu"],
+                carrier="LOWER_UP" in link["flags"],
+                addresses=addresses,
+                bridge=link.get("master", "") if slave_of == "bridge" else "",
+            )
+        )
+    return interfaces, sorted(bridges)
+
+
+async def interfaces() -> tuple[list[HostInterface], list[str]]:
+    shown = await processes.run_async(["ip", "-j", "-d", "addr", "show"])
+    return parse_interfaces(json.loads(shown.stdout))
+
+
+async def qemu_version() -> str:
+    try:
+        shown = await processes.run_async(["qemu-system-x86_64", "--version"])
+    except processes.CommandFailed as error:
+        raise SeamError("HYPERVISOR", f"QEMU is not there: {error.why}") from error
+    found = re.search(r"version (\S+)", shown.stdout)
+    return found.group(1) if found else "unknown"
+
+
+def linux_version() -> str:
+    return platform.release()

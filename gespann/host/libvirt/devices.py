@@ -1,0 +1,110 @@
+"""Plugging and unplugging while a machine runs."""
+
+import asyncio
+from collections.abc import Callable
+
+import libvirt
+
+from gespann.host.bridges import check_bridge
+from gespann.host.libvirt import secrets
+from gespann.host.libvirt.connection import ConnectionLost
+from gespann.host.libvirt.domain_view import find
+from gespann.host.libvirt.domain_xml import DomainView, disk_alias, disk_xml, nic_alias, nic_xml, target_name
+from gespann.host.libvirt.machines import Machines
+from gespann.host.libvirt.power import check_sources
+from gespann.seams.host_agent import Disk, Nic
+from gespann.seams.json_lines import SeamError
+
+LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
+ATTACH_DEADLINE_S = 60.0
+
+
+class Devices:
+    def __init__(self, machines: Machines) -> None:
+        self._machines = machines
+
+    async def disk_attach(self, uuid: str, disk: Disk) -> None:
+        async with self._machines.locks[uuid]:
+            _, view = await self._machines.need(uuid)
+            there = view.disks.get(disk.device)
+            if there is not None and (disk.device in view.cdroms) != (disk.kind == "cdrom"):
+                raise SeamError("BAD_STATE", f"device {disk.device} of {uuid} is of another kind")
+            if there is not None and disk.kind == "disk":
+                if there == disk.serial:
+                    return
+                raise SeamError("BAD_STATE", f"disk {disk.device} of {uuid} is another one, {there}")
+            await check_sources([disk])
+            await self._plug_disk(uuid, disk, change=there is not None)
+
+    async def _plug_disk(self, uuid: str, disk: Disk, *, change: bool) -> None:
+        """``change``: the medium of a CD drive that is there."""
+
+        def work(connection: libvirt.virConnect) -> None:
+            domain = find(connection, uuid)
+            if domain is None:
+                raise SeamError("NOT_FOUND", f"no domain {uuid} runs here")
+            secrets.define(connection, uuid, [disk])
+            try:
+                if change:
+                    domain.updateDeviceFlags(disk_xml(uuid, disk), LIVE | libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE)
+                else:
+                    domain.attachDeviceFlags(disk_xml(uuid, disk), LIVE)
+            except libvirt.libvirtError:
+                secrets.undefine(connection, uuid, [disk.device])
+                raise
+
+        try:
+            await self._machines.connection.call(f"attach to {uuid}", work, deadline_s=ATTACH_DEADLINE_S)
+        except ConnectionLost:
+            _, view = await self._machines.need(uuid)
+            if change or view.disks.get(disk.device) != disk.serial:
+                raise
+
+    async def disk_detach(self, uuid: str, device: int, timeout_s: float) -> None:
+        async with self._machines.locks[uuid]:
+            await self._unplug(uuid, disk_alias(device), f"disk {device}", lambda view: device in view.disks, timeout_s)
+            await self._machines.connection.call(
+                "undefine secret", lambda connection: secrets.undefine(connection, uuid, [device])
+            )
+
+    async def disk_resize(self, uuid: str, device: int, size_bytes: int) -> None:
+        _, view = await self._machines.need(uuid)
+        if device not in view.disks:
+            raise SeamError("NOT_FOUND", f"{uuid} has no disk {device}")
+        flags = libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
+        name = target_name(device)
+        await self._machines.act("resize a disk of", uuid, lambda domain: domain.blockResize(name, size_bytes, flags))
+
+    async def nic_attach(self, uuid: str, nic: Nic) -> None:
+        async with self._machines.locks[uuid]:
+            _, view = await self._machines.need(uuid)
+            there = view.nics.get(nic.device)
+            if there == nic.mac:
+                return
+            if there is not None:
+                raise SeamError("BAD_STATE", f"NIC {nic.device} of {uuid} is another one, {there}")
+            await check_bridge(nic.bridge)
+            await self._machines.act("attach to", uuid, lambda domain: domain.attachDeviceFlags(nic_xml(nic), LIVE))
+
+    async def nic_detach(self, uuid: str, device: int, timeout_s: float) -> None:
+        async with self._machines.locks[uuid]:
+            await self._unplug(uuid, nic_alias(device), f"NIC {device}", lambda view: device in view.nics, timeout_s)
+
+    async def _unplug(
+        self, uuid: str, alias: str, what: str, is_there: Callable[[DomainView], bool], timeout_s: float
+    ) -> None:
+        """Returns when the guest has let go; libvirt tells of it after QEMU has closed what was behind."""
+        _, view = await self._machines.need(uuid)
+        if not is_there(view):
+            return
+        removal = self._machines.removal_of(uuid, alias)
+        try:
+            await self._machines.act("detach from", uuid, lambda domain: domain.detachDeviceAlias(alias, LIVE))
+            done, _ = await asyncio.wait({removal}, timeout=timeout_s)
+        finally:
+            self._machines.forget_removal(uuid, alias)
+        seen = await self._machines.look(uuid)
+        if seen is None or not is_there(seen[1]):
+            return
+        why = "refused to" if done else f"did not within {timeout_s:g} s"
+        raise SeamError("REFUSED", f"the guest of {uuid} {why} let go of {what}")

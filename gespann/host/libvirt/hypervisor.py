@@ -1,0 +1,160 @@
+"""The hypervisor as seam 5 wants it: each request to the part that does it."""
+
+import contextlib
+import socket
+from pathlib import Path
+
+from defusedxml.ElementTree import fromstring
+
+from gespann import __version__
+from gespann.host import facts
+from gespann.host.accelerator import find_accelerator
+from gespann.host.bridges import bridge_ensure
+from gespann.host.hypervisor import Told
+from gespann.host.images import Images
+from gespann.host.libvirt.devices import Devices
+from gespann.host.libvirt.machines import Machines
+from gespann.host.libvirt.power import Power
+from gespann.seams.host_agent import (
+    Disk,
+    Domain,
+    DomainSpec,
+    FactsReply,
+    FileSource,
+    GuestMetricsReply,
+    IscsiSource,
+    Nic,
+)
+from gespann.seams.json_lines import SeamError
+
+FIRST_CONNECTION_S = 15.0
+PAUSE_DEADLINE_S = 20.0  # QEMU first waits for the disks to answer
+
+
+class LibvirtHypervisor:
+    """``run_dir``/vm/UUID holds a machine's sockets, ``data_dir``/console its serial log."""
+
+    name = "libvirt"
+
+    def __init__(self, uri: str, run_dir: Path, data_dir: Path, images: Images) -> None:
+        self._run_dir = run_dir
+        self._data_dir = data_dir
+        self._images = images
+        self._machines = Machines(uri, run_dir, data_dir)
+        self._power = Power(self._machines)
+        self._devices = Devices(self._machines)
+        self._qemu_version = "unknown"
+        self._capabilities = ""
+
+    async def open(self, told: Told) -> None:
+        with contextlib.suppress(SeamError):  # said again by whoever asks for facts
+            self._qemu_version = await facts.qemu_version()
+        self._power.accelerator = await find_accelerator(self._data_dir / "accelerator.json", self._qemu_version)
+        await self._images.open()
+        await self._machines.open(told, FIRST_CONNECTION_S)
+
+    async def close(self) -> None:
+        await self._images.close()
+        await self._machines.close()
+
+    async def facts(self) -> FactsReply:
+        await self._read_capabilities()
+        memory, processor = facts.meminfo(), facts.cpu()
+        interfaces, bridges = await facts.interfaces()
+        number = await self._machines.connection.call(
+            "version", lambda connection: connection.getLibVersion(), asks=True
+        )
+        return FactsReply(
+            hostname=socket.gethostname(),
+            host_uuid=fromstring(self._capabilities).findtext("host/uuid", ""),
+            cpu_count=facts.cpu_count(),
+            cpu_model=processor.get("model name", ""),
+            cpu_vendor=processor.get("vendor_id", ""),
+            cpu_mhz=int(float(processor.get("cpu MHz", "0"))),
+            cpu_flags=processor.get("flags", ""),
+            memory_total_bytes=memory["MemTotal"],
+            memory_free_bytes=max(0, memory["MemTotal"] - self._machines.used_memory_bytes()),
+            accelerator=self._power.accelerator,
+            software_version={
+                "gespann": __version__,
+                "libvirt": f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}",
+                "linux": facts.linux_version(),
+                "qemu": await facts.qemu_version(),
+            },
+            interfaces=interfaces,
+            bridges=bridges,
+        )
+
+    async def _read_capabilities(self) -> None:
+        """Once: the first time libvirtd tries every QEMU it finds."""
+        if self._capabilities:
+            return
+        self._capabilities = await self._machines.connection.call(
+            "capabilities", lambda connection: connection.getCapabilities(), deadline_s=60.0, asks=True
+        )
+        self._power.qemu_uid = qemu_uid(self._capabilities)
+
+    async def create(self, spec: DomainSpec) -> Domain:
+        await self._read_capabilities()
+        return await self._power.create(spec)
+
+    async def shutdown(self, uuid: str, *, reboot: bool, timeout_s: float) -> None:
+        await self._power.shutdown(uuid, reboot=reboot, timeout_s=timeout_s)
+
+    async def destroy(self, uuid: str, start_id: str | None) -> None:
+        await self._power.destroy(uuid, start_id)
+
+    async def reset(self, uuid: str) -> None:
+        await self._machines.act("reset", uuid, lambda domain: domain.reset(0))
+
+    async def pause(self, uuid: str) -> None:
+        domain, _ = await self._machines.need(uuid)
+        if domain.state == "running":
+            await self._machines.act("pause", uuid, lambda found: found.suspend(), deadline_s=PAUSE_DEADLINE_S)
+            await self._machines.look(uuid)
+
+    async def unpause(self, uuid: str) -> None:
+        domain, _ = await self._machines.need(uuid)
+        if domain.state == "paused":
+            await self._machines.act("unpause", uuid, lambda found: found.resume())
+            await self._machines.look(uuid)
+
+    async def domains(self) -> list[Domain]:
+        return await self._machines.all()
+
+    async def disk_attach(self, uuid: str, disk: Disk) -> None:
+        await self._devices.disk_attach(uuid, disk)
+
+    async def disk_detach(self, uuid: str, device: int, timeout_s: float) -> None:
+        await self._devices.disk_detach(uuid, device, timeout_s)
+
+    async def disk_resize(self, uuid: str, device: int, size_bytes: int) -> None:
+        await self._devices.disk_resize(uuid, device, size_bytes)
+
+    async def nic_attach(self, uuid: str, nic: Nic) -> None:
+        await self._devices.nic_attach(uuid, nic)
+
+    async def nic_detach(self, uuid: str, device: int, timeout_s: float) -> None:
+        await self._devices.nic_detach(uuid, device, timeout_s)
+
+    async def guest_metrics(self, uuid: str) -> GuestMetricsReply:
+        return await self._machines.guest_metrics(uuid)
+
+    async def image_open(self, image_id: str, source: IscsiSource | FileSource, read_only: bool) -> str:
+        return await self._images.export(image_id, source, read_only)
+
+    async def image_close(self, image_id: str) -> None:
+        await self._images.end(image_id)
+
+    async def bridge_ensure(self, bridge: str, mtu: int) -> None:
+        await bridge_ensure(bridge, mtu)
+
+
+def qemu_uid(capabilities: str) -> int | None:
+    """The user that QEMU runs as, from the label that libvirt's DAC driver puts on it ("+64055:+64055"). None: root."""
+    for model in fromstring(capabilities).findall("host/secmodel"):
+        if model.findtext("model") == "dac":
+            for label in model.findall("baselabel"):
+                uid = int((label.text or "").strip("+").partition(":")[0] or 0)
+                return uid or None
+    return None
