@@ -121,7 +121,9 @@ async def _device_config(call: Call) -> dict[str, str]:
     config = {}
     for key, value in call.arguments.mapping("device-config").items():
         if key.startswith(_FROM_FILE):
-            config[key.removeprefix(_FROM_FILE)] = (await call.client.load(value)).decode("utf-8", "replace").removesuffix("\n")
+            config[key.removeprefix(_FROM_FILE)] = (
+                (await call.client.load(value)).decode("utf-8", "replace").removesuffix("\n")
+            )
         else:
             config[key] = value
     return config
