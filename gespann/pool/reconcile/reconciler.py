@@ -51,6 +51,7 @@ class Reconciler:
         self._looking: dict[str, asyncio.Event] = {}
         self._reasons: dict[str, dict[str, str]] = {}  # host -> VM uuid -> why it stopped
         self._asking: set[str] = set()
+        self._busy = 0  # looks and questions under way
         self._unreached: set[str] = set()  # SRs that could not be attached again yet
 
     # -- from start to stop
@@ -92,6 +93,11 @@ class Reconciler:
     def agent_down(self, host: str) -> None:
         show_live(self.pool, host, live=False)
 
+    @property
+    def quiet(self) -> bool:
+        """Everything that agents have told so far has been dealt with."""
+        return not (self._busy or self._asking or any(wanted.is_set() for wanted in self._looking.values()))
+
     async def _greet(self, host: str) -> None:
         if await refresh_host(self.pool, host):
             self._look_soon(host)
@@ -107,7 +113,11 @@ class Reconciler:
         while True:
             await wanted.wait()
             wanted.clear()
-            await self._look(host)
+            self._busy += 1
+            try:
+                await self._look(host)
+            finally:
+                self._busy -= 1
 
     async def _look(self, host: str) -> None:
         reasons = self._reasons.pop(host, {})
@@ -143,7 +153,11 @@ class Reconciler:
             return
         await self.work.locks.until_free("VM", vm)
         self._asking.discard(uuid)  # an event from here on is asked about again
-        await refresh_guest(self.pool, vm)
+        self._busy += 1
+        try:
+            await refresh_guest(self.pool, vm)
+        finally:
+            self._busy -= 1
 
     # -- storage
 
@@ -222,3 +236,4 @@ class Reconciler:
         job = asyncio.get_running_loop().create_task(guarded())
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
+        job.add_done_callback(lambda _: work.close())  # if it was stopped before it began

@@ -52,15 +52,18 @@ class ImageCopy(Step):
 
 @step
 class ImageFill(Step):
-    """args: host, opening_id, vdi, size_bytes. The body is ``memory["body"]``, and can be read once: a second try fails
-    rather than write half of it."""
+    """args: host, opening_id, vdi, size_bytes. The body is ``memory["body"]``, and can be read once: a second try after
+    a failure fails too, rather than write half of it."""
 
     name = "image-fill"
 
     async def do(self, run: Run) -> None:
-        body: Body = run.memory["body"]
+        if run.memory.get("filled"):
+            return
+        body: Body = run.memory.pop("body")
         async with _image(run, run.args["opening_id"], read_only=False) as socket:
             await run.unless_cut_short(write_image(socket, body, run.args["size_bytes"], run.progress))
+        run.memory["filled"] = True
 
     async def undo(self, run: Run) -> None:
         await _close(run, run.args["opening_id"])

@@ -156,7 +156,7 @@ class Work:
             except Refused:
                 raise
             except Exception:
-                if not step.point_of_no_return:
+                if not (step.point_of_no_return or entry.has_passed_return()):
                     raise
                 await step.do(run)  # nobody knows whether it happened; asked once more it is sure to have, or to fail
             last = entry.position + 1 == len(entry.acts)

@@ -1,0 +1,220 @@
+"""For every operation that can be in a journal: a world in which it makes sense, and the request that causes it.
+
+A scene must exist for each name in ``OPERATIONS``; a test sees to it.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gespann.pool.plan.disk_plans import plan_export, plan_import
+from gespann.pool.plan.power_plans import plan_stopped
+from tests.unit.pool.world import DEVICE_CONFIG, MIB, World, cd_fields, vbd_fields, vdi_fields, vif_fields
+
+Prepare = Callable[[World], Awaitable[Any]]
+Request = Callable[[World, Any], Awaitable[Any]]
+DISKS = (
+    f'<provision><disk device="0" size="{30 * MIB}" sr="{{sr}}" bootable="true" type="system"/>'
+    f'<disk device="1" size="{45 * MIB}" sr="{{sr}}" bootable="false" type="user"/></provision>'
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    prepare: Prepare
+    request: Request
+
+
+async def _nothing(world: World) -> None:
+    return None
+
+
+async def _sr(world: World) -> str:
+    return await world.make_sr()
+
+
+async def _vdi(world: World) -> str:
+    return await world.make_vdi(await world.make_sr())
+
+
+async def _vm(world: World) -> str:
+    """Two disks, an empty CD drive, and a network interface."""
+    sr = await world.make_sr()
+    vm = await world.make_vm_with_disk(sr)
+    await world.make_vbd(vm, await world.make_vdi(sr, "data"))
+    await world.call("VBD.create", cd_fields(vm))
+    network = await world.call("network.create", {"name_label": "lan", "other_config": {}, "bridge": "br7"})
+    await world.call("VIF.create", vif_fields(vm, network, MAC="02:00:00:00:00:07"))
+    return vm
+
+
+async def _running(world: World) -> str:
+    vm = await _vm(world)
+    await world.call("VM.start", vm, False, False)
+    return vm
+
+
+async def _paused(world: World) -> str:
+    vm = await _vm(world)
+    await world.call("VM.start", vm, True, False)
+    return vm
+
+
+async def _template(world: World) -> str:
+    sr = await world.make_sr()
+    disks = DISKS.format(sr=world.get("SR", sr)["uuid"])
+    return await world.make_vm("template", is_a_template=True, other_config={"disks": disks})
+
+
+async def _two_srs(world: World) -> tuple[str, str]:
+    vdi = await world.make_vdi(await world.make_sr("one"))
+    return vdi, await world.make_sr("two")
+
+
+async def _vm_and_sr(world: World) -> tuple[str, str]:
+    return await world.make_vm_with_disk(await world.make_sr("one")), await world.make_sr("two")
+
+
+async def _running_with_loose_disk(world: World) -> str:
+    vm = await _running(world)
+    sr = next(iter(world.db.all("SR")))
+    return await world.call("VBD.create", vbd_fields(vm, await world.make_vdi(sr, "extra")))
+
+
+async def _plugged(world: World) -> str:
+    vbd = await _running_with_loose_disk(world)
+    await world.call("VBD.plug", vbd)
+    return vbd
+
+
+def _cd_of(world: World, vm: str) -> str:
+    return next(vbd for vbd in world.get("VM", vm)["VBDs"] if world.get("VBD", vbd)["type"] == "CD")
+
+
+async def _cd_and_medium(world: World) -> tuple[str, str]:
+    vm = await _running(world)
+    return _cd_of(world, vm), await world.make_vdi(next(iter(world.db.all("SR"))), "cd")
+
+
+async def _filled_cd(world: World) -> str:
+    cd, medium = await _cd_and_medium(world)
+    await world.call("VBD.insert", cd, medium)
+    return cd
+
+
+async def _loose_vif(world: World) -> str:
+    vm = await _running(world)
+    network = next(iter(world.db.all("network")))
+    return await world.call("VIF.create", vif_fields(vm, network, MAC="02:00:00:00:00:08"))
+
+
+async def _unplugged_sr(world: World) -> tuple[str, str]:
+    sr = await world.make_sr()
+    (pbd,) = world.get("SR", sr)["PBDs"]
+    await world.call("PBD.unplug", pbd)
+    return sr, pbd
+
+
+async def _attached_vdi(world: World) -> str:
+    vm = await _running(world)
+    return next(world.get("VBD", vbd)["VDI"] for vbd in world.get("VM", vm)["VBDs"])
+
+
+async def _pbd(world: World) -> str:
+    (pbd,) = world.get("SR", await world.make_sr())["PBDs"]
+    return pbd
+
+
+def call(method: str, *more: Any) -> Request:
+    async def request(world: World, subject: Any) -> Any:
+        first = subject if isinstance(subject, tuple) else (subject,)
+        return await world.call(method, *first, *more)
+
+    return request
+
+
+async def _body() -> AsyncIterator[bytes]:
+    for _ in range(4):
+        yield b"block of a disk " * 1024
+
+
+async def _import(world: World, vdi: str) -> None:
+    await world.work.run(lambda: plan_import(world.db, vdi, "iqn.2026-01.org.gespann"), memory={"body": _body()})
+
+
+async def _export(world: World, vdi: str) -> None:
+    async def sink(piece: bytes) -> None:
+        return None
+
+    await world.work.run(lambda: plan_export(world.db, vdi, "iqn.2026-01.org.gespann"), memory={"sink": sink})
+
+
+async def _stopped(world: World, vm: str) -> None:
+    await world.work.run(lambda: plan_stopped(world.db, vm))
+
+
+async def _create_vdi(world: World, sr: str) -> str:
+    return await world.call("VDI.create", vdi_fields(sr))
+
+
+async def _create_sr(world: World, _: None) -> str:
+    return await world.call("SR.create", world.host, DEVICE_CONFIG, 0, "array", "", "memory", "user", True, {})
+
+
+async def _copy_vm(world: World, subject: tuple[str, str]) -> str:
+    return await world.call("VM.copy", subject[0], "copy", subject[1])
+
+
+async def _resize_online(world: World, vdi: str) -> None:
+    await world.call("VDI.resize_online", vdi, 60 * MIB)
+
+
+async def _forget_sr(world: World, subject: tuple[str, str]) -> None:
+    await world.call("SR.forget", subject[0])
+
+
+async def _destroy_sr(world: World, subject: tuple[str, str]) -> None:
+    await world.call("SR.destroy", subject[0])
+
+
+async def _plug_pbd(world: World, subject: tuple[str, str]) -> None:
+    await world.call("PBD.plug", subject[1])
+
+
+SCENES: dict[str, Scene] = {
+    "VM.start": Scene(_vm, call("VM.start", False, False)),
+    "VM.hard_shutdown": Scene(_running, call("VM.hard_shutdown")),
+    "VM.clean_shutdown": Scene(_running, call("VM.clean_shutdown")),
+    "VM.clean_reboot": Scene(_running, call("VM.clean_reboot")),
+    "VM.hard_reboot": Scene(_running, call("VM.hard_reboot")),
+    "VM.pause": Scene(_running, call("VM.pause")),
+    "VM.unpause": Scene(_paused, call("VM.unpause")),
+    "VM.power_state_reset": Scene(_vm, call("VM.power_state_reset")),
+    "VM.stopped": Scene(_running, _stopped),
+    "VM.clone": Scene(_vm, call("VM.clone", "clone")),
+    "VM.copy": Scene(_vm_and_sr, _copy_vm),
+    "VM.provision": Scene(_template, call("VM.provision")),
+    "VM.destroy": Scene(_vm, call("VM.destroy")),
+    "VDI.create": Scene(_sr, _create_vdi),
+    "VDI.destroy": Scene(_vdi, call("VDI.destroy")),
+    "VDI.clone": Scene(_vdi, call("VDI.clone", {})),
+    "VDI.copy": Scene(_two_srs, call("VDI.copy")),
+    "VDI.resize": Scene(_attached_vdi, _resize_online),
+    "VDI.update": Scene(_vdi, call("VDI.set_name_label", "another")),
+    "VDI.import": Scene(_vdi, _import),
+    "VDI.export": Scene(_vdi, _export),
+    "VDI.forget": Scene(_vdi, call("VDI.forget")),
+    "VBD.plug": Scene(_running_with_loose_disk, call("VBD.plug")),
+    "VBD.unplug": Scene(_plugged, call("VBD.unplug")),
+    "VBD.insert": Scene(_cd_and_medium, call("VBD.insert")),
+    "VBD.eject": Scene(_filled_cd, call("VBD.eject")),
+    "VBD.destroy": Scene(_running_with_loose_disk, call("VBD.destroy")),
+    "VIF.plug": Scene(_loose_vif, call("VIF.plug")),
+    "VIF.unplug": Scene(_running, lambda world, vm: world.call("VIF.unplug", world.get("VM", vm)["VIFs"][0])),
+    "SR.create": Scene(_nothing, _create_sr),
+    "SR.destroy": Scene(_unplugged_sr, _destroy_sr),
+    "SR.forget": Scene(_unplugged_sr, _forget_sr),
+    "SR.update": Scene(_sr, call("SR.set_name_label", "another")),
+    "PBD.plug": Scene(_unplugged_sr, _plug_pbd),
+    "PBD.unplug": Scene(_pbd, call("PBD.unplug")),
+}
