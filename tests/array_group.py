@@ -73,7 +73,8 @@ class GroupOfATest:
 
 
 @pytest.fixture
-async def group_of_a_test(tmp_path, ssh_host_keys) -> AsyncIterator[GroupOfATest]:
+async def group_of_a_test(tmp_path, ssh_host_keys, monkeypatch) -> AsyncIterator[GroupOfATest]:
+    monkeypatch.setattr("gespann.array.model.secrets._SCRYPT_N", 16)  # what is stored says how it was made
     shutil.copytree(ssh_host_keys, tmp_path / "group")
     made = GroupOfATest(tmp_path / "group")
     await made.start()

@@ -1,6 +1,6 @@
 """``member``: the boxes of a group. There is one, until engines can be joined."""
 
-import gespann
+from gespann import __version__
 from gespann.array.commands.declare import Command, Lines, command
 from gespann.array.commands.kinds import MEMBER
 from gespann.array.commands.session import Session
@@ -45,7 +45,7 @@ async def _detail(session: Session) -> Lines:
     values = [
         ("Name", MEMBER),
         ("Status", "online"),
-        ("Version", f"{CLI_LEVEL} (Gespann {gespann.__version__})"),
+        ("Version", f"{CLI_LEVEL} (Gespann {__version__})"),
         ("Pool", "default"),
         ("TotalSpace", session.size(total, "down")),
         ("FreeSpace", session.size(free, "down")),

@@ -25,7 +25,8 @@ def generate_password(length: int = 16) -> str:
 
 def hash_password(password: str) -> str:
     salt = os.urandom(16)
-    return f"scrypt${_SCRYPT_N}${_SCRYPT_R}${_SCRYPT_P}${_b64(salt)}${_b64(_scrypt(password, salt))}"
+    digest = _scrypt(password, salt, _SCRYPT_N, _SCRYPT_R, _SCRYPT_P)
+    return f"scrypt${_SCRYPT_N}${_SCRYPT_R}${_SCRYPT_P}${_b64(salt)}${_b64(digest)}"
 
 
 async def check_password(password: str, stored: str | None) -> bool:
@@ -43,7 +44,7 @@ def _matches(password: str, stored: str) -> bool:
     return hmac.compare_digest(found, base64.b64decode(wanted))
 
 
-def _scrypt(password: str, salt: bytes, n: int = _SCRYPT_N, r: int = _SCRYPT_R, p: int = _SCRYPT_P) -> bytes:
+def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
     return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=_SCRYPT_MEMORY_BYTES)
 
 

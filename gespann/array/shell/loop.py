@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 
-import gespann
+from gespann import __version__
 from gespann.array.commands.dispatch import execute
 from gespann.array.commands.general import event_line
 from gespann.array.commands.help import complete
@@ -28,7 +28,7 @@ async def run_shell(session: Session, terminal: Terminal) -> None:
     terminal.completer = lambda before: _completions(session, before)
     unlisten = session.control.events.listen(lambda event: _tell(session, terminal, event))
     try:
-        for line in ("", "           Welcome to Group Manager", "", f"           Gespann {gespann.__version__}", ""):
+        for line in ("", "           Welcome to Group Manager", "", f"           Gespann {__version__}", ""):
             terminal.write_line(line)
         again = ""
         while not session.closing:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import asyncssh
 
-import gespann
+from gespann import __version__
 from gespann.array.commands.session import Session
 from gespann.array.control import Control
 from gespann.array.shell.host_keys import host_keys
@@ -62,7 +62,7 @@ class SshDoor:
             self._host,
             self._port,
             server_host_keys=keys,
-            server_version=f"Gespann_{gespann.__version__}",
+            server_version=f"Gespann_{__version__}",
             line_editor=False,
             agent_forwarding=False,
             allow_scp=False,

@@ -46,7 +46,7 @@ class Terminal:
     # To the channel -----------------------------------------------------------------------------------------
 
     def write(self, text: str) -> None:
-        """Goes out with whatever else is written before the loop turns: one packet for a burst of keys, not one each."""
+        """Goes out with whatever else is written before the loop turns: one packet for a burst of keys."""
         if not self._unsent:
             asyncio.get_running_loop().call_soon(self.flush)
         self._unsent += text.encode("utf-8", "replace")
