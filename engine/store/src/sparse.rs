@@ -120,8 +120,10 @@ fn copy_range(from: &File, to: &File, mut offset: u64, end: u64, buffer: &mut Ve
 
 /// Gives back what is allocated but was never written. Nobody may write meanwhile.
 pub fn dig_holes(file: &File, size_bytes: u64) -> io::Result<()> {
-    // Reserved blocks count as holes only once nothing of them is dirty in memory.
+    // Reserved blocks count as holes only while nothing of them is in the page cache, be it dirty or read as zeroes.
     file.sync_data()?;
+    // SAFETY: advice on an open descriptor; if it is not taken, fewer holes are found.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
     let mut position = 0;
     while position < size_bytes {
         let (data_start, data_end) = next_data(file, position, size_bytes)?.unwrap_or((size_bytes, size_bytes));
