@@ -119,7 +119,9 @@ class Initiator:
         return header
 
     # --- login
-    def login_request(self, keys: dict[str, str], stage: int, following: int | None, *, pieces: int = 1) -> dict[str, str]:
+    def login_request(
+        self, keys: dict[str, str], stage: int, following: int | None, *, pieces: int = 1
+    ) -> dict[str, str]:
         """One login exchange, its text in so many PDUs; the keys answered."""
         text = encode_text(keys)
         step = -(-len(text) // pieces) or 1
@@ -158,7 +160,9 @@ class Initiator:
             self.chap(user, secret, mutual_secret, algorithms)
         else:
             self.login_request(who | {"AuthMethod": "None"}, 0, 1, pieces=pieces)
-        offer = {"HeaderDigest": "None", "DataDigest": "None", "InitialR2T": "Yes", "ImmediateData": "Yes"} | (keys or {})
+        offer = {"HeaderDigest": "None", "DataDigest": "None", "InitialR2T": "Yes", "ImmediateData": "Yes"} | (
+            keys or {}
+        )
         self.agreed = self.login_request(offer, 1, 3, pieces=pieces)
         self.header_digest = self.agreed["HeaderDigest"] == "CRC32C"
         self.data_digest = self.agreed["DataDigest"] == "CRC32C"
@@ -186,7 +190,9 @@ class Initiator:
         assert answer.opcode == 0x24
         return decode_text(answer.data)
 
-    def command(self, cdb: bytes, *, read: int = 0, write: bytes = b"", immediate: bytes = b"", last: bool = True) -> int:
+    def command(
+        self, cdb: bytes, *, read: int = 0, write: bytes = b"", immediate: bytes = b"", last: bool = True
+    ) -> int:
         """Sends a SCSI command; its task tag. ``write`` is announced, ``immediate`` is sent with it."""
         flags = (0x80 if last else 0) | (0x40 if read else 0) | (0x20 if write else 0) | 0x01
         header = self.header(SCSI, flags)

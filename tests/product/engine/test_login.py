@@ -65,7 +65,10 @@ def test_a_challenge_sent_back_is_not_answered(control: Control, connect: Connec
     chap_only(control, ChapUser(user="group", secret="secret-of-the-group"))
     initiator = connect()
     initiator.challenge_to_send = b"reflect"
-    assert status_of(lambda: initiator.login(NAME, user="vm1", secret=SECRET, mutual_secret="secret-of-the-group")) == 0x0201
+    assert (
+        status_of(lambda: initiator.login(NAME, user="vm1", secret=SECRET, mutual_secret="secret-of-the-group"))
+        == 0x0201
+    )
 
 
 def test_mutual_chap_that_is_not_set_up_is_refused(control: Control, connect: Connect) -> None:
@@ -102,7 +105,9 @@ def test_only_one_initiator_name_at_a_time_unless_multihost(connect: Connect, se
     connect(name="iqn.2026-01.test:host2").login(NAME)
 
 
-def test_the_same_port_logging_in_again_takes_its_sessions_place(control: Control, connect: Connect, serve: Serve) -> None:
+def test_the_same_port_logging_in_again_takes_its_sessions_place(
+    control: Control, connect: Connect, serve: Serve
+) -> None:
     serve()
     isid = bytes.fromhex("800000000001")
     first = connect(isid=isid).login(NAME)
