@@ -30,8 +30,9 @@ from gespann.pool.pool import Pool
 from gespann.pool.reconcile.first_start import first_start
 from gespann.pool.reconcile.reconciler import Reconciler, prepare
 from gespann.seams import host_agent
-from gespann.seams.json_lines import SeamLost
+from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.seams.sr_driver import SrDriver
+from gespann.seams.xenapi.errors import XenApiError
 from gespann.sr.registry import DRIVERS
 from gespann.system.clock import Clock, SystemClock
 from gespann.system.files import private_directory
@@ -43,7 +44,7 @@ log = logging.getLogger("gespann.main.coordinator")
 
 SOCKET = "xapi"
 HANDLER_MODULES = (classes,)  # imported for the handlers that they register
-AGENT_LIMIT_S, AGENT_RETRY_S = 60.0, 0.2
+AGENT_LIMIT_S, AGENT_LATER_LIMIT_S, AGENT_RETRY_S = 60.0, 5.0, 0.2
 
 
 class CannotStart(Exception):
@@ -128,15 +129,36 @@ class Coordinator:
         agent.start()
 
     async def _first_facts(self, agent: JsonLinesClient) -> str:
-        """Both processes start at boot: the agent may be the later one."""
-        deadline_s = self.clock.monotonic_s() + AGENT_LIMIT_S
+        """Both processes start at boot: the agent may be the later one. Without it there can be no pool; a pool that
+        is there already opens all the same, to be asked what it knows, and the agent is taken up when it comes."""
+        new = not self.pool.db.all("pool")
+        deadline_s = self.clock.monotonic_s() + (AGENT_LIMIT_S if new else AGENT_LATER_LIMIT_S)
         while True:
             try:
-                return await first_start(self.pool, agent, self._address())
+                host = await first_start(self.pool, agent, self._address())
+                break
             except SeamLost as lost:
                 if self.clock.monotonic_s() > deadline_s:
-                    raise CannotStart(f"the agent of this host does not answer: {lost}") from lost
+                    if new:
+                        raise CannotStart(f"the agent of this host does not answer: {lost}") from lost
+                    return self._known_host(agent)
                 await self.clock.sleep(AGENT_RETRY_S)
+            except (SeamError, XenApiError) as error:
+                raise CannotStart(f"the agent of this host: {error}") from error
+        if new and self.settings.name_label:
+            self._name_pool(self.settings.name_label)
+        return host
+
+    def _known_host(self, agent: JsonLinesClient) -> str:
+        log.warning("starting without the agent of this host: it does not answer")
+        host: str = next(iter(self.pool.db.all("pool").values()))["master"]
+        self.pool.agents[host] = agent
+        return host
+
+    def _name_pool(self, name_label: str) -> None:
+        with self.pool.db.transaction() as tx:
+            for pool in self.pool.db.all("pool"):
+                tx.set("pool", pool, name_label=name_label)
 
     async def _open_doors(self) -> None:
         settings = self.settings
@@ -220,7 +242,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--listen", type=Address.parse, action="append", default=[], help="ADDRESS:PORT for TLS")
     parser.add_argument("--plain", type=Address.parse, action="append", default=[], help="ADDRESS:PORT without TLS")
     parser.add_argument("--agent", type=Path, help="socket of this host's agent")
-    parser.add_argument("--name-label", default="", help="of pool and host at first start (default: the host's name)")
+    parser.add_argument("--name-label", default="", help="of the pool, at first start (default: none)")
     parser.add_argument("--address", default="", help="where clients reach this host (default: that of --listen)")
     parser.add_argument("--web", type=Path, help="directory of static files to serve on /")
     parser.add_argument("--root-password-file", type=Path, help="root's password at first start (default: random)")

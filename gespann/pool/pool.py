@@ -24,14 +24,3 @@ class Pool:
     clock: Clock
     iscsi_prefix: str = "iqn.2026-01.org.gespann"
     services: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class LocalHost:
-    """What the coordinator's process knows of the host that it runs on, for the records made at first start:
-    ``gespann.pool.reconcile.start(pool, local)`` makes what is missing and puts ``local.agent`` into ``pool.agents``.
-    """
-
-    agent: Agent | None  # none: a coordinator without a hypervisor of its own
-    name_label: str  # of pool and host
-    address: str  # where clients reach the API: host.address

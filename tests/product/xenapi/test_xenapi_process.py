@@ -1,0 +1,117 @@
+"""The coordinator as a process of its own, beside a real agent process with a fake hypervisor."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import XenAPI
+
+LIMIT_S = 60
+
+
+@contextmanager
+def running(*words: str, log: Path) -> Iterator[subprocess.Popen]:
+    with log.open("ab") as out, subprocess.Popen([sys.executable, "-m", *words], stdout=out, stderr=out) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def agent(base: Path):
+    return running(
+        "gespann.main.agent", "--fake", "--data", f"{base}/agent-data", "--run", f"{base}/agent", log=base / "a"
+    )
+
+
+def coordinator(base: Path, *more: str):
+    words = ("--data", f"{base}/data", "--run", f"{base}/run", "--agent", f"{base}/agent/agent.sock", *more)
+    return running("gespann.main.coordinator", *words, log=base / "c")
+
+
+def session_when_up(base: Path, process: subprocess.Popen) -> XenAPI.Session:
+    path = f"{base}/run/xapi"
+    assert "_" not in path, "the SDK writes / as _"
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        session = XenAPI.Session(f"http://{path.replace('/', '_')}/", transport=XenAPI.UDSTransport())
+        try:
+            session.xenapi.login_with_password("root", "")
+        except OSError:
+            assert process.poll() is None, (base / "c").read_text()
+            assert time.monotonic() < deadline, (base / "c").read_text()
+            time.sleep(0.02)
+        else:
+            return session
+
+
+@pytest.fixture
+def base(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("p")
+
+
+def test_first_start_kill_and_start_again(base):
+    with agent(base):
+        with coordinator(base, "--name-label", "first") as process:
+            session = session_when_up(base, process)
+            (pool,) = session.xenapi.pool.get_all()
+            (host,) = session.xenapi.host.get_all()
+            assert session.xenapi.pool.get_name_label(pool) == "first"
+            assert session.xenapi.pool.get_master(pool) == host
+            session.xenapi.pool.set_name_description(pool, "acknowledged")
+            process.send_signal(signal.SIGKILL)
+            process.wait(LIMIT_S)
+        with coordinator(base, "--name-label", "second") as process:
+            session = session_when_up(base, process)
+            assert session.xenapi.pool.get_all() == [pool]
+            assert session.xenapi.host.get_all() == [host]
+            assert session.xenapi.pool.get_name_label(pool) == "first"
+            assert session.xenapi.pool.get_name_description(pool) == "acknowledged"
+            process.terminate()
+            assert process.wait(LIMIT_S) == 0
+    assert not (base / "run/xapi").exists()
+
+
+def test_pool_that_is_known_opens_without_its_agent(base):
+    with agent(base), coordinator(base) as process:
+        session_when_up(base, process)
+        process.terminate()
+        process.wait(LIMIT_S)
+    with coordinator(base) as process:
+        session = session_when_up(base, process)
+        assert len(session.xenapi.host.get_all()) == 1
+
+
+def test_second_coordinator_on_the_same_data_is_refused(base):
+    with agent(base), coordinator(base) as process:
+        session = session_when_up(base, process)
+        with coordinator(base) as other:
+            assert other.wait(LIMIT_S) == 1
+        assert "another coordinator uses" in (base / "c").read_text()
+        assert session.xenapi.pool.get_all()
+
+
+def test_secrets_are_in_no_log_and_no_file_that_others_can_read(base):
+    with agent(base), coordinator(base) as process:
+        session = session_when_up(base, process)
+        session.xenapi.secret.create({"value": "hush-hush-hush", "other_config": {}})
+        password = (base / "data/root.password").read_text().strip()
+        for name in ("root", "other"):
+            with pytest.raises(XenAPI.Failure):
+                session.xenapi.session.no_such_method(name, password)
+        command = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    log = (base / "c").read_text()
+    for secret in (password, "hush-hush-hush", session.handle or "OpaqueRef:"):
+        assert secret not in log
+        assert secret.encode() not in command
+    for directory in ("data", "run"):
+        assert (base / directory).stat().st_mode & 0o077 == 0
+        for file in (base / directory).rglob("*"):
+            assert file.stat().st_mode & 0o077 == 0, file
+    assert os.stat(base / "data/pool.db").st_uid == os.geteuid()
