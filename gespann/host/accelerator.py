@@ -1,6 +1,5 @@
 """Whether KVM works, found by really running a machine. Libvirt's word is not enough: with /dev/kvm there, QEMU has
-been
-seen to die at the first virtual CPU, and, on a nested machine, to crawl through the BIOS and never start a kernel.
+been seen to die at the first virtual CPU, and, on a nested machine, to crawl through the BIOS and never start a kernel.
 
 The machine's whole disk is one boot sector that says "done" to QEMU's debug exit port. It is run emulated and on KVM;
 an accelerator that is much slower than emulation is none.

@@ -140,16 +140,18 @@ class QemuNbdImages:
             secret.unlink(missing_ok=True)
 
     async def _wait_open(self, export: _Export) -> None:
-        """qemu-nbd listens only after it has opened the disk."""
+        """qemu-nbd listens first and opens the disk then: it is open when it greets a client."""
         reading = asyncio.create_task(_collect(export))
+        greeting = asyncio.create_task(_greeted(export.socket))
         try:
-            async with asyncio.timeout(OPEN_TIMEOUT_S):
-                while not export.socket.exists():
-                    done, _ = await asyncio.wait({reading}, timeout=0.01)
-                    if done:
-                        raise SeamError("STORAGE", export.words() or "qemu-nbd ended without a word")
-        except TimeoutError:
-            raise SeamError("STORAGE", f"the disk did not open within {OPEN_TIMEOUT_S:g} s") from None
+            await asyncio.wait({reading, greeting}, timeout=OPEN_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            if greeting.done():
+                return
+            if reading.done():
+                raise SeamError("STORAGE", export.words() or "qemu-nbd ended without a word")
+            raise SeamError("STORAGE", f"the disk did not open within {OPEN_TIMEOUT_S:g} s")
+        finally:
+            greeting.cancel()
 
     async def _supervise(self, image_id: str, export: _Export) -> None:
         status = await export.process.wait()
@@ -180,3 +182,20 @@ async def _collect(export: _Export) -> None:
     while data := await stream.read(4096):
         export.stderr += data
         del export.stderr[:-8192]
+
+
+async def _greeted(socket: Path) -> None:
+    """Returns when the server behind the socket has said NBDMAGIC."""
+    while True:
+        try:
+            reader, writer = await asyncio.open_unix_connection(socket)
+        except OSError:
+            await asyncio.sleep(0.01)
+            continue
+        try:
+            await reader.readexactly(8)
+            return
+        except (asyncio.IncompleteReadError, ConnectionError):
+            await asyncio.sleep(0.01)
+        finally:
+            writer.close()

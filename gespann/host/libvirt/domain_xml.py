@@ -149,7 +149,7 @@ def boot_orders(spec: DomainSpec) -> tuple[dict[int, int], dict[int, int]]:
     nics: dict[int, int] = {}
     number = 0
     hard = [disk for disk in spec.disks if disk.kind == "disk"]
-    bootable = [disk.device for disk in hard if disk.bootable] or [disk.device for disk in hard][:1]
+    bootable = [disk.device for disk in hard if disk.bootable] or sorted(disk.device for disk in hard)[:1]
     drives = [disk.device for disk in spec.disks if disk.kind == "cdrom"]
     for letter in spec.boot_order:
         place = nics if letter == "n" else disks
