@@ -5,7 +5,7 @@ import textwrap
 from functools import cache
 from pathlib import Path
 
-from gespann.xe.arguments import Arguments
+from gespann.xe.arguments import STANDARD_KEYS, Arguments
 from gespann.xe.command_table import CommandSpec
 from gespann.xe.printer import Printer
 from gespann.xe.registry import commands
@@ -49,7 +49,7 @@ def description(command: str) -> str:
 
 async def print_help(arguments: Arguments, printer: Printer) -> None:
     """``help``, ``help --all``, ``help <command>...``; with ``--minimal`` just names."""
-    named = [key for key, value in arguments.pairs if key not in ("all", "minimal") and value == ""]
+    named = [key for key, value in arguments.pairs if key not in STANDARD_KEYS and value == ""]
     shown_all = arguments.boolean("all")
     if named:
         await _print_commands(named, printer)

@@ -145,11 +145,11 @@ async def add_parameter(object_class: ObjectClass, call: Call) -> None:
             raise CommandFailure(
                 "When adding a key to a set, use the syntax: *-param-add param-name=<name> param-key=<key>"
             )
-        await change.add_to_set(call, object_class, column, row.ref, key)
+        await change.add_to_set(call, object_class, column, row, key)
         return
     own = STANDARD_KEYS | {"uuid", "param-name", "param-key"}
     for key, value in [(k, v) for k, v in call.arguments.pairs if k not in own]:
-        await call.request(f"{object_class.api_class}.add_to_{column.attribute}", row.ref, key, value)
+        await change.add_to_map(call, object_class, column, row, key, value)
 
 
 async def remove_parameter(object_class: ObjectClass, call: Call) -> None:
@@ -164,11 +164,11 @@ async def remove_parameter(object_class: ObjectClass, call: Call) -> None:
     if column.is_set:
         if key not in column.members(row):
             raise CommandFailure(f"Key {key} is not in the set")
-        await change.remove_from_set(call, object_class, column, row.ref, key)
+        await change.remove_from_set(call, object_class, column, row, key)
         return
     if key not in column.pairs(row):
         raise CommandFailure(f"Key {key} is not in map")
-    await call.request(f"{object_class.api_class}.remove_from_{column.attribute}", row.ref, key)
+    await change.remove_from_map(call, object_class, column, row, key)
 
 
 async def clear_parameter(object_class: ObjectClass, call: Call) -> None:

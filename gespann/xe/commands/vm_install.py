@@ -114,15 +114,16 @@ async def _place_disks(call: Call, vm: str, sr: str | None) -> None:
 async def _configure_disks(call: Call, vm: str) -> None:
     """``sm-config:key=value`` of the command line, such as ``allocation=thin``, for every disk that the VM owns.
 
-    Disks that came with the template exist by now; the VM's first start or the SR takes the settings up.
+    Disks that came with the template exist by now, and their storage takes the settings up.
     """
     settings = call.arguments.mapping("sm-config")
     if not settings:
         return
     for vdi in await owned_disks(call, vm):
-        for key, value in settings.items():
-            await call.request("VDI.remove_from_sm_config", vdi, key)
-            await call.request("VDI.add_to_sm_config", vdi, key, value)
+        # In one call: between taking a key out and putting it in, storage might fill in its own value again.
+        now = await call.request("VDI.get_sm_config", vdi)
+        if now | settings != now:
+            await call.request("VDI.set_sm_config", vdi, now | settings)
 
 
 async def owned_disks(call: Call, vm: str) -> list[str]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from gespann.seams.xenapi import datamodel
 from gespann.seams.xenapi.datamodel import Type
+from gespann.seams.xenapi.errors import XenApiError
 from gespann.xe.api import NULL_REF
 from gespann.xe.arguments import FALSE_WORDS, TRUE_WORDS, parse_size
 from gespann.xe.call import Call
@@ -19,10 +20,16 @@ _SET_WHOLE = {("VM", "bios_strings"): "VM.set_bios_strings"}
 _EXTRA_WRITABLE_MAPS = frozenset([*_SET_ONE_KEY, *_SET_WHOLE])
 
 
+# Sets whose messages are named after one member.
+_ONE_MEMBER = {("pool", "repositories"): "repository", ("Caller", "groups"): "group"}
+
+
 def _message(object_class: ObjectClass, verb: str, column: Column) -> str | None:
-    name = f"{verb}_{column.attribute}"
+    attribute = column.attribute
+    if verb in ("add", "remove"):
+        attribute = _ONE_MEMBER.get((object_class.api_class, attribute), attribute)
     known = datamodel.classes()[object_class.api_class].messages
-    return f"{object_class.api_class}.{name}" if column.attribute and name in known else None
+    return f"{object_class.api_class}.{verb}_{attribute}" if attribute and f"{verb}_{attribute}" in known else None
 
 
 def settable(object_class: ObjectClass, column: Column) -> bool:
@@ -42,6 +49,24 @@ async def typed_value(call: Call, object_class: ObjectClass, column: Column, tex
     if column.type.kind == "int" and object_class.api_class == "VM" and column.name.startswith("memory-"):
         return parse_size(column.name, text)
     return await _typed_scalar(call, column, column.type, text)
+
+
+async def add_to_map(call: Call, object_class: ObjectClass, column: Column, row: Row, key: str, value: str) -> None:
+    """XenApiError MAP_DUPLICATE_KEY if the key is there already."""
+    if message := _message(object_class, "add_to", column):
+        await call.request(message, row.ref, key, value)
+        return
+    if key in (entries := row.attribute(column.attribute)):
+        raise XenApiError("MAP_DUPLICATE_KEY", [object_class.api_class, column.attribute, row.record["uuid"], key])
+    await _set_whole(call, object_class, column, row, entries | {key: value})
+
+
+async def remove_from_map(call: Call, object_class: ObjectClass, column: Column, row: Row, key: str) -> None:
+    if message := _message(object_class, "remove_from", column):
+        await call.request(message, row.ref, key)
+        return
+    kept = {found: value for found, value in row.attribute(column.attribute).items() if found != key}
+    await _set_whole(call, object_class, column, row, kept)
 
 
 async def _typed_scalar(call: Call, column: Column, type_: Type, text: str) -> Any:
@@ -98,35 +123,54 @@ async def set_map_entries(
     if key_of in _SET_WHOLE:
         await call.request(_SET_WHOLE[key_of], row.ref, entries)
         return
+    if _message(object_class, "add_to", column) is None and key_of not in _SET_ONE_KEY:
+        await _set_whole(call, object_class, column, row, row.attribute(column.attribute) | entries)
+        return
     for key, value in entries.items():
         if key_of in _SET_ONE_KEY:
             await call.request(_SET_ONE_KEY[key_of], row.ref, key, value)
             continue
         if key in column.pairs(row):
-            await call.request(f"{object_class.api_class}.remove_from_{column.attribute}", row.ref, key)
-        await call.request(f"{object_class.api_class}.add_to_{column.attribute}", row.ref, key, value)
+            await remove_from_map(call, object_class, column, row, key)
+        await add_to_map(call, object_class, column, row, key, value)
 
 
-async def add_to_set(call: Call, object_class: ObjectClass, column: Column, ref: str, text: str) -> None:
-    await _change_set(call, object_class, column, ref, "add", text)
+async def add_to_set(call: Call, object_class: ObjectClass, column: Column, row: Row, text: str) -> None:
+    member = await _typed_member(call, column, text)
+    if message := _message(object_class, "add", column):
+        await call.request(message, row.ref, member)
+    else:
+        members = row.attribute(column.attribute)
+        await _set_whole(call, object_class, column, row, members if member in members else [*members, member])
 
 
-async def remove_from_set(call: Call, object_class: ObjectClass, column: Column, ref: str, text: str) -> None:
-    await _change_set(call, object_class, column, ref, "remove", text)
+async def remove_from_set(call: Call, object_class: ObjectClass, column: Column, row: Row, text: str) -> None:
+    member = await _typed_member(call, column, text)
+    if message := _message(object_class, "remove", column):
+        await call.request(message, row.ref, member)
+    else:
+        members = [found for found in row.attribute(column.attribute) if found != member]
+        await _set_whole(call, object_class, column, row, members)
 
 
-async def _change_set(call: Call, object_class: ObjectClass, column: Column, ref: str, verb: str, text: str) -> None:
-    message = _message(object_class, verb, column)
-    if message is None or column.type.inner is None:
+async def _typed_member(call: Call, column: Column, text: str) -> Any:
+    if column.type.inner is None:
         raise CommandFailure("Parameter is read-only")
-    await call.request(message, ref, await _typed_scalar(call, column, column.type.inner, text))
+    return await _typed_scalar(call, column, column.type.inner, text)
+
+
+async def _set_whole(call: Call, object_class: ObjectClass, column: Column, row: Row, value: Any) -> None:
+    """For sets and maps that the API only takes whole."""
+    message = _message(object_class, "set", column)
+    if message is None:
+        raise CommandFailure("Parameter is read-only")
+    await call.request(message, row.ref, value)
 
 
 async def clear(call: Call, object_class: ObjectClass, column: Column, row: Row) -> None:
     """Empties a set or map, or sets a plain field to nothing."""
     if column.is_set and column.writable:
-        for member in column.members(row):
-            await remove_from_set(call, object_class, column, row.ref, member)
+        await _clear_set(call, object_class, column, row)
     elif map_changeable(object_class, column):
         await _clear_map(call, object_class, column, row)
     elif settable(object_class, column):
@@ -138,9 +182,17 @@ async def clear(call: Call, object_class: ObjectClass, column: Column, row: Row)
         raise CommandFailure("Can only clear RW parameters")
 
 
+async def _clear_set(call: Call, object_class: ObjectClass, column: Column, row: Row) -> None:
+    if _message(object_class, "set", column):
+        await _set_whole(call, object_class, column, row, [])
+        return
+    for member in column.members(row):
+        await remove_from_set(call, object_class, column, row, member)
+
+
 async def _clear_map(call: Call, object_class: ObjectClass, column: Column, row: Row) -> None:
     if whole := _SET_WHOLE.get((object_class.api_class, column.attribute)) or _message(object_class, "set", column):
         await call.request(whole, row.ref, {})
         return
     for key in column.pairs(row):
-        await call.request(f"{object_class.api_class}.remove_from_{column.attribute}", row.ref, key)
+        await remove_from_map(call, object_class, column, row, key)

@@ -48,6 +48,14 @@ async def test_over_the_unix_socket_without_a_password(unix: str, home: Path, do
     assert door.requests[0].startswith(b"POST /cli HTTP/1.0\r\nUser-agent: xe-cli/Unix/0.2\r\noriginator: cli\r\n")
 
 
+async def test_help_with_what_every_client_adds(unix: str, home: Path) -> None:
+    ended = await run_xe(home, "help", "--minimal", "--all", GESPANN_XAPI_SOCKET=unix)
+    assert ended.stdout.startswith("appliance-create,appliance-destroy,")
+    assert ended.stdout.count(",") > 400
+    ended = await run_xe(home, "help", "vm-start", GESPANN_XAPI_SOCKET=unix)
+    assert ended.stdout.startswith("command name            : vm-start\n        reqd params     : \n")
+
+
 async def test_errors_go_to_stderr_with_status_1(unix: str, home: Path) -> None:
     ended = await run_xe(home, "vm-start", "vm=nobody", GESPANN_XAPI_SOCKET=unix)
     assert (ended.stdout, ended.stderr, ended.status) == ("", "Error: No matching VMs found\n", 1)

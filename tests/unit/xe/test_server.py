@@ -136,7 +136,7 @@ async def test_a_console(client: Client) -> None:
     assert outcome.status == 0
 
 
-@pytest.mark.parametrize("broken", ["VM.provision", "VM.set_suspend_SR", "VDI.add_to_sm_config"])
+@pytest.mark.parametrize("broken", ["VM.provision", "VM.set_suspend_SR", "VDI.set_sm_config"])
 async def test_an_install_that_fails_leaves_nothing(api: FakeXenApi, client: Client, broken: str) -> None:
     before = {name: set(api.db[name]) for name in ("VM", "VDI", "VBD")}
     api.fail[broken] = XenApiError("SR_FULL", ["1", "0"])

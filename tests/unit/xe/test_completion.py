@@ -1,0 +1,72 @@
+"""completion/xe.bash in a real bash, asking the real ``xe``, which asks the engine."""
+
+import asyncio
+import os
+import shlex
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.xe.worlds import small_pool
+from tests.unit.xe.xe_process import ROOT, Door
+
+
+@pytest.fixture
+async def unix(tmp_path: Path) -> AsyncIterator[str]:
+    async with await asyncio.start_unix_server(Door(small_pool(), local_root=True), tmp_path / "xapi"):
+        yield str(tmp_path / "xapi")
+
+
+async def complete(unix: str, line: str) -> list[str]:
+    """What bash would offer for ``line`` with the cursor at its end."""
+    script = (
+        f"source {shlex.quote(str(ROOT / 'completion/xe.bash'))}\n"
+        f"COMP_LINE={shlex.quote(line)} COMP_POINT=${{#COMP_LINE}}; COMP_POINT={len(line)}\n"
+        "COMP_WORDBREAKS=$' \\t\\n\"\\'><=;|&(:'\n"
+        '_xe; printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "--norc", "-c", script),
+        env={"PATH": f"{ROOT / 'bin'}:{os.environ['PATH']}", "GESPANN_XAPI_SOCKET": unix, "HOME": "/nonexistent"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert err == b""
+    return [word for word in out.decode().splitlines() if word]
+
+
+WEB1 = "00000000-0000-4000-8000-000000000014"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("xe vm-sta", ["vm-start"]),
+        ("xe -s host -u root vm-rese", ["vm-reset-powerstate"]),
+        ("xe help sr-cre", ["sr-create"]),
+        ("xe sr-create na", ["name-label=", "name-description="]),
+        ("xe sr-create dev", ["device-config:"]),
+        ("xe vm-start ", ["force=", "on=", "paused=", "vm=", "uuid=", "name-label=", "--minimal"]),
+        ("xe vm-start vm=", ["web1", "db1"]),
+        ("xe vm-start vm=w", ["web1"]),
+        ("xe vm-start force=", ["true", "false"]),
+        ("xe vm-param-get uuid=00000000-0000-4000-8000-000000000014 param-name=power", ["power-state"]),
+        ("xe vm-param-list uuid=00000000-0000-4000-8000-00000000001", [WEB1, WEB1[:-1] + "9"]),
+        ("xe vm-list params=name-label,power", ["name-label,power-state"]),
+        ("xe vm-install template=", ["debian"]),
+        ("xe vm-cd-insert cd-name=", ["debian.iso"]),
+        ("xe host-disable host=", ["host1"]),
+        ("xe vm-disk-add sm-config:allocation=", ["thin", "thick"]),
+        ("xe vdi-list sr-uuid=", ["00000000-0000-4000-8000-000000000003", "00000000-0000-4000-8000-000000000004"]),
+        ("xe nonsense-command x=", []),
+    ],
+)
+async def test_offers(unix: str, line: str, expected: list[str]) -> None:
+    assert await complete(unix, line) == expected
+
+
+async def test_files_are_offered_for_filename(unix: str, tmp_path: Path) -> None:
+    (tmp_path / "disk.raw").touch()
+    assert await complete(unix, f"xe vdi-import filename={tmp_path}/di") == [f"{tmp_path}/disk.raw"]
