@@ -1,6 +1,23 @@
 """What the messages about machines, disks, networks and hosts do. Each module registers its handlers when imported."""
 
-from gespann.pool.classes import host, network, pbd, pif, pool, sr, vbd, vdi, vif, vm_machine, vm_power
+from gespann.pool.classes import (
+    host,
+    http_console,
+    http_images,
+    network,
+    pbd,
+    pif,
+    pool,
+    sr,
+    vbd,
+    vdi,
+    vif,
+    vm_machine,
+    vm_power,
+)
 
 #: imported for the handlers that they register
-HANDLER_MODULES = (host, network, pbd, pif, pool, sr, vbd, vdi, vif, vm_machine, vm_power)
+HANDLER_MODULES = (
+    *(host, http_console, http_images, network, pbd, pif, pool),
+    *(sr, vbd, vdi, vif, vm_machine, vm_power),
+)

@@ -89,7 +89,7 @@ async def get_boot_record(call: Call, vm: str) -> Any:
 def _set_memory(call: Call, vm: str, operation: str, **changed: int) -> None:
     legal_moves.assert_vm(call.pool.db, vm, operation)
     record = call.pool.db.get("VM", vm)
-    fields: dict[str, int] = {name: int(changed.get(name, record[name])) for name in vm_limits.MEMORY_FIELDS}
+    fields: dict[str, int] = {name: record[name] for name in vm_limits.MEMORY_FIELDS} | changed
     vm_limits.assert_memory(*fields.values())
     set_fields(call, "VM", vm, **fields)
 

@@ -4,6 +4,7 @@ world = await World.begin(tmp_path)
 vm = await world.call("VM.create", {...})
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -36,7 +37,6 @@ DEVICE_CONFIG = {"target": "10.0.0.1", "username": "grpadmin", "password": "grpa
 
 #: what the reconciler asks beside all operations, whenever it likes
 NOT_OF_OPERATIONS = frozenset({"domain.list", "guest.metrics", "facts", "openings"})
-MEDIUM_BYTES = 1 * MIB
 #: fields that point at records which a restart makes anew, or are measured again by it
 VOLATILE_FIELDS = frozenset(
     {"metrics", "guest_metrics", "consoles", "physical_size", "physical_utilisation", "virtual_allocation"}
@@ -77,8 +77,13 @@ class StrictStorage(AnyStorage):
         await super().open(holder, source, read_only)
 
     def medium(self, source: IscsiSource | FileSource) -> FakeMedium:
-        name = source.target if isinstance(source, IscsiSource) else source.path
-        return self.media.setdefault(name, FakeMedium(MEDIUM_BYTES))
+        """As large as the volume is."""
+        assert isinstance(source, IscsiSource)
+        for sr in self._storage.srs.values():
+            for uuid, held in sr.volumes.items():
+                if self._storage.target(uuid) == source.target:
+                    return self.media.setdefault(uuid, FakeMedium(held.volume.virtual_size_bytes))
+        raise AssertionError(source)
 
 
 class InProcessAgent:
@@ -108,7 +113,8 @@ class World:
 
     @classmethod
     async def begin(cls, path: Path) -> "World":
-        """A fresh pool with one host and no SR."""
+        """A fresh pool with one host and no SR; ``path`` is made if it is not there."""
+        os.makedirs(path, exist_ok=True)
         storage = MemoryStorage()
         run_dir = Path(tempfile.mkdtemp(prefix="gs"))  # short: the path of a socket has 108 bytes at most
         hypervisor = FakeHypervisor(storage=StrictStorage(storage), run_dir=run_dir)

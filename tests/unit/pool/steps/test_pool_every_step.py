@@ -24,7 +24,6 @@ def test_every_operation_has_a_scene() -> None:
 
 
 async def set_up(path: Path, scene: Scene) -> tuple[World, Any]:
-    path.mkdir()
     world = await World.begin(path)
     subject = await scene.prepare(world)
     await settle(world)
@@ -97,9 +96,9 @@ async def test_the_coordinator_dies_at_each_call_in_turn(name: str, tmp_path: Pa
 @pytest.mark.parametrize("name", sorted(SCENES))
 async def test_each_step_done_twice_is_harmless(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = SCENES[name]
-    _, before, after = await undisturbed(tmp_path / "undisturbed", scene)
+    _, _, after = await undisturbed(tmp_path / "undisturbed", scene)
     world, subject = await set_up(tmp_path / "twice", scene)
-    done = []
+    done: list[str] = []
     for step in STEPS.values():
         monkeypatch.setattr(step, "do", _twice(step.do, done))
     await scene.request(world, subject)

@@ -1,0 +1,245 @@
+"""What happens by itself, without anybody asking."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gespann.seams.json_lines import SeamError
+from gespann.seams.sr_driver import Opening, VolumeSpec
+from gespann.seams.xenapi.errors import XenApiError
+from tests.unit.pool.world import DEVICE_CONFIG, MIB, World, until
+
+
+async def running(world: World, **fields: Any) -> str:
+    sr = await world.make_sr()
+    vm = await world.make_vm("web1", **fields)
+    await world.make_vbd(vm, await world.make_vdi(sr))
+    await world.call("VM.start", vm, False, False)
+    return vm
+
+
+def uuid_of(world: World, vm: str) -> str:
+    return world.get("VM", vm)["uuid"]
+
+
+async def test_a_guest_that_powers_off_leaves_nothing_open(world: World) -> None:
+    vm = await running(world)
+    await world.hypervisor.guest_poweroff(uuid_of(world, vm))
+    await until(lambda: world.get("VM", vm)["power_state"] == "Halted" and world.openings() == [])
+
+
+async def test_a_guest_that_shall_restart_does(world: World) -> None:
+    vm = await running(world, actions_after_shutdown="restart")
+    (first,) = world.openings()
+    await world.hypervisor.guest_poweroff(uuid_of(world, vm))
+    await until(lambda: world.openings() not in ([], [first]) and world.get("VM", vm)["power_state"] == "Running")
+
+
+@pytest.mark.parametrize(("age_s", "then"), [(10, "Halted"), (300, "Running")])
+async def test_a_crash_is_followed_by_a_restart_unless_it_came_at_once(world: World, age_s: float, then: str) -> None:
+    vm = await running(world, actions_after_crash="restart")
+    (first,) = world.openings()
+    metrics = world.get("VM", vm)["metrics"]
+    began = (world.clock.now() - timedelta(seconds=age_s)).strftime("%Y%m%dT%H:%M:%SZ")
+    with world.db.transaction() as tx:
+        tx.set("VM_metrics", metrics, start_time=began)
+    await world.hypervisor.crash(uuid_of(world, vm))
+    await until(lambda: first not in world.openings() and world.get("VM", vm)["power_state"] == then)
+    await until(lambda: world.reconciler.quiet)
+    assert world.get("VM", vm)["power_state"] == then
+    assert len(world.openings()) == (then == "Running")
+
+
+async def test_a_machine_that_stopped_while_nobody_looked(world: World) -> None:
+    vm = await running(world)
+    await world.power_cut()
+    world.hypervisor._told = lambda event: None
+    await world.hypervisor.guest_poweroff(uuid_of(world, vm))
+    await world.boot()
+    assert world.get("VM", vm)["power_state"] == "Halted"
+    assert world.openings() == []
+
+
+async def test_a_machine_that_runs_on_is_taken_up_again(world: World) -> None:
+    vm = await running(world)
+    opened = world.openings()
+    await world.power_cut()
+    await world.boot()
+    record = world.get("VM", vm)
+    assert record["power_state"] == "Running"
+    assert {world.get("console", c)["protocol"] for c in record["consoles"]} == {"vt100", "rfb"}
+    assert world.db.find("VM_metrics", record["metrics"]) is not None
+    assert world.openings() == opened
+    await until(lambda: world.db.find("VM_guest_metrics", world.get("VM", vm)["guest_metrics"]) is not None)
+    await world.call("VM.clean_shutdown", vm)
+    assert world.openings() == []
+
+
+async def test_an_io_error_shows_as_paused(world: World) -> None:
+    vm = await running(world)
+    world.hypervisor.io_error(uuid_of(world, vm))
+    await until(lambda: world.get("VM", vm)["power_state"] == "Paused")
+    await world.call("VM.unpause", vm)
+    assert world.get("VM", vm)["power_state"] == "Running"
+
+
+async def test_a_guest_shows_its_addresses(world: World) -> None:
+    sr = await world.make_sr()
+    vm = await world.make_vm_with_disk(sr)
+    network = await world.call("network.create", {"name_label": "lan", "other_config": {}, "bridge": "br7"})
+    from tests.unit.pool.world import vif_fields
+
+    await world.call("VIF.create", vif_fields(vm, network, MAC="02:00:00:00:01:02"))
+    await world.call("VM.start", vm, False, False)
+
+    def address() -> str:
+        guest = world.db.find("VM_guest_metrics", world.get("VM", vm)["guest_metrics"])
+        return guest["networks"].get("0/ip", "") if guest else ""
+
+    await until(lambda: address() == "10.254.1.2")
+
+
+async def test_what_could_not_be_undone_is_undone_later(world: World) -> None:
+    sr = await world.make_sr()
+    vm = await world.make_vm_with_disk(sr)
+    before = world.snapshot()
+    world.hypervisor.fail_next("create", SeamError("STORAGE", "could not log in"))
+    close = world.driver.close
+
+    async def refuse(*args: Any) -> None:
+        raise_unreachable()
+
+    world.driver.close = refuse  # type: ignore[method-assign]
+    with pytest.raises(XenApiError) as failed:
+        await world.call("VM.start", vm, False, False)
+    assert failed.value.code == "SR_BACKEND_FAILURE_46"
+    assert any("undoing it failed too" in note for note in failed.value.__notes__)
+    assert world.work.stalled == ["VM.start"]
+    assert list(world.get("VM", vm)["current_operations"].values()) == ["start"]
+    world.driver.close = close  # type: ignore[method-assign]
+    await world.reconciler.round(1)
+    assert world.work.stalled == []
+    assert world.snapshot() == before
+
+
+def raise_unreachable() -> None:
+    from gespann.seams.sr_driver import SrError
+
+    raise SrError(164, "Failed to connect to the array", "it is unreachable")
+
+
+async def test_who_finds_a_stalled_operation_in_the_way_tries_it_first(world: World) -> None:
+    vm = await running(world)
+    world.storage.reachable = False
+    with pytest.raises(XenApiError) as failed:
+        await world.call("VM.hard_shutdown", vm)
+    assert failed.value.code == "SR_BACKEND_FAILURE_164"
+    assert world.get("VM", vm)["power_state"] == "Halted"  # there is no machine any more
+    with pytest.raises(XenApiError) as refused:
+        await world.call("VM.start", vm, False, False)
+    assert refused.value.code == "OTHER_OPERATION_IN_PROGRESS"
+    world.storage.reachable = True
+    await world.call("VM.start", vm, False, False)
+    assert len(world.openings()) == 1
+
+
+async def test_a_host_that_does_not_answer_is_said_to_be_offline(world: World) -> None:
+    vm = await world.make_vm_with_disk(await world.make_sr())
+    before = world.snapshot()
+    world.agent.reachable = False
+    with pytest.raises(XenApiError) as failed:
+        await world.call("VM.start", vm, False, False)
+    assert failed.value.code == "HOST_OFFLINE"
+    world.agent.reachable = True
+    await world.reconciler.round(1)
+    assert world.snapshot() == before
+    await world.call("VM.start", vm, False, False)
+
+
+async def test_a_stray_opening_is_closed_and_others_are_not(world: World) -> None:
+    vm = await running(world)
+    known = world.openings()
+    vdi = await world.make_vdi(next(iter(world.db.all("SR"))), "other")
+    from gespann.pool.steps.storage_door import sr_as_driver_sees_it
+
+    seen = sr_as_driver_sees_it(world.db, world.get("VDI", vdi)["SR"])
+    stray = Opening("stray-1", "RW", "iqn.2026-01.org.gespann:stray", "stray-1", "secretsecret")
+    await world.driver.open(seen, world.get("VDI", vdi)["uuid"], stray)
+    assert await world.reconciler.sweep() == 1
+    assert world.openings() == known
+    assert world.get("VM", vm)["power_state"] == "Running"
+
+
+async def test_a_scan_finds_what_is_new_and_marks_what_is_gone(world: World) -> None:
+    sr = await world.make_sr()
+    lost = await world.make_vdi(sr, "lost")
+    held = world.storage.srs[world.get("SR", sr)["uuid"]]
+    held.volumes.pop(world.get("VDI", lost)["uuid"])
+    from gespann.pool.steps.storage_door import sr_as_driver_sees_it
+
+    found = VolumeSpec("11111111-2222-3333-4444-555555555555", 30 * MIB, "found", "on the array")
+    await world.driver.volume_create(sr_as_driver_sees_it(world.db, sr), found)
+    await world.call("SR.scan", sr)
+    assert world.get("VDI", lost)["missing"]
+    (ref,) = [r for r, rec in world.db.all("VDI").items() if rec["name_label"] == "found"]
+    assert (world.get("VDI", ref)["virtual_size"], world.get("VDI", ref)["SR"]) == (30 * MIB, sr)
+    await world.call("VDI.destroy", lost)
+
+
+async def test_an_sr_comes_back_from_its_array_alone(world: World) -> None:
+    sr = await world.make_sr()
+    vdi = await world.make_vdi(sr, "kept")
+    uuids = world.get("SR", sr)["uuid"], world.get("VDI", vdi)["uuid"]
+    (pbd,) = world.get("SR", sr)["PBDs"]
+    await world.call("PBD.unplug", pbd)
+    await world.call("SR.forget", sr)
+    assert world.db.all("secret") == {}
+    again = await world.call("SR.introduce", uuids[0], "array", "", "memory", "user", True, {})
+    fields = {"SR": again, "host": world.host, "device_config": DEVICE_CONFIG, "other_config": {}}
+    await world.call("PBD.plug", await world.call("PBD.create", fields))
+    assert [world.get("VDI", v)["uuid"] for v in world.get("SR", again)["VDIs"]] == [uuids[1]]
+
+
+async def test_secrets_are_in_secret_objects_only(world: World) -> None:
+    world.storage.password = "extraordinarily secret"
+    config = {**DEVICE_CONFIG, "password": "extraordinarily secret"}
+    sr = await world.call("SR.create", world.host, config, 0, "a", "", "memory", "user", True, {})
+    (pbd,) = world.get("SR", sr)["PBDs"]
+    shown = world.get("PBD", pbd)["device_config"]
+    assert "password" not in shown
+    (secret,) = world.db.all("secret").values()
+    assert (shown["password_secret"], secret["value"]) == (secret["uuid"], "extraordinarily secret")
+    for class_name, table in world.db.tables.items():
+        assert class_name == "secret" or "extraordinarily secret" not in str(table)
+    with pytest.raises(XenApiError):
+        await world.call("SR.create", world.host, {**config, "storagepool": ""}, 0, "b", "", "memory", "user", True, {})
+    assert len(world.db.all("secret")) == 1
+
+
+async def test_the_dialogue_that_lists_storage_pools(world: World) -> None:
+    before = world.snapshot()
+    config = {key: value for key, value in DEVICE_CONFIG.items() if key != "storagepool"}
+    with pytest.raises(XenApiError) as refused:
+        await world.call("SR.create", world.host, config, 0, "__gui__", "", "memory", "", True, {})
+    assert (refused.value.code, refused.value.params[0]) == ("SR_BACKEND_FAILURE_163", "")
+    assert "<Name>default</Name>" in refused.value.params[2]
+    assert world.snapshot() == before
+    xml = await world.call("SR.probe", world.host, config, "memory", {})
+    assert xml.startswith("<?xml")
+
+
+async def test_a_wrong_password_leaves_nothing(world: World) -> None:
+    before = world.snapshot()
+    with pytest.raises(XenApiError) as refused:
+        await world.call(
+            "SR.create", world.host, {**DEVICE_CONFIG, "password": "wrong!"}, 0, "a", "", "memory", "", True, {}
+        )
+    assert refused.value.code == "SR_BACKEND_FAILURE_169"
+    world.storage.reachable = False
+    with pytest.raises(XenApiError) as refused:
+        await world.make_sr()
+    assert refused.value.code == "SR_BACKEND_FAILURE_164"
+    world.storage.reachable = True
+    assert world.work.stalled == []
+    assert world.snapshot() == before
