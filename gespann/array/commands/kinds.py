@@ -45,6 +45,18 @@ def _plain(check: Callable[[str], str]) -> Callable[[Control, str], str]:
     return lambda _, untrusted: check(untrusted)
 
 
+def _no_prompt(check: Callable[[str], str]) -> Callable[[Control, str], str]:
+    """Clients wait for the prompt anywhere in the output, so no text that is shown later may hold it."""
+
+    def read(control: Control, untrusted: str) -> str:
+        prompt = f"{control.parameters.get('name')}> "
+        if prompt in f"{untrusted} ":
+            raise Mistake(f'The text cannot contain "{prompt}": programs would take it for the prompt.')
+        return check(untrusted)
+
+    return read
+
+
 def _member(control: Control, untrusted: str) -> str:
     if untrusted.lower() != MEMBER:
         raise Mistake(f"Member {untrusted[:64]} does not exist.")
@@ -74,8 +86,8 @@ KINDS: dict[str, Kind] = {
     "capacity": Kind("number and MB, GB or TB; a bare number is MB", lambda _, text: parse_size(text)),
     "percent": Kind("percentage, 1% to 100%", _percent(1, 100)),
     "reserve": Kind("percentage, 0% or more", _percent(0, 100_000)),
-    "text": Kind("text, in quotes if it has blanks", _plain(names.description)),
-    "alias": Kind("text of 64 bytes at most", _plain(names.alias)),
+    "text": Kind("text, in quotes if it has blanks", _no_prompt(names.description)),
+    "alias": Kind("text of 64 bytes at most", _no_prompt(names.alias)),
     "initiator": Kind("iSCSI name, or * for any", _plain(names.initiator)),
     "address-pattern": Kind("IP address; each of its parts may be *", _plain(names.address_pattern)),
     "address": Kind("IP address", _plain(names.ip_address)),

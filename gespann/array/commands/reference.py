@@ -9,8 +9,8 @@ _HEAD = """# Group CLI
 
 Log in with `ssh grpadmin@GROUP`. Any unambiguous beginning of a word stands for it; `show X` is `X show`.
 `X select NAME` alone selects the object: further lines are about it until `exit`. Text with blanks or `#` goes into
-quotes. `?` lists what can come next. What fails prints a line that begins with `% Error - `; commands given with the connection
-(`ssh grpadmin@GROUP "volume show"`) then end with status 1.
+quotes. `?` lists what can come next. What fails prints a line that begins with `% Error - `; commands given with the
+connection (`ssh grpadmin@GROUP "volume show"`) then end with status 1.
 
 This page is made by `python -m gespann.main.array_reference`; do not edit it.
 """

@@ -6,7 +6,7 @@ from gespann.array.commands.declare import Command, Flag, Lines, command
 from gespann.array.commands.session import Session
 from gespann.array.commands.volume import DEPLETION, WARN_MODE
 from gespann.array.model.records import StoragePool, Volume
-from gespann.array.model.refusals import Conflict, Mistake
+from gespann.array.model.refusals import Conflict
 
 NO_SNAPSHOT = "No snapshot was made first: snapshots are not available in this release."
 
@@ -63,9 +63,6 @@ async def shrink(session: Session, volume: Volume, size: int, no_snap: bool = Fa
 
 @command("volume select <volume> description <description:text>", "Says what the volume is for.")
 async def description(session: Session, volume: Volume, description: str) -> Lines:
-    prompt = f"{session.control.parameters.get('name')}> "
-    if prompt in description:
-        raise Mistake(f'A description cannot contain "{prompt}": programs would take it for the prompt.')
     return await _record(session, volume, description=description)
 
 

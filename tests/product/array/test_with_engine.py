@@ -3,100 +3,17 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
-import socket
-import sys
-from pathlib import Path
 
-import asyncssh
 import pytest
 
 from gespann.array.data_plane.link import HELLO
 from gespann.seams.engine_socket import SessionList, VolumeList
 from gespann.seams.json_lines import SeamLost
-from gespann.system.json_lines import JsonLinesClient
-from gespann.system.processes import is_running, kill_session, run_async, start_logged
+from gespann.system.processes import is_running, kill_session, run_async
+from tests.product.array.group_process import GroupProcess
 
 pytestmark = pytest.mark.engine
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class GroupProcess:
-    def __init__(self, folder: Path, engine_path: Path, keys: Path) -> None:
-        self.folder = folder
-        self.data_dir = folder / "data"
-        shutil.copytree(keys, self.data_dir)
-        self.ssh_port, self.iscsi_port = free_port(), free_port()
-        self.engine_path = engine_path
-        self.process = None
-
-    @property
-    def words(self) -> list[str]:
-        words = [
-            sys.executable,
-            "-m",
-            "gespann.main.group",
-            "--data",
-            str(self.data_dir),
-            "--run",
-            str(self.folder / "r"),
-        ]
-        words += ["--ssh", f"127.0.0.1:{self.ssh_port}", "--iscsi", f"127.0.0.1:{self.iscsi_port}"]
-        return [*words, "--group-name", "group1", "--engine", str(self.engine_path)]
-
-    def start(self) -> None:
-        self.process = start_logged(self.words, self.folder / "group.log")
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        os.kill(self.process.pid, number)
-        self.process.wait(30)
-
-    async def until_up(self) -> None:
-        async with asyncio.timeout(60):
-            while True:
-                assert is_running(self.process.pid), (self.folder / "group.log").read_text()
-                try:
-                    await self.cli("whoami")
-                    return
-                except (OSError, asyncssh.Error):
-                    await asyncio.sleep(0.1)
-
-    async def cli(self, *commands: str) -> list[str]:
-        password = (self.data_dir / "grpadmin.password").read_text().strip()
-        lines: list[str] = []
-        async with asyncssh.connect(
-            "127.0.0.1",
-            self.ssh_port,
-            config=[],
-            username="grpadmin",
-            password=password,
-            known_hosts=None,
-            client_keys=None,
-            agent_path=None,
-        ) as connection:
-            for command in commands:
-                lines = (await connection.run(command)).stdout.splitlines()
-        return lines
-
-    async def show(self, volume: str) -> dict[str, str]:
-        lines = await self.cli("cli-settings formatoutput off", f"volume select {volume} show")
-        return dict(line.split(": ", 1) for line in lines if ": " in line)
-
-    async def engine(self, request):
-        client = JsonLinesClient(self.folder / "r" / "engine.sock", hello=HELLO)
-        try:
-            return await client.call(request)
-        finally:
-            await client.close()
-
-    async def engine_pid(self) -> int:
-        return (await self.engine(HELLO)).pid
 
 
 @pytest.fixture

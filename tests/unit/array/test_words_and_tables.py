@@ -58,6 +58,9 @@ class NoVolumes:
     def __getattr__(self, name):
         return self
 
+    def __format__(self, how):
+        return "group1"
+
     def get(self, name):
         raise Refusal(f"{name} does not exist.")
 
@@ -137,6 +140,18 @@ def test_tables_keep_their_columns_and_lose_nothing(rows):
                 assert text == "" or text.startswith("  ")
                 read[-1][column] += text[2:]
     assert read == [list(row) for row in rows]
+
+
+def test_access_table_of_a_real_array():
+    rows = [(str(n), f"iqn.1998-01.com.vmware:xxxxxvm0{n}-4c08cb5e", "*.*.*.*", "none", "", "volume") for n in (1, 2)]
+    assert table(ACCESS_COLUMNS, rows) == [
+        "ID  Initiator                     Ipaddress       AuthMethod UserName   Apply-To",
+        "--- ----------------------------- --------------- ---------- ---------- --------",
+        "1   iqn.1998-01.com.vmware:xxxxxv *.*.*.*         none                  volume",
+        "      m01-4c08cb5e",
+        "2   iqn.1998-01.com.vmware:xxxxxv *.*.*.*         none                  volume",
+        "      m02-4c08cb5e",
+    ]
 
 
 def test_volume_table_has_the_width_of_the_array():
