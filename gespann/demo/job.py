@@ -18,6 +18,7 @@ VM, TEMPLATE = "web1", "tiny"
 BOOT_TIMEOUT_S = 240.0
 SETTLE_TIMEOUT_S = 60.0
 WRITTEN_MIB = 100
+LOGIN_REFUSED = r"\((513|514)\)"  # status classes 0x0201 and 0x0202, as libiscsi shows them
 UNITS = {"MB": 1, "GB": 1024, "TB": 1024 * 1024}
 
 
@@ -259,12 +260,13 @@ class Job:
         name = self._volume_of(vdi)
         thin = self.user.group_value(f"volume select {name} show", "Thin-Provision")
         check(not thin.startswith("enabled"), f"the second volume is thin: {thin}")
-        sectors = 150 * MIB // 512
         with GuestConsole(self.show, self.site.access, VM) as guest:
-            sizes = guest.run("cat /sys/block/sd*/size").split()
-            check(str(sectors) in sizes, f"no disk of {sectors} sectors among {sizes}")
-            disk = "$(grep -lx " + str(sectors) + " /sys/block/sd*/size | cut -d/ -f4)"
-            guest.run(f"mke2fs -q /dev/{disk} && mount /dev/{disk} /mnt && echo kept >/mnt/note && cat /mnt/note")
+            disks = guest.run("grep . /sys/block/sd*/size")
+            found = re.search(rf"^/sys/block/(sd[a-z])/size:{150 * MIB // 512}$", disks, re.MULTILINE)
+            if not found:
+                raise CheckFailed(f"no disk of 150 MiB among\n{disks}")
+            guest.run(f"mke2fs -q /dev/{found[1]} >/dev/null && mount /dev/{found[1]} /mnt")
+            guest.run("echo kept >/mnt/note && cat /mnt/note")
             guest.run("umount /mnt")
         self.show.fact("the guest sees it, and keeps a file on it")
 
@@ -292,7 +294,9 @@ class Job:
         self.show.say("Somebody kept the credentials of the first start, and tries them now:")
         answer = self.user.iscsi_inquiry(target, old.initiator, old.chap_user, old.chap_secret)
         check(answer.exit_code != 0, "the array let the credentials of an earlier start in")
-        self.show.output((answer.stderr.strip() or answer.stdout.strip()).splitlines()[-1])
+        said = answer.stderr.strip() or answer.stdout.strip()
+        self.show.output(said)
+        check(bool(re.search(LOGIN_REFUSED, said)), "it failed, but not because the array refused the login")
         self.show.fact("refused")
 
     def _uninstall(self) -> None:

@@ -12,7 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 QUIET_S = 2.0  # what takes less needs no sign of life
 PLAIN_EVERY_S = 5.0
-OUTPUT_LINES = 40  # of a command, the rest is counted
+OUTPUT_LINES = 50  # of a command, the rest is counted
 
 
 class SignOfLife:
