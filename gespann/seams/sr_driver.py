@@ -94,7 +94,11 @@ class Volume:
 @dataclass(frozen=True)
 class Opening:
     """One start of one VM, or one use of a volume by the pool itself. ``opening_id`` names it for ever: name and
-    secret on the storage are made for it, and repeating ``open`` with it gives the same."""
+    secret on the storage are made for it, and repeating ``open`` with it gives the same.
+
+    At most 51 letters, digits, ``-``, ``.`` and ``:``. ``chap_user`` is a wish: a driver that finds openings again from
+    the storage alone may use a name made of ``opening_id``. What counts is the source that ``open`` answers with.
+    ``chap_secret``: 12 to 16 letters and digits."""
 
     opening_id: str
     mode: Literal["RO", "RW"]

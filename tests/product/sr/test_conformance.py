@@ -321,6 +321,22 @@ async def test_two_that_want_it_at_once(bench: Bench, sr: Sr) -> None:
     assert len(await bench.driver.openings(sr, DISK)) == 1
 
 
+async def test_two_coordinators_that_want_it_at_once(bench: Bench, sr: Sr) -> None:
+    """Neither knows of the other; both may be refused, but never both be let in."""
+    await bench.driver.volume_create(sr, SPEC)
+    both = [bench.driver, bench.fresh_driver()]
+    for turn in range(5):
+        names = [f"{turn}-a", f"{turn}-b"]
+        calls = [driver.open(sr, DISK, opening(name)) for driver, name in zip(both, names, strict=True)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        let_in = [name for name, one in zip(names, results, strict=True) if isinstance(one, IscsiSource)]
+        assert [one.number for one in results if isinstance(one, SrError)] == [24] * (2 - len(let_in))
+        assert len(let_in) < 2
+        assert await bench.driver.openings(sr, DISK) == let_in
+        for name in names:
+            await bench.driver.close(sr, DISK, name)
+
+
 async def test_readers_share(bench: Bench, sr: Sr) -> None:
     await bench.driver.volume_create(sr, SPEC)
     sources = [await bench.driver.open(sr, DISK, opening(name, "RO")) for name in ("a", "b")]

@@ -379,3 +379,21 @@ async def test_secrets_are_not_told(driver: EqualDriver, array: FakeArray, caplo
     told = caplog.text + str(error) + repr(error.__cause__) + repr(error.__context__) + repr(source) + repr(wanted)
     assert secret not in told
     assert array.accounts["grpadmin"] not in told
+
+
+async def test_a_session_without_a_record_is_dropped_first(array: FakeArray) -> None:
+    """Somebody took the record away by hand; on such arrays the session lives on, and could still write."""
+    driver = EqualDriver(timing=QUICK)
+    sr = Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    made = await driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20))
+    volume = array.state.volumes[made.location]
+    volume.online, volume.connections, array.state.slow_drain = True, 1, 3
+    array.commands.clear()
+    await driver.open(sr, DISK, Opening("a", "RW", "iqn.x:y", "", "s3cretS3cret16ch"))
+    asked = [command.split(" ", 3)[-1] for command in array.commands if made.location in command]
+    granted = next(n for n, words in enumerate(asked) if words.startswith("access create"))
+    assert "offline" in asked[:granted]
+    assert asked[asked.index("offline") + 1 : granted].count("show") == 4  # three looks with a connection, one without
+    assert volume.connections == 0
+    await driver.shut_down()
