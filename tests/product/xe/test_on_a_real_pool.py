@@ -1,0 +1,169 @@
+"""``bin/xe`` against the real coordinator, with a storage driver and a hypervisor that only imagine their work."""
+
+import asyncio
+import shlex
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gespann.host.fake import AnyStorage, FakeHypervisor
+from gespann.host.server import AgentServer
+from gespann.main.coordinator import Coordinator, Settings
+from gespann.pool.api.server import Address
+from gespann.sr.memory import MemoryDriver
+from tests.unit.xe.xe_process import Ended, run_xe
+
+PASSWORD = "correct horse"
+CONFIG = " ".join(f"device-config:{word}" for word in ("target=a", "username=grpadmin", "password=grpadmin"))
+
+
+@dataclass
+class Shell:
+    """Where a user types ``xe``: root on the coordinator's machine."""
+
+    base: Path
+    coordinator: Coordinator
+
+    async def try_xe(self, line: str, typed: str = "") -> Ended:
+        return await run_xe(self.base, *shlex.split(line), typed=typed, GESPANN_XAPI_SOCKET=str(self.base / "run/xapi"))
+
+    async def xe(self, line: str, typed: str = "") -> str:
+        """What a command that must work prints."""
+        ended = await self.try_xe(line, typed)
+        assert (ended.stderr, ended.status) == ("", 0), line
+        return ended.stdout.rstrip("\n")
+
+    async def get(self, kind: str, uuid: str, field: str) -> str:
+        return await self.xe(f"{kind}-param-get uuid={uuid} param-name={field}")
+
+
+@pytest.fixture
+async def shell() -> AsyncIterator[Shell]:
+    base = Path(tempfile.mkdtemp(prefix="gs-xe-"))  # short: the path of a socket has 108 bytes at most
+    for name in ("run", "data", "agent"):
+        (base / name).mkdir(mode=0o700)
+    (base / "password").write_text(PASSWORD)
+    agent = AgentServer(FakeHypervisor(storage=AnyStorage(), run_dir=base / "agent"), base / "agent/agent.sock")
+    await agent.start()
+    settings = Settings(
+        data=base / "data",
+        run=base / "run",
+        agent=base / "agent/agent.sock",
+        listen=(Address("127.0.0.1", 0),),
+        name_label="pool1",
+        address="127.0.0.1",
+        root_password_file=base / "password",
+    )
+    try:
+        async with Coordinator(settings, drivers={"memory": MemoryDriver()}) as coordinator:
+            yield Shell(base, coordinator)
+    finally:
+        await agent.stop()
+        shutil.rmtree(base)
+
+
+async def make_sr(shell: Shell) -> str:
+    return await shell.xe(
+        f"sr-create name-label=array1 type=memory content-type=user shared=true {CONFIG}"
+        " device-config:storagepool=default"
+    )
+
+
+async def make_template(shell: Shell, sr: str) -> str:
+    vm = await shell.xe("vm-create name-label=tiny")
+    sizes = " ".join(f"{limit}=128MiB" for limit in ("static-min", "static-max", "dynamic-min", "dynamic-max"))
+    await shell.xe(f"vm-memory-limits-set uuid={vm} {sizes}")
+    vdi = await shell.xe(f"vdi-create sr-uuid={sr} name-label=system virtual-size=300MiB")
+    vbd = await shell.xe(f"vbd-create vm-uuid={vm} vdi-uuid={vdi} device=0 bootable=true type=Disk mode=RW")
+    await shell.xe(f"vbd-param-set uuid={vbd} other-config:owner=true")
+    network = (await shell.xe("network-list --minimal")).split(",")[0]
+    await shell.xe(f"vif-create vm-uuid={vm} network-uuid={network} device=0 mac=random")
+    await shell.xe(f"vm-param-set uuid={vm} is-a-template=true")
+    return vm
+
+
+async def test_a_vm_from_its_making_to_its_end(shell: Shell) -> None:
+    sr = await make_sr(shell)
+    await make_template(shell, sr)
+    vm = await shell.xe(f"vm-install template=tiny new-name-label=web1 sr-uuid={sr} sm-config:allocation=thin")
+    vbd = await shell.xe(f"vbd-list vm-uuid={vm} type=Disk --minimal")
+    disk = await shell.get("vbd", vbd, "vdi-uuid")
+    assert await shell.xe(f"vdi-param-get uuid={disk} param-name=sm-config param-key=allocation") == "thin"
+
+    await shell.xe("vm-start vm=web1")
+    assert await shell.get("vm", vm, "power-state") == "running"
+    again = await shell.try_xe("vm-start vm=web1")
+    assert again.stderr.splitlines()[1:] == [f"vm: {vm} (web1)", "expected: halted", "actual: running"]
+
+    await shell.xe(f"vm-disk-add vm=web1 disk-size=150MiB device=1 sr-uuid={sr} sm-config:allocation=thick")
+    assert await shell.xe(f"vbd-list vm-uuid={vm} currently-attached=true params=userdevice --minimal") == "0,1"
+
+    await shell.xe("vm-shutdown vm=web1")
+    assert await shell.get("vm", vm, "power-state") == "halted"
+    ended = await shell.xe("vm-uninstall vm=web1", typed="yes\n")
+    assert ended.endswith("All objects destroyed")
+    assert await shell.xe("vm-list is-control-domain=false --minimal") == ""
+    assert await shell.xe("vdi-list params=name-label --minimal") == "system"
+    assert await shell.xe("task-list --minimal") == ""
+
+
+async def test_what_the_driver_refuses(shell: Shell) -> None:
+    refused = await shell.try_xe(f"sr-create name-label=x type=memory shared=true {CONFIG}")
+    code, params = refused.stderr.splitlines()
+    assert code == "Error code: SR_BACKEND_FAILURE_163"
+    assert params.startswith("Error parameters: , ")
+    assert "<StoragePool>" in params
+    assert await shell.xe("sr-list type=memory --minimal") == ""
+
+
+async def test_absurd_sizes(shell: Shell) -> None:
+    sr = await make_sr(shell)
+    for size in ("0", "-1", "8000000TiB", "9000000TiB"):
+        refused = await shell.try_xe(f"vdi-create sr-uuid={sr} name-label=x virtual-size={size}")
+        assert refused.status == 1
+        if size == "9000000TiB":  # no 64-bit number of bytes
+            assert refused.stderr.startswith("Error: Failed to parse field 'virtual-size'")
+        else:
+            assert refused.stderr.startswith("A field was given a value that it cannot have.\nfield: virtual_size\n")
+    assert await shell.xe("vdi-list --minimal") == ""
+
+
+async def test_event_wait_wakes_up(shell: Shell) -> None:
+    sr = await make_sr(shell)
+    await make_template(shell, sr)
+    vm = await shell.xe("vm-install template=tiny new-name-label=web1")
+    waiting = asyncio.ensure_future(shell.xe(f"event-wait class=vm uuid={vm} power-state=running"))
+    await shell.xe("vm-start vm=web1")
+    assert await asyncio.wait_for(waiting, 60) == ""
+
+
+async def test_from_another_machine(shell: Shell) -> None:
+    at = f"nossl=false -p {shell.coordinator.ports[0]}"
+    listed = await shell.try_xe(f"pool-list params=name-label --minimal {at} -u root -pw '{PASSWORD}'")
+    assert (listed.stdout, listed.status) == ("pool1\n", 0)
+    refused = await shell.try_xe(f"pool-list {at} -u root -pw wrong")
+    assert (refused.stderr, refused.status) == ("Authentication failed\nFor usage run: 'xe help'\n", 1)
+    nameless = await shell.try_xe(f"pool-list {at}")
+    assert nameless.stderr == "Username/password must be specified\nFor usage run: 'xe help'\n"
+
+
+LISTS = [
+    *("vm", "template", "snapshot", "host", "sr", "sm", "vdi", "vbd", "pbd", "vif", "pif", "network", "pool"),
+    *("task", "console", "message"),
+]
+
+
+async def test_every_class_lists_and_shows_its_objects(shell: Shell) -> None:
+    sr = await make_sr(shell)
+    await make_template(shell, sr)
+    await shell.xe(f"vm-install template=tiny new-name-label=web1 sr-uuid={sr}")
+    await shell.xe("vm-start vm=web1")
+    for kind in LISTS:
+        await shell.xe(f"{kind}-list params=all")
+        uuids = (await shell.xe(f"{kind}-list params=uuid --minimal")).split(",")
+        if uuids[0]:
+            assert (await shell.xe(f"{kind}-param-list uuid={uuids[0]}")).startswith("uuid ( RO)"), kind
