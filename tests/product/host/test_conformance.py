@@ -1,0 +1,301 @@
+"""One suite for every hypervisor behind seam 5: the fake keeps the same promises as libvirt does."""
+
+import asyncio
+import uuid as uuids
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from real_host import ROOT_VOLUME, Site, answers, until
+
+from gespann.host.fake import FakeHypervisor, LedgerStorage
+from gespann.host.server import AgentServer
+from gespann.seams import engine_socket as engine_seam
+from gespann.seams import host_agent as seam
+from gespann.seams.json_lines import SeamError
+from gespann.system.json_lines import JsonLinesClient
+
+MIB = 1024**2
+
+
+@dataclass
+class Host:
+    """An agent under test, and an array that opens a volume to one start."""
+
+    agent: JsonLinesClient
+    bridge: str
+    uuid: str = field(default_factory=lambda: str(uuids.uuid4()))
+    events: list[seam.Event] = field(default_factory=list)
+
+    async def open(self, device: int, start: str) -> seam.IscsiSource:
+        raise AssertionError("each hypervisor has its own")
+
+    async def disk(self, device: int, start: str = "s1") -> seam.Disk:
+        return seam.Disk(device=device, serial=f"serial-{device}", source=await self.open(device, start))
+
+    async def spec(self, start: str = "s1", **changed: object) -> seam.DomainSpec:
+        fields: dict[str, object] = {
+            "uuid": self.uuid,
+            "start_id": start,
+            "name_label": "one",
+            "memory_bytes": 128 * MIB,
+            "vcpus": 1,
+            "disks": [await self.disk(0, start)],
+            "nics": [seam.Nic(device=0, mac="02:00:00:00:02:01", bridge=self.bridge)],
+        }
+        return seam.DomainSpec(**{**fields, **changed})
+
+    async def create(self, start: str = "s1", **changed: object) -> seam.Domain:
+        return await self.agent.call(seam.DomainCreate(spec=await self.spec(start, **changed)))
+
+    async def seen(self) -> seam.Domain | None:
+        domains = (await self.agent.call(seam.DomainList())).domains
+        return next((domain for domain in domains if domain.uuid == self.uuid), None)
+
+    async def has_address(self) -> bool:
+        return "0/ip" in (await self.agent.call(seam.GuestMetrics(uuid=self.uuid))).networks
+
+    def states(self) -> list[tuple[str, str]]:
+        return [
+            (event.domain.start_id, event.domain.state)
+            for event in self.events
+            if isinstance(event, seam.DomainChanged) and event.domain.uuid == self.uuid
+        ]
+
+    async def told(self, *states: tuple[str, str]) -> None:
+        async def all_told() -> bool:
+            return self.states() == list(states)
+
+        try:
+            await until(all_told, 30)
+        except TimeoutError:
+            assert self.states() == list(states)
+
+
+@dataclass
+class FakeHost(Host):
+    storage: LedgerStorage = field(default_factory=LedgerStorage)
+
+    async def open(self, device: int, start: str) -> seam.IscsiSource:
+        target = f"iqn.2026-01.org.example:{device}"
+        self.storage.revoke(target)
+        self.storage.grant(target, f"iqn.2026-01.org.example:{start}", start, f"secret-{start}-0123")
+        return seam.IscsiSource(
+            host="198.51.100.1", port=3260, target=target, initiator=f"iqn.2026-01.org.example:{start}",
+            chap_user=start, chap_secret=f"secret-{start}-0123",
+        )  # fmt: skip
+
+
+@dataclass
+class RealHost(Host):
+    site: Site | None = None
+    engine: JsonLinesClient | None = None
+    volumes: dict[int, str] = field(default_factory=dict)
+
+    async def open(self, device: int, start: str) -> seam.IscsiSource:
+        assert self.site is not None
+        assert self.engine is not None
+        if device not in self.volumes:
+            self.volumes[device] = volume = uuids.uuid4().hex
+            if device == 0:
+                await self.engine.call(engine_seam.VolumeClone(source=ROOT_VOLUME, volume=volume))
+            else:
+                await self.engine.call(engine_seam.VolumeCreate(volume=volume, size_bytes=64 * MIB))
+        return await self.site.open(self.engine, self.volumes[device], start)
+
+
+@pytest.fixture(params=["fake", pytest.param("libvirt", marks=[pytest.mark.real, pytest.mark.engine])])
+async def host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Host]:
+    if request.param == "fake":
+        async for made in fake_host(tmp_path):
+            yield made
+    else:
+        async for made in real_host(request.getfixturevalue("site")):
+            yield made
+
+
+async def fake_host(directory: Path) -> AsyncIterator[Host]:
+    storage, events = LedgerStorage(), []
+    fake = FakeHypervisor(storage=storage)
+    server = AgentServer(fake, directory / "agent.sock")
+    await server.start()
+    agent = JsonLinesClient(
+        directory / "agent.sock", hello=seam.Hello(version=1), events=seam.EVENTS, on_event=events.append
+    )
+    agent.start()
+    await agent.call(seam.BridgeEnsure(bridge="xenbr2"))
+    yield FakeHost(agent, "xenbr2", events=events, storage=storage)
+    await agent.close()
+    await server.stop()
+
+
+async def real_host(site: Site) -> AsyncIterator[Host]:
+    events: list[seam.Event] = []
+    agent, engine = site.agent(events), site.engine()
+    agent.start()
+    made = RealHost(agent, "xenbr2", events=events, site=site, engine=engine)
+    yield made
+    await until(lambda: answers(agent, seam.DomainDestroy(uuid=made.uuid)))
+    for volume in made.volumes.values():
+        site.targets.pop(volume, None)
+    await site.configure(engine)
+    await agent.close()
+    await engine.close()
+
+
+async def test_hello_and_facts(host: Host):
+    hello = await host.agent.call(seam.Hello(version=seam.VERSION))
+    assert (hello.protocol, hello.version) == (seam.PROTOCOL, seam.VERSION)
+    facts = await host.agent.call(seam.Facts())
+    assert uuids.UUID(facts.host_uuid)
+    assert 0 < facts.memory_free_bytes <= facts.memory_total_bytes
+    assert host.bridge in facts.bridges
+    assert facts.accelerator in ("kvm", "tcg", "fake")
+
+
+async def test_create_is_told_and_may_be_repeated(host: Host):
+    domain = await host.create()
+    assert (domain.state, domain.start_id, domain.disks, domain.nics) == ("running", "s1", [0], [0])
+    assert (domain.memory_bytes, domain.vcpus) == (128 * MIB, 1)
+    assert await host.create() == domain
+    assert await host.seen() == domain
+    await host.told(("s1", "running"))
+
+
+async def test_another_start_is_refused(host: Host):
+    spec = await host.spec("s2")
+    await host.create("s1")
+    with pytest.raises(SeamError) as refused:
+        await host.agent.call(seam.DomainCreate(spec=spec))
+    assert refused.value.code == "EXISTS"
+
+
+async def test_destroy_may_be_repeated_and_means_one_start(host: Host):
+    await host.create()
+    await host.agent.call(seam.DomainDestroy(uuid=host.uuid, start_id="s0"))
+    assert await host.seen() is not None
+    await host.agent.call(seam.DomainDestroy(uuid=host.uuid, start_id="s1"))
+    assert await host.seen() is None
+    await host.agent.call(seam.DomainDestroy(uuid=host.uuid, start_id="s1"))
+    await host.agent.call(seam.DomainDestroy(uuid=host.uuid))
+    await host.told(("s1", "running"), ("s1", "stopped"))
+    assert (await host.create("s2")).start_id == "s2"
+    await host.told(("s1", "running"), ("s1", "stopped"), ("s2", "running"))
+
+
+async def test_disk_that_the_array_refuses(host: Host):
+    spec = await host.spec("s1")
+    await host.open(0, "s2")
+    with pytest.raises(SeamError) as refused:
+        await host.agent.call(seam.DomainCreate(spec=spec))
+    assert refused.value.code == "STORAGE"
+    assert await host.seen() is None
+    assert (await host.create("s2")).start_id == "s2"
+
+
+async def test_pause(host: Host):
+    assert (await host.create(paused=True)).state == "paused"
+    await host.agent.call(seam.DomainPause(uuid=host.uuid))
+    with pytest.raises(SeamError, match="BAD_STATE"):
+        await host.agent.call(seam.DomainShutdown(uuid=host.uuid))
+    await host.agent.call(seam.DomainUnpause(uuid=host.uuid))
+    await host.agent.call(seam.DomainUnpause(uuid=host.uuid))
+    await host.agent.call(seam.DomainPause(uuid=host.uuid))
+    await host.told(("s1", "paused"), ("s1", "running"), ("s1", "paused"))
+
+
+async def test_attach_and_detach(host: Host):
+    await host.create()
+    await until(host.has_address)
+    disk = await host.disk(9)
+    await host.agent.call(seam.DiskAttach(uuid=host.uuid, disk=disk))
+    await host.agent.call(seam.DiskAttach(uuid=host.uuid, disk=disk))
+    other = seam.Disk(device=9, serial="other", source=disk.source)
+    with pytest.raises(SeamError, match="BAD_STATE"):
+        await host.agent.call(seam.DiskAttach(uuid=host.uuid, disk=other))
+    nic = seam.Nic(device=1, mac="02:00:00:00:02:02", bridge=host.bridge)
+    await host.agent.call(seam.NicAttach(uuid=host.uuid, nic=nic))
+    await host.agent.call(seam.NicAttach(uuid=host.uuid, nic=nic))
+    seen = await host.seen()
+    assert seen is not None
+    assert (seen.disks, seen.nics) == ([0, 9], [0, 1])
+    for _ in range(2):
+        await host.agent.call(seam.DiskDetach(uuid=host.uuid, device=9))
+        await host.agent.call(seam.NicDetach(uuid=host.uuid, device=1))
+    seen = await host.seen()
+    assert seen is not None
+    assert (seen.disks, seen.nics) == ([0], [0])
+
+
+async def test_drive_takes_and_gives_a_medium(host: Host):
+    drive = seam.Disk(device=3, serial="drive", source=None, kind="cdrom", read_only=True)
+    spec = await host.spec()
+    await host.agent.call(seam.DomainCreate(spec=await host.spec(disks=[*spec.disks, drive])))
+    medium = await host.open(5, "s1")
+    full = seam.Disk(device=3, serial="drive", source=medium, kind="cdrom", read_only=True)
+    for disk in (full, drive, full):
+        await host.agent.call(seam.DiskAttach(uuid=host.uuid, disk=disk))
+    seen = await host.seen()
+    assert seen is not None
+    assert seen.disks == [0, 3]
+
+
+async def test_shutdown_and_reset(host: Host):
+    await host.create()
+    await until(host.has_address)
+    await host.agent.call(seam.DomainReset(uuid=host.uuid))
+    await until(host.has_address)
+    await host.agent.call(seam.DomainShutdown(uuid=host.uuid, timeout_s=60), timeout_s=70)
+    assert await host.seen() is None
+
+    async def stopped() -> bool:
+        return host.states()[-1:] == [("s1", "stopped")]
+
+    await until(stopped)
+    assert seam.GuestChanged(uuid=host.uuid) in host.events
+
+
+async def test_nothing_runs_here(host: Host):
+    for request in (
+        seam.DomainShutdown(uuid=host.uuid),
+        seam.DomainReset(uuid=host.uuid),
+        seam.DomainPause(uuid=host.uuid),
+        seam.DomainUnpause(uuid=host.uuid),
+        seam.DiskDetach(uuid=host.uuid, device=1),
+        seam.DiskResize(uuid=host.uuid, device=1, size_bytes=512),
+        seam.NicDetach(uuid=host.uuid, device=1),
+        seam.GuestMetrics(uuid=host.uuid),
+    ):
+        with pytest.raises(SeamError, match="NOT_FOUND"):
+            await host.agent.call(request)
+
+
+async def test_no_such_bridge_and_too_much_memory(host: Host):
+    nics = [seam.Nic(device=0, mac="02:00:00:00:02:01", bridge="nobridge")]
+    with pytest.raises(SeamError, match="NOT_FOUND"):
+        await host.create(nics=nics)
+    with pytest.raises(SeamError, match="NO_MEMORY"):
+        await host.create(memory_bytes=2**41)
+    await host.agent.call(seam.BridgeEnsure(bridge="xapi9", mtu=1400))
+    await host.agent.call(seam.BridgeEnsure(bridge="xapi9", mtu=1500))
+    assert "xapi9" in (await host.agent.call(seam.Facts())).bridges
+
+
+async def test_many_creates_and_destroys_at_once(host: Host):
+    """Whatever wins, the answer is true: what was created last runs, or nothing does."""
+    spec = await host.spec()
+
+    async def create() -> str:
+        try:
+            await host.agent.call(seam.DomainCreate(spec=spec))
+        except SeamError as error:
+            return error.code
+        return ""
+
+    destroy = seam.DomainDestroy(uuid=host.uuid)
+    answers = await asyncio.gather(create(), create(), create(), host.agent.call(destroy), host.agent.call(destroy))
+    assert set(answers[:3]) <= {"", "BAD_STATE", "HYPERVISOR", "STORAGE"}
+    await host.agent.call(destroy)
+    assert await host.seen() is None
+    assert (await host.create("s1")).state == "running"

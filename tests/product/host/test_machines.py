@@ -1,0 +1,276 @@
+"""Real machines from LUNs that the engine serves, driven over seam 5."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import uuid as uuids
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from real_host import ROOT_VOLUME, Site, answers, until
+
+from gespann.seams import engine_socket as engine_seam
+from gespann.seams import host_agent as seam
+from gespann.seams.json_lines import SeamError
+from gespann.system.json_lines import JsonLinesClient
+
+pytestmark = [pytest.mark.real, pytest.mark.engine]
+
+MIB = 1024**2
+
+
+@dataclass
+class Machine:
+    """One VM of one test: its volumes, its starts, its console."""
+
+    site: Site
+    agent: JsonLinesClient
+    engine: JsonLinesClient
+    uuid: str
+    volume: str
+    events: list[seam.Event] = field(default_factory=list)
+
+    async def spec(self, start: str) -> seam.DomainSpec:
+        source = await self.site.open(self.engine, self.volume, start)
+        return seam.DomainSpec(
+            uuid=self.uuid,
+            start_id=start,
+            name_label="prüf <1>",
+            memory_bytes=128 * MIB,
+            vcpus=1,
+            disks=[seam.Disk(device=0, serial="root-disk", source=source, bootable=True)],
+            nics=[seam.Nic(device=0, mac="02:00:00:00:01:01", bridge="xenbr2")],
+        )
+
+    async def start(self, start: str = "s1") -> seam.Domain:
+        return await self.agent.call(seam.DomainCreate(spec=await self.spec(start)))
+
+    async def has_address(self) -> bool:
+        said = await self.agent.call(seam.GuestMetrics(uuid=self.uuid))
+        return "0/ip" in said.networks
+
+    async def runs(self) -> bool:
+        return any(domain.uuid == self.uuid for domain in (await self.agent.call(seam.DomainList())).domains)
+
+    async def has_no_session(self) -> bool:
+        return not await self.site.sessions(self.engine, self.volume)
+
+    def qemu(self) -> int | None:
+        for pid in self.site.host.pids():
+            with contextlib.suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if self.uuid.encode() in command and b"qemu-system" in command.split(b"\0")[0]:
+                    return pid
+        return None
+
+    async def console(self, command: str, expect: str) -> None:
+        """Types a command in the root shell of the serial console, and reads until that says what is expected."""
+        path = self.site.host.path(f"/run/gespann/vm/{self.uuid}/serial.sock")
+        reader, writer = await asyncio.open_unix_connection(path)
+        said, typed = "", False
+        try:
+            writer.write(b"\n")
+            async with asyncio.timeout(60):
+                while expect not in said or not typed:
+                    data = await reader.read(4096)
+                    assert data, f"the console has ended: {said}"
+                    said += data.decode(errors="replace").replace("\x1b[6n", "")  # the shell asks where its cursor is
+                    if said.endswith("login: "):
+                        writer.write(b"root\n")
+                        said = ""
+                    elif said.endswith("# ") and not typed:
+                        writer.write(command.encode() + b"\n")
+                        said, typed = "", True
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def machine(site: Site) -> AsyncIterator[Machine]:
+    events: list[seam.Event] = []
+    agent, engine = site.agent(events), site.engine()
+    agent.start()
+    made = Machine(site, agent, engine, str(uuids.uuid4()), uuids.uuid4().hex, events)
+    await engine.call(engine_seam.VolumeClone(source=ROOT_VOLUME, volume=made.volume))
+    yield made
+    await until(lambda: answers(agent, seam.DomainDestroy(uuid=made.uuid)))
+    site.targets.pop(made.volume, None)
+    await site.configure(engine)
+    await agent.close()
+    await engine.close()
+
+
+async def test_life_of_a_machine(machine: Machine):
+    """Boots from its LUN, gets an address, takes a disk, lets go of it, shuts down: and its session ends."""
+    domain = await machine.start()
+    assert domain.state == "running"
+    [session] = await machine.site.sessions(machine.engine, machine.volume)
+    assert session.initiator == machine.site.source(machine.volume, "s1").initiator
+    await until(machine.has_address)
+    said = await machine.agent.call(seam.GuestMetrics(uuid=machine.uuid))
+    assert said.live
+    assert said.agent_version.startswith("7.2")
+    assert said.os_version["distro"] == "tiny"
+
+    extra = uuids.uuid4().hex
+    await machine.engine.call(engine_seam.VolumeCreate(volume=extra, size_bytes=64 * MIB))
+    source = await machine.site.open(machine.engine, extra, "s1")
+    disk = seam.Disk(device=7, serial="extra-disk", source=source)
+    await machine.agent.call(seam.DiskAttach(uuid=machine.uuid, disk=disk))
+    await machine.agent.call(seam.DiskAttach(uuid=machine.uuid, disk=disk))
+    await machine.console("disk-by-serial extra-disk && echo fou''nd", expect="found")
+    assert len(await machine.site.sessions(machine.engine, extra)) == 1
+    await machine.engine.call(engine_seam.VolumeResize(volume=extra, size_bytes=96 * MIB))
+    await machine.agent.call(seam.DiskResize(uuid=machine.uuid, device=7, size_bytes=96 * MIB))
+    size = "until [ $(cat /sys/block/$(basename $(disk-by-serial extra-disk))/size) = 196608 ]; do sleep 1; done"
+    await machine.console(f"{size}; echo gro''wn", expect="grown")
+    await machine.agent.call(seam.DiskDetach(uuid=machine.uuid, device=7))
+    assert await machine.site.sessions(machine.engine, extra) == []
+    await machine.console("disk-by-serial extra-disk || echo go''ne", expect="gone")
+
+    await machine.agent.call(seam.DomainShutdown(uuid=machine.uuid, timeout_s=60))
+    assert machine.qemu() is None
+    await until(machine.has_no_session)
+    assert not await machine.runs()
+    states = [event.domain.state for event in machine.events if isinstance(event, seam.DomainChanged)]
+    assert states[0] == "running"
+    assert states[-1] == "stopped"
+
+
+async def test_daemons_die_and_machines_do_not(machine: Machine):
+    await machine.start()
+    pid = machine.qemu()
+    for service in ("libvirtd", "agent"):
+        old = machine.site.host.service_pid(service)
+        os.kill(old, signal.SIGKILL)
+
+        async def came_back(service: str = service, old: int | None = old) -> bool:
+            return machine.site.host.service_pid(service) not in (None, old)
+
+        await until(came_back)
+        await until(lambda: answers(machine.agent, seam.DomainList()))
+        [domain] = [d for d in (await machine.agent.call(seam.DomainList())).domains if d.uuid == machine.uuid]
+        assert (domain.start_id, domain.state) == ("s1", "running")
+    assert machine.qemu() == pid
+    assert await machine.start("s1") == domain
+    await until(machine.has_address)
+
+
+async def test_the_secret_is_nowhere_to_be_seen(machine: Machine):
+    await machine.start()
+    secret = machine.site.source(machine.volume, "s1").chap_secret.encode()
+    for path in (Path(f"/proc/{pid}") for pid in machine.site.host.pids()):
+        with contextlib.suppress(OSError):
+            assert secret not in (path / "cmdline").read_bytes()
+            assert secret not in (path / "environ").read_bytes()
+    places = [machine.site.host.path(path) for path in ("/run", "/var", "/etc/libvirt")]
+    for path in [
+        *(file for place in places for file in place.rglob("*")),
+        *(machine.site.host.directory / "log").iterdir(),
+    ]:
+        if path.is_file() and not path.is_symlink():
+            assert secret not in path.read_bytes(), path
+
+
+async def test_a_wrong_secret_is_refused_and_leaves_nothing(machine: Machine):
+    spec = await machine.spec("s1")
+    await machine.spec("s2")  # the record is another start's now
+    with pytest.raises(SeamError) as refused:
+        await machine.agent.call(seam.DomainCreate(spec=spec))
+    assert refused.value.code == "STORAGE"
+    assert "secret-of" not in refused.value.message
+    assert machine.qemu() is None
+    assert not await machine.runs()
+    assert not machine.site.host.path(f"/run/gespann/vm/{machine.uuid}").exists()
+    assert (await machine.start("s2")).start_id == "s2"
+
+
+async def test_an_array_that_is_not_there_is_a_clear_error(machine: Machine):
+    spec = await machine.spec("s1")
+    machine.site.host.cut("stor")
+    try:
+        with pytest.raises(SeamError, match="STORAGE: portal"):
+            await machine.agent.call(seam.DomainCreate(spec=spec))
+    finally:
+        machine.site.host.heal("stor")
+    assert not await machine.runs()
+
+
+async def test_another_start_of_a_running_machine(machine: Machine):
+    await machine.start("s1")
+    with pytest.raises(SeamError) as refused:
+        await machine.agent.call(seam.DomainCreate(spec=await machine.spec("s2")))
+    assert refused.value.code == "EXISTS"
+    await machine.agent.call(seam.DomainDestroy(uuid=machine.uuid, start_id="s2"))
+    assert await machine.runs()
+    await machine.agent.call(seam.DomainDestroy(uuid=machine.uuid, start_id="s1"))
+    assert machine.qemu() is None
+
+
+async def test_destroy_while_the_storage_hangs(machine: Machine):
+    await machine.start()
+    await until(machine.has_address)
+    await machine.console("echo rea''dy", expect="ready")
+    machine.site.host.drop("stor")
+    try:
+        await machine.console("dd if=/dev/zero of=/junk bs=1M count=20 conv=fsync &", expect="#")
+        # libvirt alone takes 10 s to give up on such a QEMU
+        await machine.agent.call(seam.DomainDestroy(uuid=machine.uuid), timeout_s=8)
+        assert machine.qemu() is None
+    finally:
+        machine.site.host.undrop("stor")
+
+
+async def test_qemu_dies(machine: Machine):
+    await machine.start()
+    os.kill(machine.qemu(), signal.SIGKILL)
+
+    async def told() -> bool:
+        return any(
+            isinstance(event, seam.DomainChanged)
+            and (event.domain.state, event.domain.reason) == ("stopped", "crashed")
+            for event in machine.events
+        )
+
+    await until(told)
+    assert not await machine.runs()
+
+
+async def test_images_end_with_the_agent(machine: Machine):
+    source = await machine.site.open(machine.engine, machine.volume, "image")
+    opened = await machine.agent.call(seam.ImageOpen(image_id="one", source=source, read_only=True))
+    again = await machine.agent.call(seam.ImageOpen(image_id="one", source=source, read_only=True))
+    assert opened == again
+    assert len(await machine.site.sessions(machine.engine, machine.volume)) == 1
+    directory = machine.site.host.path(opened.socket).parent
+    assert [path.name for path in directory.iterdir()] == ["nbd.sock"]
+    os.kill(machine.site.host.service_pid("agent"), signal.SIGKILL)
+    await until(machine.has_no_session)
+    await until(lambda: answers(machine.agent, seam.DomainList()))
+    assert not directory.exists()
+    await machine.agent.call(seam.ImageOpen(image_id="one", source=source, read_only=True))
+    await machine.agent.call(seam.ImageClose(image_id="one"))
+    await machine.agent.call(seam.ImageClose(image_id="one"))
+    assert await machine.has_no_session()
+
+
+async def test_trim_gives_space_back(machine: Machine):
+    async def allocated() -> int:
+        reply = await machine.engine.call(engine_seam.VolumeList(volume=machine.volume))
+        return reply.volumes[0].allocated_bytes
+
+    await machine.start()
+    await until(machine.has_address)
+    before = await allocated()
+    await machine.console("dd if=/dev/urandom of=/junk bs=1M count=40; sync; echo writ''ten", expect="written")
+    full = await allocated()
+    assert full - before > 35 * MIB
+    await machine.console("rm /junk; sync; fstrim /; echo trim''med", expect="trimmed")
+
+    async def shrunk() -> bool:
+        return full - await allocated() > 35 * MIB
+
+    await until(shrunk)
