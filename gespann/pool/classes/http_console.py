@@ -1,5 +1,5 @@
-"""Consoles of running VMs: ``CONNECT /console?uuid=<of the console>`` becomes a raw channel to the machine's serial line
-(vt100) or screen (RFB)."""
+"""Consoles of running VMs: ``CONNECT /console?uuid=<of the console>`` becomes a raw channel to the machine: its serial
+line (vt100) or its screen (RFB)."""
 
 import asyncio
 import contextlib

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gespann.pool.classes.context import fresh_names
+from gespann.pool.plan.device_numbers import disk_number
+from gespann.pool.plan.device_plans import plan_unplug
 from gespann.pool.plan.power_plans import plan_start, plan_stopped
 from gespann.pool.steps.host_door import ask
-from gespann.pool.steps.openings import Start, start_of
+from gespann.pool.steps.openings import Start, openings_of_vm, start_of
 from gespann.pool.steps.runner import Work
 from gespann.pool.steps.vm_records import POWER_STATES, show_guest, show_running
 from gespann.seams.host_agent import Domain, DomainDestroy, DomainList, GuestMetrics
@@ -29,14 +31,15 @@ CRASHED = frozenset({"crashed", "failed"})
 
 @dataclass(frozen=True)
 class Seen:
-    """A VM before the look: its start, None for one that is not meant to run."""
+    """A VM before the look: its start, None for one that is not meant to run, and what it had open."""
 
     start: Start | None
+    openings: frozenset[str] = frozenset()
 
 
 def _before(pool: "Pool", work: Work) -> dict[str, Seen]:
     return {
-        vm: Seen(start_of(pool.db, vm))
+        vm: Seen(start_of(pool.db, vm), frozenset(opening.opening_id for opening in openings_of_vm(pool.db, vm)))
         for vm, record in pool.db.all("VM").items()
         if not record["is_control_domain"] and not work.locks.is_held("VM", vm)
     }
@@ -56,11 +59,10 @@ async def look_at_host(pool: "Pool", host: str, reasons: dict[str, str] | None =
             if domain is not None or record["resident_on"] == host:
                 later.append(vm)
             continue
-        start = before[vm].start
-        if start != start_of(pool.db, vm):
+        if before[vm].start != start_of(pool.db, vm):
             continue
         try:
-            await _judge(pool, host, vm, start, domain, (reasons or {}).get(record["uuid"], ""))
+            await _judge(pool, host, vm, before[vm], domain, (reasons or {}).get(record["uuid"], ""))
         except XenApiError as error:
             log.warning("VM %s: %s", record["uuid"], error)
     for uuid in domains:
@@ -68,7 +70,8 @@ async def look_at_host(pool: "Pool", host: str, reasons: dict[str, str] | None =
     return later
 
 
-async def _judge(pool: "Pool", host: str, vm: str, start: Start | None, domain: Domain | None, reason: str) -> None:
+async def _judge(pool: "Pool", host: str, vm: str, seen: Seen, domain: Domain | None, reason: str) -> None:
+    start = seen.start
     if start is None or start.host != host:
         if domain is not None:
             log.warning("a domain of VM %s runs that nobody started: stopped", domain.uuid)
@@ -76,6 +79,7 @@ async def _judge(pool: "Pool", host: str, vm: str, start: Start | None, domain: 
         return
     if domain is not None and domain.start_id == start.start_id:
         _show(pool, host, vm, domain)
+        await _close_lost_disks(pool, vm, seen, domain)
         return
     record = pool.db.get("VM", vm)
     log.info("VM %s has stopped by itself (%s)", record["uuid"], reason or "nobody saw why")
@@ -94,6 +98,17 @@ def _show(pool: "Pool", host: str, vm: str, domain: Domain) -> None:
     elif record["power_state"] != POWER_STATES[domain.state]:
         with pool.db.transaction() as tx:
             tx.set("VM", vm, power_state=POWER_STATES[domain.state])
+
+
+async def _close_lost_disks(pool: "Pool", vm: str, seen: Seen, domain: Domain) -> None:
+    """A disk that the records call plugged and the domain does not have: its unplugging was interrupted."""
+    for opening in openings_of_vm(pool.db, vm):
+        vbd = pool.db.find("VBD", opening.vbd)
+        if opening.opening_id not in seen.openings or vbd is None or not vbd["currently_attached"]:
+            continue
+        if disk_number(vbd["userdevice"]) not in domain.disks:
+            log.warning("disk %s of VM %s is gone from the machine: closed", vbd["userdevice"], domain.uuid)
+            await pool.services["work"].run(lambda ref=opening.vbd: plan_unplug(pool.db, ref, "unplug_force"))
 
 
 def _action(pool: "Pool", record: Any, reason: str) -> str:

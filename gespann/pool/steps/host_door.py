@@ -20,6 +20,15 @@ class HostRefused(XenApiError):
         self.seam_code = seam_code
 
 
+class HostOffline(XenApiError):
+    """Nobody answered; the effect may have happened all the same."""
+
+    nobody_answered = True
+
+    def __init__(self, host: str) -> None:
+        super().__init__("HOST_OFFLINE", [host])
+
+
 def _refusal(error: SeamError) -> HostRefused:
     named = {
         "STORAGE": ("SR_BACKEND_FAILURE_46", ["", "The VDI is not available", error.message]),
@@ -31,13 +40,13 @@ def _refusal(error: SeamError) -> HostRefused:
 
 
 async def ask(pool: "Pool", host: str, request: Request, timeout_s: float = ANSWER_WITHIN_S) -> Any:
-    """The reply, or HostRefused; HOST_OFFLINE if nobody answers (the effect may have happened all the same)."""
+    """The reply, or HostRefused; HostOffline."""
     agent = pool.agents.get(host)
     if agent is None:
-        raise XenApiError("HOST_OFFLINE", [host])
+        raise HostOffline(host)
     try:
         return await agent.call(request, timeout_s)
     except SeamError as error:
         raise _refusal(error) from error
     except SeamLost as error:
-        raise XenApiError("HOST_OFFLINE", [host]) from error
+        raise HostOffline(host) from error

@@ -6,9 +6,6 @@ from gespann.pool.model.database import Transaction
 from gespann.pool.steps.registry import Run, Step, step
 from gespann.pool.steps.storage_door import StorageRefused, driver_of, sr_as_driver_sees_it, storage_words
 
-#: a driver said this because nobody answered: what was asked before may have happened
-UNREACHABLE = frozenset({140, 141, 164, 171, 176})
-
 
 @step
 class RepositoryReach(Step):
@@ -48,7 +45,7 @@ class RepositoryCreate(Step):
             with storage_words(sr):
                 await driver_of(run.pool, sr).destroy(sr_as_driver_sees_it(run.pool.db, sr))
         except StorageRefused as error:
-            if error.number != run.memory.get("refused") or error.number in UNREACHABLE:
+            if error.number != run.memory.get("refused") or error.nobody_answered:
                 raise  # otherwise the storage refuses the same words now as then: they had no effect
 
     def commit(self, run: Run, tx: Transaction) -> None:

@@ -245,11 +245,23 @@ class Work:
             if entry.undoing or not entry.may_have_passed_return():
                 await self._back(entry, {})
             else:
-                await self._forward(entry, {}, None)
+                await self._finish_or_back(entry)
         except Exception as error:
             self._stall(entry, error)
             return False
         return True
+
+    async def _finish_or_back(self, entry: Entry) -> None:
+        """Finishes; but a point of no return that is refused now, by somebody who is there to refuse it, was not passed
+        then either (its steps may be repeated, so what had happened would succeed)."""
+        try:
+            await self._forward(entry, {}, None)
+        except Exception as error:
+            if entry.has_passed_return() or not isinstance(error, XenApiError) or _nobody_answered(error):
+                raise
+            log.warning("%s cannot be finished, and is undone: %s", entry.operation, error)
+            entry.cause = _description(error)
+            await self._back(entry, {})
 
     def _stall(self, entry: Entry, error: Exception) -> None:
         doing = "undone" if entry.undoing else "finished"
@@ -290,6 +302,10 @@ class Work:
                 for ref, record in table.items():
                     if record.get("current_operations") and class_name != "task":
                         tx.set(class_name, ref, current_operations={})
+
+
+def _nobody_answered(error: XenApiError) -> bool:
+    return getattr(error, "nobody_answered", False)
 
 
 def _description(error: Exception) -> list[str]:

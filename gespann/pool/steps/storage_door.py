@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from gespann.pool.pool import Pool
 
 
+#: a driver says this when nobody answered: what was asked may have happened
+UNREACHABLE = frozenset({140, 141, 164, 171, 176})
+
+
 class StorageRefused(XenApiError):
     """What a driver said, as the XenAPI says it; ``number`` is the driver's own."""
 
     def __init__(self, code: str, params: list[str], number: int) -> None:
         super().__init__(code, params)
         self.number = number
+        self.nobody_answered = number in UNREACHABLE
 
 
 def refusal(error: SrError, sr: str, vdi: str = "") -> StorageRefused:

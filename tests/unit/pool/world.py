@@ -123,9 +123,9 @@ class World:
         await world.boot()
         return world
 
-    async def boot(self) -> None:
-        """The coordinator comes up, on what is left of an earlier one."""
-        self.moments = Moments()
+    async def boot(self, crash_at: int = -1) -> None:
+        """The coordinator comes up, on what is left of an earlier one. ``crash_at``: a moment at which it dies again."""
+        self.moments = Moments(fail_at=crash_at, crash=crash_at >= 0)
         self.db = Database(self.path / "pool.db")
         self.agent = InProcessAgent(self.hypervisor, self.moments)
         self.driver = MemoryDriver(self.storage, self.moments)  # type: ignore[arg-type]
@@ -137,6 +137,7 @@ class World:
         self.reconciler = Reconciler(self.pool)
         await self.reconciler.start()
         await self.reconciler.sweep()
+        self.moments.fail_at = -1
 
     async def power_cut(self) -> None:
         """The coordinator is gone in the middle of whatever it did; hosts and array go on."""

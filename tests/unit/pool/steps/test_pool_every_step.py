@@ -87,6 +87,7 @@ async def test_the_coordinator_dies_at_each_call_in_turn(name: str, tmp_path: Pa
         world.moments.fail_at, world.moments.crash = index, True
         with pytest.raises(Crash):
             await scene.request(world, subject)
+        assert_no_secret_is_written(world)
         await world.power_cut()
         await world.boot()
         await check(world, scene, subject, snapshot, before, after, f"{name}, dead {moment}")
@@ -122,6 +123,15 @@ async def test_each_step_undone_twice_is_harmless(name: str, tmp_path: Path, mon
             await scene.request(world, subject)
         await check(world, scene, subject, snapshot, before, after, f"{name}, failed {moment}")
         await world.end()
+
+
+def assert_no_secret_is_written(world: World) -> None:
+    """Whatever the array has open now: the database's file knows its name, and not its secret."""
+    written = "\n".join(world.db.sqlite.iterdump())
+    for sr in world.storage.srs.values():
+        for volume in sr.volumes.values():
+            for opening in volume.openings.values():
+                assert opening.chap_secret not in written
 
 
 def _twice(action: Callable[[Run], Awaitable[None]], done: list[str]) -> Callable[[Run], Awaitable[None]]:
