@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 from gespann.seams.sr_driver import SrDriver
 from gespann.sr.equal import EqualDriver
+from gespann.sr.iso import IsoDriver
 
 DRIVERS: dict[str, Callable[[], SrDriver]] = {
     "equal": EqualDriver,
+    "iso": IsoDriver,
 }
