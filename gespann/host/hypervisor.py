@@ -1,5 +1,5 @@
 """What the agent needs of a hypervisor. Two implementations, ``libvirt`` and ``fake``; one conformance suite over both
-(``tests/unit/host/hypervisor_conformance.py``).
+(``tests/product/host/test_conformance.py``).
 
 Each method is one request of seam 5 and keeps its promises; the specs given to it have passed ``spec_check``.
 Refusals and failures are ``SeamError`` with a code of ``host_agent.ERROR_CODES``.

@@ -54,7 +54,8 @@ def export_words(source: IscsiSource | FileSource, read_only: bool, socket: Path
     words = ["setpriv", "--pdeathsig", "KILL", "qemu-nbd", "--persistent", f"--shared={CLIENTS}"]
     words += [f"--socket={socket}", "--aio=threads"]
     words += ["--cache=none"] if isinstance(source, IscsiSource) else []
-    words += ["--read-only"] if read_only else []
+    # Zeroes that are written become holes: an image that comes as a plain stream must not fill a thin volume.
+    words += ["--read-only"] if read_only else ["--discard=unmap", "--detect-zeroes=unmap"]
     return words + image_words(source, secret_path)
 
 

@@ -210,6 +210,9 @@ class DomainList(Request, frozen=True):
 
 
 class DiskAttach(Request, frozen=True):
+    """Plugs a disk or a drive. For a CD drive that is there already: changes its medium (``source`` none: ejects).
+    BAD_STATE if the device is another disk."""
+
     op: ClassVar[str] = "disk.attach"
     reply: ClassVar[type] = Empty
     uuid: str

@@ -52,6 +52,8 @@ class Devices:
             except libvirt.libvirtError:
                 secrets.undefine(connection, uuid, [disk.device])
                 raise
+            if disk.source is None:
+                secrets.undefine(connection, uuid, [disk.device])
 
         try:
             await self._machines.connection.call(f"attach to {uuid}", work, deadline_s=ATTACH_DEADLINE_S)
