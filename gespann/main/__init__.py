@@ -1,0 +1,1 @@
+"""One file per process: the only place that puts the parts together, and chooses real or fake."""

@@ -5,7 +5,8 @@ are the ``args``; the class named in ``reply`` gives the fields of ``ok``. Golde
 Rust and the Python tests alike, are in ``tests/seams/engine_socket/``.
 
 Promises of the engine:
-* Until the first ``configure`` after its start is answered nobody can log in (login status 0x0301) and discovery is empty.
+* Until the first ``configure`` after its start is answered nobody can log in (login status 0x0301) and discovery is
+  empty.
 * What is answered is durable (volume files) or in force (targets, secrets: these live in memory and are pushed again).
 * Every request may be repeated: creating what is there with the same size, or deleting what is gone, succeeds.
 * ``session.drop`` answers when no command of the dropped sessions can be admitted any more; ``volume.drain`` when all
