@@ -10,6 +10,7 @@ and root.password until the password is changed. RUN holds sockets.
 import argparse
 import asyncio
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -119,7 +120,9 @@ class Coordinator:
             await self.agent.close()
         if hasattr(self, "pool"):
             self.pool.db.close()
-        os.close(self._lock)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     async def _take_up_work(self, agent: JsonLinesClient) -> None:
         """Before any client: what was interrupted is finished, and records and world agree."""
@@ -255,6 +258,11 @@ async def serve(settings: Settings) -> None:
     for sig in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sig, ended.set)
     async with Coordinator(settings) as coordinator:
+        # the records of a large pool are millions of objects that live on: looking through them again and again for
+        # garbage stopped the whole process for seconds
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
         log.info("serving %s and ports %s", settings.run / SOCKET, coordinator.ports)
         await ended.wait()
 

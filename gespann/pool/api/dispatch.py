@@ -167,10 +167,11 @@ class Dispatcher:
             raise
         except Exception as error:
             log.exception("%s failed", bound.method)
-            shown = XenApiError("INTERNAL_ERROR", [type(error).__name__])  # details may hold secrets: the log has them
-            call.task.fail(shown)
-            raise shown from error
-        call.task.finish("" if bound.result.kind == "void" else self._task_result(bound.result, value))
+            told = XenApiError("INTERNAL_ERROR", [type(error).__name__])  # details may hold secrets: the log has them
+            call.task.fail(told)
+            raise told from error
+        shown = call.task.ref and bound.result.kind != "void"
+        call.task.finish(wire_xml.encode(bound.result, value, self.records) if shown else "")
         return value
 
     async def _run_async(self, call: Call, bound: Bound, values: list[Any]) -> None:
@@ -180,9 +181,6 @@ class Dispatcher:
             pass  # the task tells it
         except asyncio.CancelledError:
             call.task.fail(XenApiError("INTERNAL_ERROR", ["The coordinator stopped before the task ended"]))
-
-    def _task_result(self, type_: Type, value: Any) -> str:
-        return wire_xml.encode(type_, value, self.records)
 
 
 def _readings(method: str) -> list[tuple[str, str]]:

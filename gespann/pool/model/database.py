@@ -84,7 +84,9 @@ class Database:
             if default is None:
                 continue  # a class of a later version that was taken back: kept in the file, not shown
             record = dict(default)
-            record.update((k, v) for k, v in msgspec.json.decode(fields).items() if k in default)
+            stored = msgspec.json.decode(fields)
+            # what is as by default is not kept twice: most lists and maps of a large pool are empty
+            record.update((k, v) for k, v in stored.items() if k in default and v != default[k])
             self._forget_volatile(class_name, record)
             self._place(class_name, ref, record)
         self._recompute_many_sides()
@@ -213,6 +215,7 @@ def _connect(path: Path | None) -> sqlite3.Connection:
 
 
 def _defaults(class_name: str) -> dict[str, Any]:
+    """A record of defaults. Its lists and maps are shared by all: nobody changes a value in place."""
     return {name: f.default for name, f in datamodel.classes()[class_name].fields.items()}
 
 
@@ -227,6 +230,7 @@ class Transaction:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._changed: dict[tuple[str, str], dict[str, Any] | None] = {}
+        self._own_members: set[tuple[str, str, str]] = set()  # many sides that are copies of this transaction
         self._statements: list[tuple[str, tuple[Any, ...]]] = []
 
     def get(self, class_name: str, ref: str) -> Record:
@@ -245,12 +249,14 @@ class Transaction:
     def create(self, class_name: str, fields: Mapping[str, Any], ref: str | None = None) -> str:
         """A new record with defaults for what is not given; a uuid is made unless given. The uuid of another record
         of the class is refused (DB_UNIQUENESS_CONSTRAINT_VIOLATION)."""
-        record = {name: _own_copy(default) for name, default in _defaults(class_name).items()}
+        record = _defaults(class_name)
         if "uuid" in record:
             record["uuid"] = str(uuid_module.uuid4())
         ref = ref or new_ref()
         if self.exists(class_name, ref):
             raise XenApiError("DB_UNIQUENESS_CONSTRAINT_VIOLATION", [class_name, "_ref", ref])
+        if (class_name, ref) in self._changed:  # was destroyed a moment ago
+            self._own_members = {place for place in self._own_members if place[:2] != (class_name, ref)}
         self._changed[class_name, ref] = record
         self.set(class_name, ref, **fields)
         return ref
@@ -264,6 +270,7 @@ class Transaction:
             if name == "uuid" and value != record[name]:
                 self._check_uuid(class_name, ref, value)
             old, record[name] = record[name], _own_copy(value)
+            self._own_members.discard((class_name, ref, name))
             for many_class, many_field in following.get(name, ()):
                 self._relate(ref, old, value, many_class, many_field)
 
@@ -308,11 +315,14 @@ class Transaction:
             if not self.exists(many_class, target):
                 continue
             record = self._own(many_class, target)
-            members = record[many_field]
-            if target in after and ref not in members:
-                record[many_field] = [*members, ref]
-            elif target in before and ref in members:
-                record[many_field] = [member for member in members if member != ref]
+            place = (many_class, target, many_field)
+            if place not in self._own_members:
+                self._own_members.add(place)
+                record[many_field] = list(record[many_field])
+            if target in after:
+                record[many_field].append(ref)
+            elif ref in record[many_field]:
+                record[many_field].remove(ref)
 
     def _let_go(self, class_name: str, ref: str, field_name: str, target: str) -> None:
         record = self._own(class_name, ref)
