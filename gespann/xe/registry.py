@@ -6,6 +6,7 @@ from gespann.xe.call import Handler
 from gespann.xe.command_table import CommandSpec, declared_commands
 from gespann.xe.commands import (
     console,
+    diagnostics,
     events,
     hosts,
     messages,
@@ -26,7 +27,7 @@ from gespann.xe.commands.plain_calls import plain_commands
 from gespann.xe.object_commands import generated_commands
 
 _WRITTEN = (
-    *(console, events, hosts, networks, pools, secrets, snapshots, storage, messages, transfers),
+    *(console, diagnostics, events, hosts, networks, pools, secrets, snapshots, storage, messages, transfers),
     *(vm_devices, vm_install, vm_lifecycle, vm_memory, vm_migrate, vm_uninstall),
 )
 

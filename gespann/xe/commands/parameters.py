@@ -87,6 +87,15 @@ def mapping(name: str) -> Parameter:
     return read
 
 
+def words(key: str) -> Parameter:
+    """A set of comma-separated words."""
+
+    async def read(call: Call) -> Any:
+        return call.arguments.words(key)
+
+    return read
+
+
 def enum(name: str, key: str, default: str | None = None) -> Parameter:
     """A value of an enum, in any case."""
 

@@ -1,9 +1,6 @@
 """Commands that are one XenAPI call: what is called, with what, and what of the answer is shown."""
 
-from dataclasses import dataclass
-from typing import Any
-
-from gespann.xe.call import Call, Handler
+from gespann.xe.call import Handler
 from gespann.xe.commands.parameters import (
     Parameter,
     all_by_uuid,
@@ -20,68 +17,9 @@ from gespann.xe.commands.parameters import (
     text,
     the_pool,
 )
-from gespann.xe.selectors import HOSTS, SRS, VMS, Selected, Selection, for_each, for_each_vm
-
-VOID, TEXT, LINES, MAP = "void", "text", "lines", "map"
-
-
-@dataclass(frozen=True)
-class PlainCall:
-    """``shows``: VOID nothing, TEXT the answer on a line, LINES a set a line each, MAP a table, or a class name: the
-    answer is a reference to such an object and its uuid is shown. ``task``: run as Async and waited for.
-    ``selects``: the first parameter is each object selected, not one of ``parameters``."""
-
-    message: str
-    parameters: tuple[Parameter, ...] = ()
-    shows: str = VOID
-    task: bool = False
-    selects: Selection | None = None
-    forced: bool = False
-
-    async def run(self, call: Call) -> None:
-        if self.forced:
-            call.must_be_forced()
-
-        async def once(row: Selected) -> None:
-            await self._once(call, row.ref)
-
-        if self.selects is VMS:
-            await for_each_vm(call, once)
-        elif self.selects is not None:
-            await for_each(call, self.selects, once)
-        else:
-            await self._once(call)
-
-    async def _once(self, call: Call, *first: Any) -> None:
-        params = [*first, *[await read(call) for read in self.parameters]]
-        if self.task:
-            await self._show(call, await call.run_task(self.message, *params))
-        else:
-            await self._show(call, await call.request(self.message, *params))
-
-    async def _show(self, call: Call, answer: Any) -> None:
-        match self.shows:
-            case "void":
-                return
-            case "text":
-                await call.printer.values([_text(answer)])
-            case "lines":
-                await call.printer.values([str(item) for item in answer])
-            case "map":
-                await call.printer.table([[(str(key), _text(value)) for key, value in answer.items()]])
-            case class_name:
-                await call.printer.values([await call.uuid_of(class_name, str(answer))])
-
-
-def _text(answer: Any) -> str:
-    if isinstance(answer, bool):
-        return "true" if answer else "false"
-    return f"{answer:.3f}" if isinstance(answer, float) else str(answer)
-
-
-def _self(class_name: str, message: str, *more: Parameter, shows: str = VOID, task: bool = False) -> PlainCall:
-    """A call whose first parameter is the object named by ``uuid=``."""
-    return PlainCall(f"{class_name}.{message}", (by_uuid(class_name), *more), shows=shows, task=task)
+from gespann.xe.commands.plain_call import LINES, MAP, TEXT, VOID, PlainCall, own
+from gespann.xe.commands.plain_calls_others import OTHERS
+from gespann.xe.selectors import HOSTS, SRS, VMS, Selection
 
 
 def _vms(message: str, *more: Parameter, task: bool = False, shows: str = VOID) -> PlainCall:
@@ -106,80 +44,80 @@ def _data_sources(class_name: str, prefix: str, selection: Selection) -> dict[st
 
 
 _STORAGE = {
-    "vdi-destroy": _self("VDI", "destroy", task=True),
-    "vdi-forget": _self("VDI", "forget"),
-    "vdi-update": _self("VDI", "update"),
-    "vdi-clone": _self("VDI", "clone", mapping("driver-params"), shows="VDI", task=True),
-    "vdi-snapshot": _self("VDI", "snapshot", mapping("driver-params"), shows="VDI", task=True),
-    "vdi-enable-cbt": _self("VDI", "enable_cbt"),
-    "vdi-disable-cbt": _self("VDI", "disable_cbt"),
-    "vdi-data-destroy": _self("VDI", "data_destroy"),
+    "vdi-destroy": own("VDI", "destroy", task=True),
+    "vdi-forget": own("VDI", "forget"),
+    "vdi-update": own("VDI", "update"),
+    "vdi-clone": own("VDI", "clone", mapping("driver-params"), shows="VDI", task=True),
+    "vdi-snapshot": own("VDI", "snapshot", mapping("driver-params"), shows="VDI", task=True),
+    "vdi-enable-cbt": own("VDI", "enable_cbt"),
+    "vdi-disable-cbt": own("VDI", "disable_cbt"),
+    "vdi-data-destroy": own("VDI", "data_destroy"),
     "vdi-generate-config": PlainCall("VDI.generate_config", (by_uuid("host", "host-uuid"), by_uuid("VDI")), shows=TEXT),
     "vdi-list-changed-blocks": PlainCall(
         "VDI.list_changed_blocks", (by_uuid("VDI", "vdi-from-uuid"), by_uuid("VDI", "vdi-to-uuid")), shows=TEXT
     ),
-    "vdi-pool-migrate": _self("VDI", "pool_migrate", by_uuid("SR", "sr-uuid"), constant({}), shows="VDI", task=True),
-    "vbd-destroy": _self("VBD", "destroy"),
-    "vbd-eject": _self("VBD", "eject"),
-    "vbd-insert": _self("VBD", "insert", by_uuid("VDI", "vdi-uuid")),
-    "vbd-plug": _self("VBD", "plug"),
-    "vbd-pause": _self("VBD", "pause", shows=TEXT),
-    "vbd-unpause": _self("VBD", "unpause", text("token")),
-    "sr-scan": _self("SR", "scan", task=True),
-    "sr-update": _self("SR", "update"),
-    "sr-destroy": _self("SR", "destroy", task=True),
-    "sr-forget": _self("SR", "forget", task=True),
-    "sr-enable-database-replication": _self("SR", "enable_database_replication"),
-    "sr-disable-database-replication": _self("SR", "disable_database_replication"),
-    "pbd-plug": _self("PBD", "plug", task=True),
-    "pbd-unplug": _self("PBD", "unplug", task=True),
-    "pbd-destroy": _self("PBD", "destroy"),
+    "vdi-pool-migrate": own("VDI", "pool_migrate", by_uuid("SR", "sr-uuid"), constant({}), shows="VDI", task=True),
+    "vbd-destroy": own("VBD", "destroy"),
+    "vbd-eject": own("VBD", "eject"),
+    "vbd-insert": own("VBD", "insert", by_uuid("VDI", "vdi-uuid")),
+    "vbd-plug": own("VBD", "plug"),
+    "vbd-pause": own("VBD", "pause", shows=TEXT),
+    "vbd-unpause": own("VBD", "unpause", text("token")),
+    "sr-scan": own("SR", "scan", task=True),
+    "sr-update": own("SR", "update"),
+    "sr-destroy": own("SR", "destroy", task=True),
+    "sr-forget": own("SR", "forget", task=True),
+    "sr-enable-database-replication": own("SR", "enable_database_replication"),
+    "sr-disable-database-replication": own("SR", "disable_database_replication"),
+    "pbd-plug": own("PBD", "plug", task=True),
+    "pbd-unplug": own("PBD", "unplug", task=True),
+    "pbd-destroy": own("PBD", "destroy"),
     **_data_sources("SR", "sr", SRS),
 }
 
 _NETWORKING = {
-    "network-destroy": _self("network", "destroy"),
-    "network-attach": _self("network", "attach", by_uuid("host", "host-uuid")),
-    "vif-destroy": _self("VIF", "destroy"),
-    "vif-plug": _self("VIF", "plug"),
-    "vif-move": _self("VIF", "move", by_uuid("network", "network-uuid")),
-    "vif-configure-ipv4": _self(
+    "network-destroy": own("network", "destroy"),
+    "network-attach": own("network", "attach", by_uuid("host", "host-uuid")),
+    "vif-destroy": own("VIF", "destroy"),
+    "vif-plug": own("VIF", "plug"),
+    "vif-move": own("VIF", "move", by_uuid("network", "network-uuid")),
+    "vif-configure-ipv4": own(
         "VIF",
         "configure_ipv4",
         enum("vif_ipv4_configuration_mode", "mode"),
         text("address", ""),
         text("gateway", ""),
     ),
-    "vif-configure-ipv6": _self(
+    "vif-configure-ipv6": own(
         "VIF",
         "configure_ipv6",
         enum("vif_ipv6_configuration_mode", "mode"),
         text("address", ""),
         text("gateway", ""),
     ),
-    "pif-plug": _self("PIF", "plug"),
-    "pif-unplug": _self("PIF", "unplug"),
-    "pif-forget": _self("PIF", "forget"),
-    "pif-db-forget": _self("PIF", "db_forget"),
+    "pif-plug": own("PIF", "plug"),
+    "pif-unplug": own("PIF", "unplug"),
+    "pif-forget": own("PIF", "forget"),
+    "pif-db-forget": own("PIF", "db_forget"),
     "pif-scan": PlainCall("PIF.scan", (by_uuid("host", "host-uuid"),)),
     "pif-introduce": PlainCall(
         "PIF.introduce",
         (by_uuid("host", "host-uuid"), text("mac", ""), text("device"), boolean("managed", True)),
         shows="PIF",
     ),
-    "pif-reconfigure-ip": _self(
+    "pif-reconfigure-ip": own(
         "PIF",
         "reconfigure_ip",
         enum("ip_configuration_mode", "mode"),
         *(text(key, "") for key in ("IP", "netmask", "gateway", "DNS")),
     ),
-    "pif-reconfigure-ipv6": _self(
+    "pif-reconfigure-ipv6": own(
         "PIF",
         "reconfigure_ipv6",
         enum("ipv6_configuration_mode", "mode"),
         *(text(key, "") for key in ("IPv6", "gateway", "DNS")),
     ),
-    "pif-set-primary-address-type": _self(
+    "pif-set-primary-address-type": own(
         "PIF", "set_primary_address_type", enum("primary_address_type", "primary_address_type")
     ),
     "vlan-create": PlainCall(
@@ -187,7 +125,7 @@ _NETWORKING = {
         (by_uuid("PIF", "pif-uuid"), integer("vlan"), by_uuid("network", "network-uuid")),
         shows="VLAN",
     ),
-    "vlan-destroy": _self("VLAN", "destroy"),
+    "vlan-destroy": own("VLAN", "destroy"),
     "bond-create": PlainCall(
         "Bond.create",
         (
@@ -199,8 +137,8 @@ _NETWORKING = {
         ),
         shows="Bond",
     ),
-    "bond-destroy": _self("Bond", "destroy"),
-    "bond-set-mode": _self("Bond", "set_mode", enum("bond_mode", "mode")),
+    "bond-destroy": own("Bond", "destroy"),
+    "bond-set-mode": own("Bond", "set_mode", enum("bond_mode", "mode")),
     "tunnel-create": PlainCall(
         "tunnel.create",
         (
@@ -210,7 +148,7 @@ _NETWORKING = {
         ),
         shows="tunnel",
     ),
-    "tunnel-destroy": _self("tunnel", "destroy"),
+    "tunnel-destroy": own("tunnel", "destroy"),
 }
 
 _HOSTS = {
@@ -226,21 +164,21 @@ _HOSTS = {
     "host-set-hostname-live": PlainCall("host.set_hostname_live", (by_uuid("host", "host-uuid"), text("host-name"))),
     "host-set-power-on-mode": _hosts("set_power_on_mode", text("power-on-mode"), mapping("power-on-config")),
     "host-forget": PlainCall("host.destroy", (by_uuid("host"),)),
-    "host-declare-dead": _self("host", "declare_dead"),
+    "host-declare-dead": own("host", "declare_dead"),
     "host-call-plugin": PlainCall(
         "host.call_plugin",
         (by_uuid("host", "host-uuid"), text("plugin"), text("fn"), mapping("args")),
         shows=TEXT,
         task=True,
     ),
-    "host-get-sm-diagnostics": _self("host", "get_sm_diagnostics", shows=TEXT),
-    "host-get-thread-diagnostics": _self("host", "get_thread_diagnostics", shows=TEXT),
+    "host-get-sm-diagnostics": own("host", "get_sm_diagnostics", shows=TEXT),
+    "host-get-thread-diagnostics": own("host", "get_thread_diagnostics", shows=TEXT),
     "host-syslog-reconfigure": PlainCall("host.syslog_reconfigure", (by_uuid("host", "host-uuid"),)),
     "host-send-debug-keys": PlainCall("host.send_debug_keys", (by_uuid("host", "host-uuid"), text("keys"))),
     "host-management-reconfigure": PlainCall("host.management_reconfigure", (by_uuid("PIF", "pif-uuid"),)),
     "host-management-disable": PlainCall("host.management_disable"),
-    "host-enable-display": _self("host", "enable_display", shows=TEXT),
-    "host-disable-display": _self("host", "disable_display", shows=TEXT),
+    "host-enable-display": own("host", "enable_display", shows=TEXT),
+    "host-disable-display": own("host", "disable_display", shows=TEXT),
     "host-enable-ssh": _hosts("enable_ssh"),
     "host-disable-ssh": _hosts("disable_ssh"),
     "host-enable-local-storage-caching": _hosts("enable_local_storage_caching", by_uuid("SR", "sr-uuid")),
@@ -285,7 +223,7 @@ _POOL = {
 }
 
 _VMS = {
-    "vm-destroy": _self("VM", "destroy"),
+    "vm-destroy": own("VM", "destroy"),
     "vm-unpause": _vms("unpause", task=True),
     "vm-pause": _vms("pause", task=True),
     "vm-suspend": _vms("suspend", task=True),
@@ -316,30 +254,30 @@ _VMS = {
         shows=TEXT,
         task=True,
     ),
-    "vm-set-uefi-mode": _self("VM", "set_uefi_mode", enum("vm_uefi_mode", "mode"), shows=TEXT),
-    "vm-get-secureboot-readiness": _self("VM", "get_secureboot_readiness", shows=TEXT),
+    "vm-set-uefi-mode": own("VM", "set_uefi_mode", enum("vm_uefi_mode", "mode"), shows=TEXT),
+    "vm-get-secureboot-readiness": own("VM", "get_secureboot_readiness", shows=TEXT),
     **_data_sources("VM", "vm", VMS),
 }
 
-_OTHERS = {
-    "task-cancel": _self("task", "cancel"),
-    "secret-destroy": _self("secret", "destroy"),
+_MORE = {
+    "task-cancel": own("task", "cancel"),
+    "secret-destroy": own("secret", "destroy"),
     "user-password-change": PlainCall("session.change_password", (text("old", ""), text("new"))),
     "session-subject-identifier-list": PlainCall("session.get_all_subject_identifiers", shows=LINES),
     "session-subject-identifier-logout": PlainCall("session.logout_subject_identifier", (text("subject-identifier"),)),
     "subject-remove": PlainCall("subject.destroy", (by_uuid("subject", "subject-uuid"),)),
-    "appliance-destroy": _self("VM_appliance", "destroy"),
-    "appliance-start": _self("VM_appliance", "start", boolean("paused"), task=True),
-    "vm-group-destroy": _self("VM_group", "destroy"),
+    "appliance-destroy": own("VM_appliance", "destroy"),
+    "appliance-start": own("VM_appliance", "start", boolean("paused"), task=True),
+    "vm-group-destroy": own("VM_group", "destroy"),
     "vtpm-create": PlainCall("VTPM.create", (by_uuid("VM", "vm-uuid"), constant(False)), shows="VTPM"),
-    "vtpm-destroy": _self("VTPM", "destroy"),
-    "host-crashdump-destroy": _self("host_crashdump", "destroy"),
+    "vtpm-destroy": own("VTPM", "destroy"),
+    "host-crashdump-destroy": own("host_crashdump", "destroy"),
 }
 
 
 def plain_commands() -> dict[str, Handler]:
     return {
         name: declared.run
-        for table in (_STORAGE, _NETWORKING, _HOSTS, _POOL, _VMS, _OTHERS)
+        for table in (_STORAGE, _NETWORKING, _HOSTS, _POOL, _VMS, _MORE, OTHERS)
         for name, declared in table.items()
     }

@@ -2,6 +2,7 @@
 
 from gespann.seams.xenapi.errors import XenApiError
 from gespann.xe.call import Call, Handler
+from gespann.xe.commands.parameters import enum_value
 from gespann.xe.failures import CommandFailure
 
 # The pool's own words; scripts wait for them.
@@ -106,6 +107,40 @@ async def appliance_shutdown(call: Call) -> None:
     await call.run_task(f"VM_appliance.{verb}", appliance)
 
 
+async def vm_group_create(call: Call) -> None:
+    record = {
+        "name_label": call.arguments.required("name-label"),
+        "name_description": call.arguments.text("name-description"),
+        "placement": enum_value("placement_policy", "placement", call.arguments.required("placement")),
+    }
+    group = str(await call.request("VM_group.create", record))
+    await call.printer.values([await call.uuid_of("VM_group", group)])
+
+
+async def logout_all(call: Call) -> None:
+    for user in await call.request("session.get_all_subject_identifiers"):
+        await call.request("session.logout_subject_identifier", user)
+
+
+async def _subject_and_role(call: Call) -> tuple[str, str]:
+    subject = await call.ref_of("subject", call.arguments.required("uuid"))
+    if (uuid := call.arguments.get("role-uuid", None)) is not None:
+        return subject, await call.ref_of("role", uuid)
+    name = call.arguments.required("role-name")
+    roles = await call.request("role.get_by_name_label", name)
+    if not roles:
+        raise CommandFailure(f"There is no role named {name}")
+    return subject, str(roles[0])
+
+
+async def subject_role_add(call: Call) -> None:
+    await call.request("subject.add_to_roles", *await _subject_and_role(call))
+
+
+async def subject_role_remove(call: Call) -> None:
+    await call.request("subject.remove_from_roles", *await _subject_and_role(call))
+
+
 COMMANDS: dict[str, Handler] = {
     "pool-ha-enable": pool_ha_enable,
     "pool-ha-compute-hypothetical-max-host-failures-to-tolerate": pool_ha_compute_hypothetical,
@@ -114,5 +149,9 @@ COMMANDS: dict[str, Handler] = {
     "pool-eject": pool_eject,
     "pool-recover-slaves": pool_recover_slaves,
     "appliance-create": appliance_create,
+    "vm-group-create": vm_group_create,
+    "session-subject-identifier-logout-all": logout_all,
+    "subject-role-add": subject_role_add,
+    "subject-role-remove": subject_role_remove,
     "appliance-shutdown": appliance_shutdown,
 }

@@ -128,7 +128,8 @@ async def test_absurd_sizes(shell: Shell) -> None:
         if size == "9000000TiB":  # no 64-bit number of bytes
             assert refused.stderr.startswith("Error: Failed to parse field 'virtual-size'")
         else:
-            assert refused.stderr.startswith("A field was given a value that it cannot have.\nfield: virtual_size\n")
+            wanted = ("field: virtual_size", "Error code: SR_BACKEND_FAILURE_79\nError parameters: , Invalid size")
+            assert any(text in refused.stderr for text in wanted), refused.stderr
     assert await shell.xe("vdi-list --minimal") == ""
 
 

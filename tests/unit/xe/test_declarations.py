@@ -8,7 +8,8 @@ import pytest
 
 from gespann.seams.xenapi import datamodel
 from gespann.xe.command_table import declared_commands
-from gespann.xe.commands.plain_calls import PlainCall, plain_commands
+from gespann.xe.commands.plain_call import PlainCall
+from gespann.xe.commands.plain_calls import plain_commands
 from gespann.xe.error_texts import error_text, sentences
 from gespann.xe.help import description
 from gespann.xe.records.catalog import object_classes
