@@ -1,7 +1,7 @@
 """SR type ``iso``: install media in a directory, each ``*.iso`` file a read-only VDI.
 
 The directory is the same path on every host: local, or a share that the hosts have mounted. Nothing is ever written to
-it, so there is nothing to fence: ``openings`` are not recorded anywhere. A VDI's uuid follows from the SR's uuid and the
+it, so there is nothing to fence: openings are not recorded anywhere. A VDI's uuid follows from the SR's uuid and the
 file's name, so a scan after the loss of the pool's database finds the same VDIs.
 """
 
