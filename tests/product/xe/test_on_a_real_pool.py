@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from gespann.host.fake import AnyStorage, FakeHypervisor
+from gespann.host.fake import FakeHypervisor
 from gespann.host.server import AgentServer
 from gespann.main.coordinator import Coordinator, Settings
 from gespann.pool.api.server import Address
-from gespann.sr.memory import MemoryDriver
+from gespann.sr.memory import MemoryDriver, MemoryStorage
+from tests.unit.pool.world import StrictStorage
 from tests.unit.xe.xe_process import Ended, run_xe
 
 PASSWORD = "correct horse"
@@ -47,7 +48,9 @@ async def shell() -> AsyncIterator[Shell]:
     for name in ("run", "data", "agent"):
         (base / name).mkdir(mode=0o700)
     (base / "password").write_text(PASSWORD)
-    agent = AgentServer(FakeHypervisor(storage=AnyStorage(), run_dir=base / "agent"), base / "agent/agent.sock")
+    storage = MemoryStorage()
+    hypervisor = FakeHypervisor(storage=StrictStorage(storage), run_dir=base / "agent")
+    agent = AgentServer(hypervisor, base / "agent/agent.sock")
     await agent.start()
     settings = Settings(
         data=base / "data",
@@ -59,7 +62,7 @@ async def shell() -> AsyncIterator[Shell]:
         root_password_file=base / "password",
     )
     try:
-        async with Coordinator(settings, drivers={"memory": MemoryDriver()}) as coordinator:
+        async with Coordinator(settings, drivers={"memory": MemoryDriver(storage)}) as coordinator:
             yield Shell(base, coordinator)
     finally:
         await agent.stop()
@@ -80,7 +83,7 @@ async def make_template(shell: Shell, sr: str) -> str:
     vdi = await shell.xe(f"vdi-create sr-uuid={sr} name-label=system virtual-size=300MiB")
     vbd = await shell.xe(f"vbd-create vm-uuid={vm} vdi-uuid={vdi} device=0 bootable=true type=Disk mode=RW")
     await shell.xe(f"vbd-param-set uuid={vbd} other-config:owner=true")
-    network = (await shell.xe("network-list --minimal")).split(",")[0]
+    network = await shell.xe("network-create name-label=lan")
     await shell.xe(f"vif-create vm-uuid={vm} network-uuid={network} device=0 mac=random")
     await shell.xe(f"vm-param-set uuid={vm} is-a-template=true")
     return vm
@@ -168,3 +171,22 @@ async def test_every_class_lists_and_shows_its_objects(shell: Shell) -> None:
         uuids = (await shell.xe(f"{kind}-list params=uuid --minimal")).split(",")
         if uuids[0]:
             assert (await shell.xe(f"{kind}-param-list uuid={uuids[0]}")).startswith("uuid ( RO)"), kind
+
+
+async def test_a_disk_through_files(shell: Shell) -> None:
+    sr = await make_sr(shell)
+    vdi = await shell.xe(f"vdi-create sr-uuid={sr} name-label=data virtual-size=15MiB")
+    image, copy = shell.base / "image", shell.base / "copy"
+    image.write_bytes(bytes(range(256)) * 4096 + bytes(15 * 1024 * 1024 - 1024 * 1024))
+    await shell.xe(f"vdi-import uuid={vdi} filename={image} format=raw")
+    await shell.xe(f"vdi-export uuid={vdi} filename={copy} format=raw")
+    assert copy.read_bytes() == image.read_bytes()
+
+
+async def test_a_console(shell: Shell) -> None:
+    sr = await make_sr(shell)
+    await make_template(shell, sr)
+    await shell.xe("vm-install template=tiny new-name-label=web1")
+    await shell.xe("vm-start vm=web1")
+    ended = await shell.try_xe("console vm=web1", typed="\r\x1d")
+    assert (ended.stderr, ended.status) == ("", 0)
