@@ -7,6 +7,7 @@ is told is what libvirt says when asked, and the start that a stop belongs to is
 import asyncio
 import contextlib
 import logging
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -18,7 +19,7 @@ import msgspec
 from gespann.host.hypervisor import Told
 from gespann.host.libvirt import secrets
 from gespann.host.libvirt.connection import Connection, LibvirtEvent
-from gespann.host.libvirt.domain_view import STOPPED_REASONS, describe, find
+from gespann.host.libvirt.domain_view import STOPPED_REASONS, describe, find, paths_of
 from gespann.host.libvirt.domain_xml import DomainView
 from gespann.host.libvirt.guest import GuestWatch, ask, set_agent_timeout
 from gespann.host.libvirt.worker import in_worker
@@ -228,12 +229,14 @@ class Machines:
         if uuid in self.starting or await self.look(uuid) is not None:
             return  # news of an earlier start, or create itself will see it
         self.stopped(uuid, reason)
-        self._spawn(self._forget_secrets(uuid))  # not here: whoever has the lock may wait for events
+        self._spawn(self._clean_up(uuid))  # not here: whoever has the lock may wait for events
 
-    async def _forget_secrets(self, uuid: str) -> None:
-        with contextlib.suppress(SeamError):  # strays go at the next connection
+    async def _clean_up(self, uuid: str) -> None:
+        with contextlib.suppress(SeamError):  # stray secrets go at the next connection
             async with self.locks[uuid]:
                 if await self.look(uuid) is None:
+                    directory = paths_of(self.run_dir, self.data_dir, uuid).serial_socket.parent
+                    shutil.rmtree(directory, ignore_errors=True)
                     await self.connection.call("undefine secrets", lambda at: secrets.undefine_all(at, uuid))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

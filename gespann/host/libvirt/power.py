@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 import stat
+import threading
 from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
@@ -28,8 +29,10 @@ PORTAL_DEADLINE_S = 5.0
 DESTROY_LOOK_S = 3.0
 DESTROY_PATIENCE_S = 1.5  # libvirt itself waits 10 s between SIGTERM and SIGKILL
 DESTROY_DEADLINE_S = 30.0
+SETTLE_S = 2.0  # for libvirtd to notice; not waited for longer when it hangs
 PRESS_AGAIN_S = 10.0  # a guest that has only begun to boot does not see the power button
 SOCKET_PATH_BYTES = 107
+SERIAL_LOG_LIMIT_BYTES = 4 * 1024**2  # looked at when a machine starts; while it runs, virtlogd rotates
 
 
 async def check_sources(disks: list[Disk]) -> None:
@@ -134,6 +137,8 @@ class Power:
             private_directory(directory)
             if self.qemu_uid is not None:
                 os.chown(directory, self.qemu_uid, -1)
+        if paths.serial_log.exists() and paths.serial_log.stat().st_size > SERIAL_LOG_LIMIT_BYTES:
+            paths.serial_log.replace(paths.serial_log.with_suffix(".log.1"))
         if self.qemu_uid is not None:  # it has to get through to what is its own
             for way in (self._machines.run_dir, paths.serial_socket.parent.parent, self._machines.data_dir):
                 os.chmod(way, stat.S_IMODE(os.stat(way).st_mode) | stat.S_IXOTH)
@@ -165,7 +170,9 @@ class Power:
         await self._kill(uuid)
         with contextlib.suppress(SeamError):
             if uuid not in machines.starting:
-                await machines.connection.call("undefine secrets", lambda at: secrets.undefine_all(at, uuid))
+                await machines.connection.call(
+                    "undefine secrets", lambda at: secrets.undefine_all(at, uuid), deadline_s=SETTLE_S
+                )
         if uuid not in machines.starting:
             machines.stopped(uuid, "destroyed")
             shutil.rmtree(self._directory(uuid), ignore_errors=True)
@@ -191,25 +198,29 @@ class Power:
             return known.start_id if known is not None else None
 
     async def _kill(self, uuid: str) -> None:
-        """Returns when QEMU is gone; HYPERVISOR if it is not."""
+        """Returns when QEMU is gone, whatever libvirtd does; HYPERVISOR if it is not."""
+        given_up = threading.Event()
 
         def work(connection: libvirt.virConnect) -> None:
             domain = find(connection, uuid)
-            if domain is not None:
+            if domain is not None and not given_up.is_set():  # late, it would be the next start that it kills
                 with contextlib.suppress(libvirt.libvirtError):  # ended by itself meanwhile; QEMU is looked for below
                     domain.destroy()
 
         asked = asyncio.create_task(
             self._machines.connection.call(f"destroy {uuid}", work, deadline_s=DESTROY_DEADLINE_S, destroyer=True)
         )
-        done, _ = await asyncio.wait({asked}, timeout=DESTROY_PATIENCE_S)
-        if not done or not await qemu_process.gone(uuid, DESTROY_PATIENCE_S):
-            await asyncio.to_thread(qemu_process.kill, uuid)
-        if not await qemu_process.gone(uuid, DESTROY_DEADLINE_S):
+        try:
+            await asyncio.wait({asked}, timeout=DESTROY_PATIENCE_S)
+            if not await qemu_process.gone(uuid, 0.1):
+                await asyncio.to_thread(qemu_process.kill, uuid)
+            if not await qemu_process.gone(uuid, DESTROY_DEADLINE_S):
+                raise SeamError("HYPERVISOR", f"QEMU of {uuid} does not die")
+            await asyncio.wait({asked}, timeout=SETTLE_S)
+        finally:
+            given_up.set()
             asked.cancel()
-            raise SeamError("HYPERVISOR", f"QEMU of {uuid} does not die")
-        with contextlib.suppress(SeamError):  # libvirtd may be away: what counts is that QEMU is gone
-            await asked
+            await asyncio.gather(asked, return_exceptions=True)
 
     # --- shutdown
 

@@ -224,6 +224,34 @@ async def test_destroy_while_the_storage_hangs(machine: Machine):
         machine.site.host.undrop("stor")
 
 
+async def test_destroy_while_libvirtd_hangs(machine: Machine):
+    await machine.start()
+    libvirtd = machine.site.host.service_pid("libvirtd")
+    assert libvirtd is not None
+    os.kill(libvirtd, signal.SIGSTOP)
+    try:
+        destroy = seam.DomainDestroy(uuid=machine.uuid, start_id="s1")
+        await machine.agent.call(destroy, timeout_s=20)
+        assert machine.qemu() is None
+        await until(machine.has_no_session)
+    finally:
+        os.kill(libvirtd, signal.SIGCONT)
+    await until(lambda: answers(machine.agent, seam.DomainList()))
+    assert (await machine.start("s2")).start_id == "s2"
+    assert machine.qemu() is not None
+
+
+async def test_a_guest_whose_agent_hangs(machine: Machine):
+    """It costs seconds, not for ever; and the power button still works."""
+    await machine.start()
+    await until(machine.has_address)
+    await machine.console("killall -STOP qemu-ga; echo stop''ped", expect="stopped")
+    said = await machine.agent.call(seam.GuestMetrics(uuid=machine.uuid), timeout_s=30)
+    assert not said.live
+    await machine.agent.call(seam.DomainShutdown(uuid=machine.uuid, timeout_s=100), timeout_s=110)
+    assert machine.qemu() is None
+
+
 async def test_qemu_dies(machine: Machine):
     await machine.start()
     os.kill(machine.qemu(), signal.SIGKILL)
@@ -237,6 +265,11 @@ async def test_qemu_dies(machine: Machine):
 
     await until(told)
     assert not await machine.runs()
+
+    async def cleaned_up() -> bool:
+        return not machine.site.host.path(f"/run/gespann/vm/{machine.uuid}").exists()
+
+    await until(cleaned_up)
 
 
 async def test_images_end_with_the_agent(machine: Machine):
