@@ -1,6 +1,7 @@
 """The group without its doors: the database, what works on it, and the link to the engine, wired together."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +19,14 @@ from gespann.array.model.secrets import Vault, generate_password
 from gespann.array.model.storage_pools import StoragePools
 from gespann.array.model.volumes import Volumes
 from gespann.array.operations.policy_changes import PolicyChanges
+from gespann.array.operations.thin_watch import LOOK_S, ThinWatch
 from gespann.array.operations.volume_lifecycle import VolumeLifecycle
 from gespann.seams.engine_socket import ChapMutual, ChapUser, Configure, Session, SessionList, Target, VolumeInfo
+from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.system.clock import Clock
 from gespann.system.files import private_directory, write_secret
+
+log = logging.getLogger(__name__)
 
 PASSWORD_FILE = f"{ADMINISTRATOR}.password"
 MUTUAL = "target-auth-password"
@@ -60,6 +65,8 @@ class Control:
         self._reported_missing: frozenset[str] = frozenset()
         self._reported_unknown: frozenset[str] = frozenset()
         self._stopping = False
+        self._watch = ThinWatch(self.volumes, self.lifecycle, self.events)
+        self._watcher: asyncio.Task[None] | None = None
 
     def set_up(self, name: str, admin_password: str | None = None, address: str | None = None) -> bool:
         """Makes the group if there is none yet: its name and its administrator. True if it was made now.
@@ -83,6 +90,7 @@ class Control:
         """Connects to the engine. If that takes longer than ``wait_s`` the group starts all the same, and says so
         to whoever asks for something that needs the engine."""
         self.data_plane.start()
+        self._watcher = asyncio.create_task(self._watch_thin_volumes())
         try:
             async with asyncio.timeout(wait_s):
                 await self.data_plane.current.wait()
@@ -91,8 +99,23 @@ class Control:
 
     async def stop(self) -> None:
         self._stopping = True
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
         await self.data_plane.stop()
         self.database.close()
+
+    async def _watch_thin_volumes(self) -> None:
+        while True:
+            await self.clock.sleep(LOOK_S)
+            if self.data_plane.current.is_set():
+                await self.look_at_thin_volumes()
+
+    async def look_at_thin_volumes(self) -> None:
+        try:
+            await self._watch.look(await self.inventory())
+        except (SeamLost, SeamError) as error:
+            log.debug("no look at thin volumes: %s", error)
 
     # What the engine is told -----------------------------------------------------------------------------------------
 

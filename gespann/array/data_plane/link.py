@@ -76,6 +76,7 @@ class DataPlane:
         self._client.start()
 
     async def stop(self) -> None:
+        self._client.on_down = None  # this end is meant
         if self._keeper is not None:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):

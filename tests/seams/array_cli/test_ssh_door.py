@@ -249,13 +249,13 @@ async def test_idle_session_ends_when_asked(group):
         idle.type("cli-settings idlelogout on\r")
         await idle.until(lambda text: text.count(PROMPT) == 2)
         async with asyncio.timeout(20):
-            while not group.clock.sleepers:  # noqa: ASYNC110
+            while group.clock.sleepers < 2:  # noqa: ASYNC110 - one of them looks at thin volumes
                 await asyncio.sleep(0)
         group.clock.advance(29 * 60)
         idle.type("whoami\r")
         await idle.until(lambda text: text.endswith(f"grpadmin\n{PROMPT}"))
         async with asyncio.timeout(20):
-            while not group.clock.sleepers:  # noqa: ASYNC110
+            while group.clock.sleepers < 2:  # noqa: ASYNC110 - one of them looks at thin volumes
                 await asyncio.sleep(0)
         group.clock.advance(31 * 60)
         await idle.rest()

@@ -1,0 +1,54 @@
+"""Looks at what thin volumes occupy: warns at their limits, and stops those that pass their maximum.
+
+The engine does not know these limits, so they hold within one look (``LOOK_S``), not within one write. A maximum of
+100% needs no watching: a volume cannot occupy more than its size.
+"""
+
+import logging
+
+from gespann.array.model.events import Events
+from gespann.array.model.records import Volume
+from gespann.array.model.refusals import Refusal
+from gespann.array.model.volumes import Volumes
+from gespann.array.operations.volume_lifecycle import VolumeLifecycle
+from gespann.seams.engine_socket import VolumeInfo
+from gespann.seams.json_lines import SeamError, SeamLost
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 10.0
+STEP_PERCENT = 5  # a warning at the limit, and again after each further step
+
+
+class ThinWatch:
+    def __init__(self, volumes: Volumes, lifecycle: VolumeLifecycle, events: Events) -> None:
+        self._volumes = volumes
+        self._lifecycle = lifecycle
+        self._events = events
+        self._warned: dict[int, int] = {}  # volume id -> steps past its limit that have been told
+
+    async def look(self, inventory: dict[str, VolumeInfo]) -> None:
+        for volume in self._volumes.all():
+            info = inventory.get(volume.naa)
+            if volume.thin and info is not None:
+                await self._look_at(volume, info.allocated_bytes * 100 // volume.size_bytes)
+
+    async def _look_at(self, volume: Volume, used_percent: int) -> None:
+        if used_percent < volume.thin_growth_warn:
+            self._warned.pop(volume.id, None)
+            return
+        steps = (used_percent - volume.thin_growth_warn) // STEP_PERCENT
+        if steps > self._warned.get(volume.id, -1):
+            self._warned[volume.id] = steps
+            text = f"Volume {volume.name} uses {used_percent}% of its size, warning limit {volume.thin_growth_warn}%."
+            self._events.add("WARNING", "8.6.1", text)
+        if volume.online and volume.thin_growth_max < 100 and used_percent > volume.thin_growth_max:
+            await self._stop(volume, used_percent)
+
+    async def _stop(self, volume: Volume, used_percent: int) -> None:
+        text = f"Volume {volume.name} uses {used_percent}% of its size, maximum {volume.thin_growth_max}%: set offline."
+        self._events.add("ERROR", "8.6.2", text)
+        try:
+            await self._lifecycle.set_online(volume, False)
+        except (Refusal, SeamError, SeamLost) as error:
+            log.warning("%s: %s", text, error)

@@ -1,0 +1,50 @@
+"""Thin volumes at their limits."""
+
+from gespann.array.model.sizes import GB, MB
+
+
+def told(group, code: str) -> list[str]:
+    return [event.text for event in group.control.events.recent(100) if event.code == code]
+
+
+async def volume_of(group, **settings):
+    lifecycle = group.control.lifecycle
+    return await lifecycle.create(lifecycle.draft("v", GB, 1, thin=True, **settings))
+
+
+async def test_warned_once_at_the_limit_and_again_further_on(group):
+    volume = await volume_of(group)
+    for used_mb, warnings in ((500, 0), (622, 1), (640, 1), (700, 2), (100, 2), (630, 3)):
+        group.engine.unmap(volume.naa, 0, GB)
+        group.engine.write(volume.naa, 0, used_mb * MB)
+        await group.control.look_at_thin_volumes()
+        assert len(told(group, "8.6.1")) == warnings, used_mb
+
+
+async def test_past_its_maximum_it_goes_offline(group):
+    volume = await volume_of(group, thin_growth_max=80)
+    await group.control.policy.create_record(volume, address="*.*.*.*")
+    group.engine.login(volume.target_name, "iqn.2000-01.a:b")
+    group.engine.write(volume.naa, 0, 900 * MB)
+    await group.control.look_at_thin_volumes()
+    assert group.engine.sessions == {}
+    assert not group.control.volumes.get("v").online
+    assert len(told(group, "8.6.2")) == 1
+
+
+async def test_full_but_allowed_to_be(group):
+    volume = await volume_of(group)
+    group.engine.write(volume.naa, 0, volume.size_bytes)
+    await group.control.look_at_thin_volumes()
+    assert group.control.volumes.get("v").online
+
+
+async def test_looks_by_itself_and_not_while_the_engine_is_away(group):
+    volume = await volume_of(group)
+    group.engine.write(volume.naa, 0, 700 * MB)
+    group.engine.lose()
+    group.clock.advance(60)
+    group.engine.come_back()
+    while not told(group, "8.6.1"):
+        group.clock.advance(10)
+        await group.cli("whoami")
