@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import socket
 
 import pytest
 
 from gespann.seams.xenapi.errors import XenApiError
 from gespann.xe import frames
-from gespann.xe.server import split_body
+from gespann.xe.server import serve_cli, split_body
 from tests.unit.xe.fake_xenapi import PASSWORD, USER, FakeXenApi
 from tests.unit.xe.thin_client import Client
 from tests.unit.xe.worlds import small_pool
@@ -189,3 +190,30 @@ async def test_event_wait_sees_a_change(api: FakeXenApi, client: Client) -> None
         await asyncio.sleep(0)
     assert (await client.run("vm-start vm=web1")).status == 0
     assert (await asyncio.wait_for(waiting, 20)).status == 0
+
+
+async def test_a_client_that_hangs_up_leaves_no_half_of_a_command(api: FakeXenApi) -> None:
+    """The engine goes on to the end of what was asked, and closes its session."""
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=theirs)
+    ours.sendall(frames.GREETING)
+    ours.close()
+    line = f"vm-install\ntemplate=debian\nnew-name-label=x\nsr-uuid={ARRAY}\nsm-config:allocation=thin"
+    await asyncio.wait_for(serve_cli(api, line.encode(), reader, writer, local_root=True), 20)
+    writer.close()
+    made = [vm for vm in api.db["VM"].values() if vm["name_label"] == "x"]
+    assert [vm["is_a_template"] for vm in made] in ([False], [])
+    assert api.sessions == set()
+    assert not api.db["task"]
+
+
+async def test_a_client_of_another_protocol_is_left_alone(api: FakeXenApi, caplog: pytest.LogCaptureFixture) -> None:
+    for greeting in (b"GET / HTTP/1.0\r\n\r\n" * 3, frames.MAGIC + b"\x01\0\0\0\x02\0\0\0"):
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=theirs)
+        ours.sendall(greeting)
+        await asyncio.wait_for(serve_cli(api, b"vm-destroy\nuuid=x", reader, writer, local_root=True), 20)
+        writer.close()
+        ours.close()
+    assert api.calls == []
+    assert caplog.text.count("broke the protocol") == 2
