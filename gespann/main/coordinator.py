@@ -167,6 +167,7 @@ class Coordinator:
         settings = self.settings
         await self.server.listen_unix(settings.run / SOCKET)
         names = [address.host for address in settings.listen] + [settings.address]
+        names += [str(pif["IP"]) for pif in self.pool.db.all("PIF").values()]
         if settings.listen:
             pem = ensure_certificate(settings.data, [name for name in names if name], self.clock.now())
             context = server_context(pem)
