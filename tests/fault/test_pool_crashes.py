@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from gespann.pool.steps.openings import all_openings
 from gespann.seams.xenapi.errors import XenApiError
 from gespann.sr.memory import Crash
 from tests.unit.pool.world import MIB, World, until
@@ -98,18 +97,7 @@ def check(world: World, kept: Administrator) -> None:
     assert (world.work.stalled, world.work.journal.entries()) == ([], [])
     on_array = {uuid for sr in world.storage.srs.values() for uuid in sr.volumes}
     assert on_array == {vdi["uuid"] for vdi in db.all("VDI").values()}
-    known = all_openings(db)
-    assert world.openings() == sorted(opening.opening_id for opening in known)
-    for opening in known:
-        assert db.get("VBD", opening.vbd)["currently_attached"]
-        assert db.get("VM", opening.vm)["power_state"] != "Halted"
-    running = {vm["uuid"] for vm in db.all("VM").values() if vm["power_state"] != "Halted"}
-    assert set(world.hypervisor._running) == running
-    assert len(world.hypervisor.storage.open_now) == len(known)  # type: ignore[attr-defined]
-    attached = [vbd for vbd in db.all("VBD").values() if vbd["currently_attached"]]
-    assert len(attached) == len(known)
-    for class_name in ("VM", "VDI", "VBD", "SR"):
-        assert not any(record["current_operations"] for record in db.all(class_name).values())
+    world.assert_nothing_orphaned()
     assert kept.kept_vdis <= set(db.all("VDI"))
     assert kept.kept_vms <= set(db.all("VM"))
 

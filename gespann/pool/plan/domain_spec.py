@@ -7,6 +7,7 @@ from typing import Any
 from gespann.pool.plan.device_numbers import disk_number
 from gespann.pool.plan.shapes import Act
 from gespann.pool.plan.storage_view import Records, peek
+from gespann.seams.xenapi.errors import XenApiError
 
 KIB = 1024
 NAME_SHOWN_CHARS = 255
@@ -73,6 +74,8 @@ def open_act(records: Records, names: Names, vm: str, vbd: str, vdi: str | None 
 def nic_shape(records: Records, vif: str) -> dict[str, Any]:
     record = records.get("VIF", vif)
     network = records.get("network", record["network"])
+    if not network["managed"]:  # an interface that is in no bridge: nothing can be plugged into it
+        raise XenApiError("VM_REQUIRES_NETWORK", [record["VM"], record["network"]])
     return {
         "device": int(record["device"]),
         "mac": record["MAC"].lower(),

@@ -14,7 +14,7 @@ from gespann.pool.plan.device_numbers import disk_number
 from gespann.pool.plan.device_plans import plan_unplug
 from gespann.pool.plan.power_plans import plan_start, plan_stopped
 from gespann.pool.steps.host_door import ask
-from gespann.pool.steps.openings import Start, openings_of_vm, start_of
+from gespann.pool.steps.openings import Start, all_openings, all_starts, openings_of_vm, start_of
 from gespann.pool.steps.runner import Work
 from gespann.pool.steps.vm_records import POWER_STATES, show_guest, show_running
 from gespann.seams.host_agent import Domain, DomainDestroy, DomainList, GuestMetrics
@@ -38,8 +38,12 @@ class Seen:
 
 
 def _before(pool: "Pool", work: Work) -> dict[str, Seen]:
+    starts = all_starts(pool.db)
+    openings: dict[str, set[str]] = {}
+    for opening in all_openings(pool.db):
+        openings.setdefault(opening.vm, set()).add(opening.opening_id)
     return {
-        vm: Seen(start_of(pool.db, vm), frozenset(opening.opening_id for opening in openings_of_vm(pool.db, vm)))
+        vm: Seen(starts.get(vm), frozenset(openings.get(vm, ())))
         for vm, record in pool.db.all("VM").items()
         if not record["is_control_domain"] and not work.locks.is_held("VM", vm)
     }
@@ -52,13 +56,15 @@ async def look_at_host(pool: "Pool", host: str, reasons: dict[str, str] | None =
     before = _before(pool, work)
     reply = await ask(pool, host, DomainList())
     domains: dict[str, Domain] = {domain.uuid: domain for domain in reply.domains if domain.state != "stopped"}
-    later = []
+    later, starts = [], all_starts(pool.db)
     for vm, record in list(pool.db.all("VM").items()):
         domain = domains.pop(record["uuid"], None)
         if vm not in before or work.locks.is_held("VM", vm):
             if domain is not None or record["resident_on"] == host:
                 later.append(vm)
             continue
+        if domain is None and before[vm].start is None and vm not in starts:
+            continue  # neither meant to run nor running
         if before[vm].start != start_of(pool.db, vm):
             continue
         try:

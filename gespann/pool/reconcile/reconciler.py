@@ -48,7 +48,7 @@ class Reconciler:
         self.pool = pool
         self.work: Work = pool.services["work"]
         self._jobs: set[asyncio.Task[None]] = set()
-        self._looking: dict[str, asyncio.Event] = {}
+        self._looking = {host: asyncio.Event() for host in pool.db.all("host")}
         self._reasons: dict[str, dict[str, str]] = {}  # host -> VM uuid -> why it stopped
         self._asking: set[str] = set()
         self._busy = 0  # looks and questions under way
@@ -66,7 +66,6 @@ class Reconciler:
                 await self._look(host)
         await self._attach_again(set(self.pool.db.all("SR")))
         for host in self.pool.db.all("host"):
-            self._looking[host] = asyncio.Event()
             self._spawn(self._watch(host))
         self._spawn(self._sweep())
         self._spawn(self._rounds())
@@ -206,20 +205,21 @@ class Reconciler:
         await self.work.retry_stalled()
         if self._unreached:
             await self._attach_again(set(self._unreached))
+        await self._measure_storage(self.work.take_changed_srs())
         if count % HOSTS_EVERY_ROUNDS == 0:
             for host in list(self.pool.db.all("host")):
                 if await refresh_host(self.pool, host):
                     self._look_soon(host)
         if count % STORAGE_EVERY_ROUNDS == 0:
-            await self._measure_storage()
+            await self._measure_storage(set(self.pool.db.all("SR")))
         for vm, record in list(self.pool.db.all("VM").items()):
             if record["power_state"] == "Running" and start_of(self.pool.db, vm) is not None:
                 guest = self.pool.db.find("VM_guest_metrics", record["guest_metrics"])
                 if guest is None or not guest["networks"] or count % GUESTS_EVERY_ROUNDS == 0:
                     self._ask_soon(record["uuid"])
 
-    async def _measure_storage(self) -> None:
-        for sr in list(self.pool.db.all("SR")):
+    async def _measure_storage(self, srs: set[str]) -> None:
+        for sr in srs:
             if self.pool.db.find("SR", sr) is not None and attached_hosts(self.pool.db, sr):
                 try:
                     await refresh_stat(self.pool, sr)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from gespann.seams.xenapi.errors import XenApiError
@@ -37,9 +36,9 @@ async def _nbdcopy(words: list[Word], *, stdin: bool = False, stdout: bool = Fal
     """Dead at the end of the block, however that is left."""
     process = await start(
         ["nbdcopy", *words],
-        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-        stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE if stdout else asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         yield _Copying(process)

@@ -69,6 +69,11 @@ def openings_of_vm(db: Database, vm: str) -> list[OpenVolume]:
     return [OpenVolume(*row) for row in rows]
 
 
+def all_starts(db: Database) -> dict[str, Start]:
+    """VM -> its start, for all that are meant to run."""
+    return {row[0]: Start(*row) for row in db.sqlite.execute("SELECT * FROM vm_start")}
+
+
 def record_start(tx: Transaction, start: Start) -> None:
     tx.execute("INSERT OR REPLACE INTO vm_start VALUES (?, ?, ?)", start.vm, start.start_id, start.host)
 

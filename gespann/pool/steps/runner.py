@@ -49,6 +49,7 @@ class Work:
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._cut_short: dict[str, asyncio.Event] = {}
         self._stalled: dict[str, Entry] = {}
+        self._changed_srs: set[str] = set()
         pool.services["work"] = self
 
     # -- requests
@@ -151,6 +152,7 @@ class Work:
                     task.forbid_cancel()
             elif cut_short is not None and cut_short.is_set():
                 raise XenApiError("TASK_CANCELLED", [task.ref if task is not None else entry.id])
+            began_s = self.pool.clock.monotonic_s()
             try:
                 await step.do(run)
             except Refused:
@@ -159,6 +161,7 @@ class Work:
                 if not (step.point_of_no_return or entry.has_passed_return()):
                     raise
                 await step.do(run)  # nobody knows whether it happened; asked once more it is sure to have, or to fail
+            log.info("%s: %s took %.3f s", entry.operation, step.name, self.pool.clock.monotonic_s() - began_s)
             last = entry.position + 1 == len(entry.acts)
             with self.pool.db.transaction() as tx:
                 step.commit(run, tx)
@@ -285,7 +288,13 @@ class Work:
                 left = {key: value for key, value in shown.items() if key != entry.id}
                 tx.set(lock.class_name, lock.ref, current_operations=left)
 
+    def take_changed_srs(self) -> set[str]:
+        """The SRs whose volumes operations have touched since this was last asked: their sizes are to be asked anew."""
+        changed, self._changed_srs = self._changed_srs, set()
+        return changed
+
     def _forget(self, entry: Entry) -> None:
+        self._changed_srs |= {act.args["sr"] for act in entry.acts if act.step.startswith("volume-")}
         self._under_way.pop(entry.id, None)
         self._cut_short.pop(entry.id, None)
         self.locks.release(entry.id, entry.locks)

@@ -104,7 +104,7 @@ async def _filled_cd(world: World) -> str:
 
 async def _loose_vif(world: World) -> str:
     vm = await _running(world)
-    network = next(iter(world.db.all("network")))
+    network = next(ref for ref, record in world.db.all("network").items() if record["bridge"] == "br7")
     return await world.call("VIF.create", vif_fields(vm, network, MAC="02:00:00:00:00:08"))
 
 

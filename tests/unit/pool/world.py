@@ -124,7 +124,7 @@ class World:
         return world
 
     async def boot(self, crash_at: int = -1) -> None:
-        """The coordinator comes up, on what is left of an earlier one. ``crash_at``: a moment at which it dies again."""
+        """The coordinator comes up on what is left of an earlier one. ``crash_at``: a moment at which it dies again."""
         self.moments = Moments(fail_at=crash_at, crash=crash_at >= 0)
         self.db = Database(self.path / "pool.db")
         self.agent = InProcessAgent(self.hypervisor, self.moments)
@@ -208,6 +208,21 @@ class World:
         }
         open_now = sorted(self.hypervisor.storage.open_now)  # type: ignore[attr-defined]
         return sorted(self.storage.srs), volumes, domains, open_now, all_openings(self.db)
+
+    def assert_nothing_orphaned(self) -> None:
+        """Array, host and records agree."""
+        db, known = self.db, all_openings(self.db)
+        assert self.openings() == sorted(opening.opening_id for opening in known)
+        for opening in known:
+            assert db.get("VBD", opening.vbd)["currently_attached"]
+            assert db.get("VM", opening.vm)["power_state"] != "Halted"
+        running = {vm["uuid"] for vm in db.all("VM").values() if vm["power_state"] != "Halted"}
+        assert set(self.hypervisor._running) == running
+        assert len(self.hypervisor.storage.open_now) == len(known)  # type: ignore[attr-defined]
+        full = [vbd for vbd in db.all("VBD").values() if vbd["currently_attached"] and not vbd["empty"]]
+        assert len(full) == len(known)
+        for class_name in ("VM", "VDI", "VBD", "VIF", "SR"):
+            assert not any(record["current_operations"] for record in db.all(class_name).values())
 
     def shape(self) -> Any:
         """What there is, without the names that chance gave: equal for two runs of the same request."""

@@ -317,3 +317,10 @@ async def test_a_hard_shutdown_does_not_wait_for_a_clean_one(world: World) -> No
         await clean
     assert ended.value.code == "TASK_CANCELLED"
     assert (world.get("VM", vm)["power_state"], world.openings()) == ("Halted", [])
+
+
+async def test_an_interface_in_no_bridge_takes_no_vm(world: World) -> None:
+    (network,) = [ref for ref, record in world.db.all("network").items() if record["bridge"] == "eth0"]
+    vm = await world.make_vm_with_disk(await world.make_sr())
+    await world.call("VIF.create", vif_fields(vm, network))
+    assert await refusal(world, "VM.start", vm, False, False) == ("VM_REQUIRES_NETWORK", [vm, network])

@@ -44,6 +44,7 @@ async def undisturbed(path: Path, scene: Scene) -> tuple[list[str], Any, Any]:
     await settle(world)
     passed, after = list(world.moments.passed), world.shape()
     assert world.work.journal.entries() == []
+    world.assert_nothing_orphaned()
     await world.end()
     return passed, before, after
 
@@ -59,6 +60,7 @@ async def check(world: World, scene: Scene, subject: Any, snapshot: Any, before:
         await scene.request(world, subject)
         await settle(world)
         assert world.shape() == after, f"{where}, then again"
+    world.assert_nothing_orphaned()
     assert await world.reconciler.sweep() == 0, where
 
 
