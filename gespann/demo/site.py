@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gespann.lab import Lab
+from gespann.lab.network import ARRAY_OCTET, HOST_OCTET
 from gespann.system import processes
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -82,14 +83,16 @@ class Site:
 
     @property
     def access(self) -> Access:
-        array, host = self.lab.node("array"), self.lab.node("host1")
+        """Also of a site that is not up (yet)."""
+        array, host = self.lab.directory / "array", self.lab.directory / "host1"
+        addressing = self.lab.addressing
         return Access(
-            xe_socket=host.path(POOL_RUN) / "xapi",
-            pool_address=host.address("mgmt"),
-            root_password_file=host.path(POOL_DATA) / "root.password",
-            group_address=array.address("mgmt"),
-            group_password_file=array.path(GROUP_DATA) / "grpadmin.password",
-            storage_address=array.address("stor"),
+            xe_socket=host / POOL_RUN[1:] / "xapi",
+            pool_address=addressing.address("mgmt", HOST_OCTET + 1),
+            root_password_file=host / POOL_DATA[1:] / "root.password",
+            group_address=addressing.address("mgmt", ARRAY_OCTET),
+            group_password_file=array / GROUP_DATA[1:] / "grpadmin.password",
+            storage_address=addressing.address("stor", ARRAY_OCTET),
         )
 
     def log_tails(self, lines: int = 15) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from gespann.demo.doors import SSH_OPTIONS, shown
 from gespann.demo.show import Show
-from gespann.demo.site import ISCSI_PORT, XE, Access
+from gespann.demo.site import ISCSI_PORT, PROJECT, XE, Access
 from gespann.system import processes
 
 COMMAND_TIMEOUT_S = 300.0
@@ -52,7 +52,9 @@ class User:
             self.show.command(f"xe {command}")
         env = {**os.environ, "GESPANN_XAPI_SOCKET": str(self.access.xe_socket)}
         with self.show.life.waiting(f"xe {command.split()[0]}"):
-            return processes.run([XE, *shlex.split(command)], env=env, timeout_s=COMMAND_TIMEOUT_S, check=False)
+            return processes.run(
+                [XE, *shlex.split(command)], env=env, cwd=PROJECT, timeout_s=COMMAND_TIMEOUT_S, check=False
+            )
 
     def get(self, kind: str, uuid: str, field: str, key: str = "") -> str:
         """One field of one object, not shown."""

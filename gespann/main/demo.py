@@ -13,11 +13,13 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from gespann.demo.doors import describe
 from gespann.demo.job import Job
 from gespann.demo.show import Show
 from gespann.demo.site import PROJECT, Site, SiteError
 from gespann.demo.user import CheckFailed
 from gespann.lab import LabError
+from gespann.main import lab
 from gespann.system.processes import CommandFailed
 
 DIRECTORY = PROJECT / "var/demo"
@@ -26,10 +28,8 @@ NET = "198.18.94"
 STEPS = 8
 
 KEEP = """\
-To have it to yourself:
-  make up      the same array group and pool, to stay; it prints how to call xe, where the XenAPI
-               port and the group CLI are, and which files hold the credentials
-  make down    stops it and leaves nothing behind
+To have it to yourself: `make up` starts the same array group and pool, to stay; `make down` stops them and
+leaves nothing behind. Everything is then found here:
 """
 
 
@@ -57,6 +57,7 @@ def summary(show: Show, took_s: float) -> None:
         show.console.print(f"  {number}  {title:60} {step_s:6.1f} s")
     show.console.print(f"  {'':63} {took_s:6.1f} s in all\n")
     show.console.print(KEEP)
+    show.console.print(describe(lab.site().access), markup=False)
 
 
 def main(words: list[str]) -> int:

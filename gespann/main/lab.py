@@ -19,6 +19,11 @@ NAME = "gespann"
 NET = "198.18.90"
 
 
+def site() -> Site:
+    """The one of `make up`."""
+    return Site(DIRECTORY, NAME, NET)
+
+
 def up(site: Site, hosts: int) -> None:
     if site.is_up:
         print("The lab is up already.\n")
