@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.product.engine.engine_process import Control, EngineProcess
-from tests.product.engine.initiator import Initiator
 
 from gespann.seams.engine_socket import Access, Configure, Target, VolumeCreate
+from tests.product.engine.engine_process import Control, EngineProcess
+from tests.product.engine.initiator import Initiator
 
 VOLUME = "6090a028a030f846d8d6546fbd0130c5"
 NAME = "iqn.2001-05.com.equallogic:0-8a0906-46f830a02-c53001bd6f54d6d8-vol1"

@@ -10,12 +10,12 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-from tests.product.engine.conftest import MIB, NAME, VOLUME
-from tests.product.engine.engine_process import Control, EngineProcess
-from tests.product.engine.initiator import Initiator, Refused
 
 from gespann.seams.engine_socket import Access, Configure, Hello, Space, Target, VolumeClone, VolumeCreate, VolumeList
 from gespann.seams.json_lines import LINE_LIMIT_BYTES, SeamError
+from tests.product.engine.conftest import MIB, NAME, VOLUME
+from tests.product.engine.engine_process import Control, EngineProcess
+from tests.product.engine.initiator import Initiator, Refused
 
 pytestmark = pytest.mark.engine
 Connect = Callable[..., Initiator]
@@ -46,7 +46,7 @@ def test_flushed_data_survives_a_kill_and_the_engine_stays_closed(
 
 
 def test_kills_while_writing_lose_nothing_that_was_flushed(engine: EngineProcess, control: Control) -> None:
-    """Numbers go up, each flushed before the next; after each kill the volume holds the last one flushed or the next."""
+    """Numbers go up, each flushed before the next; after each kill the last one flushed is there."""
     control.call(OPEN)
     flushed = 0
     for kill in range(5):
@@ -201,6 +201,6 @@ def test_clones_over_the_socket_are_whole(control: Control, connect: Connect, se
     assert control.call(VolumeClone(source=VOLUME, volume=copy)) == info
     with pytest.raises(SeamError, match="NOT_FOUND"):
         control.call(VolumeClone(source="0" * 32, volume="1" * 32))
-    with pytest.raises(SeamError, match="NO_SPACE|BAD_REQUEST"):
+    with pytest.raises(SeamError, match=r"NO_SPACE|BAD_REQUEST"):
         control.call(VolumeCreate(volume="2" * 32, size_bytes=1 << 50, thick=True))
     assert {volume.volume for volume in control.call(VolumeList()).volumes} == {VOLUME, copy}

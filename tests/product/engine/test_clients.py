@@ -5,10 +5,10 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-from tests.product.engine.conftest import MIB, NAME, VOLUME
-from tests.product.engine.engine_process import Control, EngineProcess
 
 from gespann.seams.engine_socket import Access, ChapUser, Configure, Target, VolumeList
+from tests.product.engine.conftest import MIB, NAME, VOLUME
+from tests.product.engine.engine_process import Control, EngineProcess
 
 pytestmark = pytest.mark.engine
 SECRET = "a-secret-of-vm1"

@@ -5,11 +5,11 @@ import struct
 from collections.abc import Callable
 
 import pytest
+
+from gespann.seams.engine_socket import Access, Target, TargetPut, VolumeList, VolumeResize
 from tests.product.engine.conftest import MIB, NAME, VOLUME
 from tests.product.engine.engine_process import Control
 from tests.product.engine.initiator import DATA_OUT, NOP_OUT, SCSI, SNACK, TASK_MANAGEMENT, Initiator
-
-from gespann.seams.engine_socket import Access, Target, TargetPut, VolumeList, VolumeResize
 
 pytestmark = pytest.mark.engine
 Connect = Callable[..., Initiator]

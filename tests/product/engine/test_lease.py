@@ -5,9 +5,6 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from tests.product.engine.conftest import NAME, VOLUME
-from tests.product.engine.engine_process import Control
-from tests.product.engine.initiator import Initiator
 
 from gespann.seams.engine_socket import (
     Access,
@@ -21,6 +18,9 @@ from gespann.seams.engine_socket import (
     VolumeDrain,
 )
 from gespann.seams.json_lines import SeamError
+from tests.product.engine.conftest import NAME, VOLUME
+from tests.product.engine.engine_process import Control
+from tests.product.engine.initiator import Initiator
 
 pytestmark = pytest.mark.engine
 Connect = Callable[..., Initiator]
@@ -89,7 +89,7 @@ def test_after_drop_and_drain_no_old_write_lands(control: Control, connect: Conn
     control.call(VolumeDrain(volume=VOLUME))
     new = connect(name=NEW).login(NAME)
     assert new.write10(0, b"\xbb" * 4096).header[3] == 0
-    with pytest.raises(OSError):  # noqa: PT012 - either the send or the answer fails
+    with pytest.raises(ConnectionError):  # noqa: PT012 - either the send or the answer fails
         send()
         old.receive()
     assert new.read10(0, 8) == b"\xbb" * 4096

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import pytest
+
+from gespann.seams.engine_socket import Access, ChapPut, ChapUser, Configure, SessionList, Target, TargetPut
 from tests.product.engine.conftest import NAME, VOLUME
 from tests.product.engine.engine_process import Control
 from tests.product.engine.initiator import Initiator, Refused
-
-from gespann.seams.engine_socket import Access, ChapPut, ChapUser, Configure, SessionList, Target, TargetPut
 
 pytestmark = pytest.mark.engine
 Connect = Callable[..., Initiator]
