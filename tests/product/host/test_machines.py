@@ -68,8 +68,11 @@ class Machine:
 
     async def console(self, command: str, expect: str) -> None:
         """Types a command in the root shell of the serial console, and reads until that says what is expected."""
-        path = self.site.host.path(f"/run/gespann/vm/{self.uuid}/serial.sock")
-        reader, writer = await asyncio.open_unix_connection(path)
+        directory = os.open(self.site.host.path(f"/run/gespann/vm/{self.uuid}"), os.O_PATH)
+        try:  # seen from outside the path is longer than a socket's may be
+            reader, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{directory}/serial.sock")
+        finally:
+            os.close(directory)
         said, typed = "", False
         try:
             writer.write(b"\n")
