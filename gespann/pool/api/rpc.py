@@ -39,6 +39,10 @@ class ClientGone(Exception):
     pass
 
 
+class ShuttingDown(Exception):
+    pass
+
+
 class RpcApp:
     """``web``: a directory of static files, served to GET."""
 
@@ -79,6 +83,13 @@ class RpcApp:
             return await self._xml(body, caller, receive)
         except MalformedRequest as error:
             return _page(500, str(error))
+        except ShuttingDown:
+            return _page(503, "The coordinator is shutting down: ask again")
+
+    def let_go(self) -> None:
+        """Answers those who wait for events: they would keep the process from ending."""
+        for work in list(self.waiting):
+            work.cancel()
 
     async def _json(self, body: bytes, caller: Caller, receive: Receive) -> Response:
         request = None
@@ -111,6 +122,8 @@ class RpcApp:
             await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 raise ClientGone
+            if work.cancelled():
+                raise ShuttingDown
             return work.result()
         finally:
             work.cancel()
@@ -150,6 +163,6 @@ async def _disconnected(receive: Receive) -> None:
 def _page(status: int, text: str) -> Response:
     body = f"<html><body><h1>{status}</h1><p>{escape(text[:1000])}</p></body></html>\n"
     headers = {**CORS, "Content-Type": "text/html; charset=utf-8"}
-    if status in (408, 413):
+    if status in (408, 413, 503):
         headers["Connection"] = "close"
     return Response(body.encode(errors="replace"), status, headers)

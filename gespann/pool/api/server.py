@@ -93,6 +93,7 @@ class ApiServer:
     async def stop(self) -> None:
         for listener, _ in self._listeners:
             listener.should_exit = True
+        self.app.let_go()
         for task in list(self._taken):
             task.cancel()
         await asyncio.gather(*self._taken, return_exceptions=True)

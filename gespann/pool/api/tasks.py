@@ -105,6 +105,7 @@ class Tasks:
         self._pool = pool
         self._running: dict[str, Task] = {}
         self._finished: deque[str] = deque()
+        self._owners: dict[str, str] = {}  # task -> user, for as long as its record is there
 
     def begin(self, label: str, session: str = "", owner: str = "") -> Task:
         return Task(self, label, session, owner)
@@ -128,6 +129,7 @@ class Tasks:
         with db.transaction() as tx:
             task.ref = tx.create("task", record)
         self._running[task.ref] = task
+        self._owners[task.ref] = task.owner
 
     def change(self, task: Task, **fields: object) -> None:
         if self._pool.db.find("task", task.ref) is not None:
@@ -159,6 +161,7 @@ class Tasks:
 
     def forget(self, ref: str) -> None:
         """Takes the record away. What still runs goes on without one."""
+        self._owners.pop(ref, None)
         task = self._running.pop(ref, None)
         if task is not None:
             task.finished = True
@@ -166,10 +169,11 @@ class Tasks:
             tx.destroy("task", ref)
 
     def owner(self, ref: str) -> str | None:
-        task = self._running.get(ref)
-        return task.owner if task else None
+        return self._owners.get(ref)
 
     def _drop_oldest(self) -> None:
         while len(self._finished) > FINISHED_KEPT:
+            oldest = self._finished.popleft()
+            self._owners.pop(oldest, None)
             with self._pool.db.transaction() as tx:
-                tx.destroy("task", self._finished.popleft())
+                tx.destroy("task", oldest)

@@ -279,6 +279,17 @@ async def test_waiting_call_ends_when_its_client_goes(doors):
     await until(lambda: not calls)
 
 
+async def test_waiting_call_is_answered_when_the_coordinator_stops(doors):
+    session = doors.coordinator.api.local_session()
+    token = (await doors.coordinator.api.call("event.from", session, ["pool"], "", 1.0))["token"]
+    body = json.dumps({"method": "event.from", "params": [session, ["pool"], token, 3000.0], "id": 1})
+    answer = asyncio.ensure_future(doors.thread(doors.post, "/jsonrpc", body))
+    await until(lambda: len(doors.coordinator.server.app.waiting) == 1)
+    await doors.coordinator.stop()
+    status, _, _ = await answer
+    assert status == 503
+
+
 # -- handlers that are not RPC
 
 

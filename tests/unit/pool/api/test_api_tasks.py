@@ -200,6 +200,9 @@ async def test_readers_touch_their_own_tasks_only(world):
     for method, *params in (("cancel",), ("destroy",), ("set_progress", 0.5), ("set_status", "success")):
         with pytest.raises(XenApiError, match="RBAC_PERMISSION_DENIED"):
             await world.api.call(f"task.{method}", reader, task, *params)
+    await world.call("task.set_status", task, "success")
+    with pytest.raises(XenApiError, match="RBAC_PERMISSION_DENIED"):
+        await world.api.call("task.destroy", reader, task)  # finished, but not his
     own = await world.api.call("task.create", reader, "mine", "")
     await world.api.call("task.destroy", reader, own)
     await world.api.call("task.destroy", world.session("pool-operator", "other"), task)
