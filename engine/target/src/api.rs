@@ -72,7 +72,10 @@ pub fn handle(engine: &Arc<Engine>, request: Request) -> Result<Reply, Refusal> 
         Request::TargetPut(request) => engine.put_target(request.target).map(done),
         Request::TargetRemove(request) => volume_id(&request.volume).map(|id| engine.remove_target(id)).map(done),
         Request::ChapPut(user) => engine.put_chap_user(&user).map(done),
-        Request::ChapRemove(request) => Ok(done(engine.remove_chap_user(&request.user))),
+        Request::ChapRemove(request) => {
+            engine.remove_chap_user(&request.user);
+            Ok(Reply::Empty {})
+        }
         Request::ChapMutual(request) => engine.set_mutual(request.credential.as_ref()).map(done),
         Request::VolumeCreate(request) => {
             volume_answer(engine.store.create(volume_id(&request.volume)?, request.size_bytes, request.thick))

@@ -48,16 +48,31 @@ pub fn serve(engine: &Engine, stream: TcpStream, peer: SocketAddr, timing: Timin
     let result =
         wire.prepare().map_err(|error| Some(error.to_string())).and_then(|()| log_in(&mut wire, &mut door, peer, timing));
     drop(logging_in);
-    let entry = door.entry.take();
+    let entered = door.entry.take().map(|entry| Entered { engine, entry });
     let end = match result {
-        Ok(established) => FullFeature::run(engine, wire, &established, entry.clone(), peer, timing),
+        Ok(established) => {
+            let entry = entered.as_ref().map(|entered| entered.entry.clone());
+            FullFeature::run(engine, wire, &established, entry, peer, timing)
+        }
         Err(end) => end,
     };
-    if let Some(entry) = entry {
-        engine.sessions.remove(&entry);
+    if let Some(Entered { entry, .. }) = &entered {
         log!(Info, "session {} of {} ended: {}", entry.ticket.session, entry.initiator, end.as_deref().unwrap_or("logged out"));
     } else if let Some(reason) = end {
         log!(Info, "{peer}: {reason}");
+    }
+}
+
+/// A session that is entered with the engine; it leaves when this is dropped, should its thread panic as well: a volume
+/// for one host must not stay taken by nobody.
+struct Entered<'a> {
+    engine: &'a Engine,
+    entry: Arc<SessionEntry>,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.engine.sessions.remove(&self.entry);
     }
 }
 

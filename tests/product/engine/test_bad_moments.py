@@ -134,7 +134,7 @@ def test_hostile_bytes_at_the_portal_hurt_nobody(engine: EngineProcess, connect:
                     raw.shutdown(socket.SHUT_WR)
                     while raw.recv(65536):
                         pass
-                except ConnectionError:
+                except OSError:  # closed or reset, whichever the engine was quick enough for
                     pass
     assert good.read10(0, 1) == bytes(512)
     assert engine.process is not None
