@@ -17,10 +17,10 @@ def describe(access: Access) -> str:
     return f"""\
 xe            export GESPANN_XAPI_SOCKET={access.xe_socket}
               {shown(XE)} vm-list
-              or: {shown(XE)} -s {access.pool_address} -u root -pwf {shown(access.root_password_file)} vm-list
+              from elsewhere: {shown(XE)} -s {access.pool_address} -u root -pw PASSWORD vm-list
 XenAPI        https://{access.pool_address}/   (plain: http://{access.pool_address}/)
               user root, password in {shown(access.root_password_file)}
-group CLI     sshpass -f {shown(access.group_password_file)} ssh grpadmin@{access.group_address}
+group CLI     ssh grpadmin@{access.group_address}   (the host key is a new one for each lab)
               password in {shown(access.group_password_file)}
 iSCSI         {access.group_address}:3260; between hosts and array {access.storage_address}:3260
 stop it       make down (its data is deleted with it)

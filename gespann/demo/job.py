@@ -192,12 +192,12 @@ class Job:
         began = time.monotonic()
         self.user.xe(f"vm-start vm={VM}")
         self.show.fact("the record is set, QEMU has opened the LUN, the machine runs", time.monotonic() - began)
-        address, _ = self.user.wait_for(f"{VM} boots", self._address, BOOT_TIMEOUT_S)
+        address, _ = self.user.wait_for(f"{VM} boots", self.guest_address, BOOT_TIMEOUT_S)
         self.show.fact(f"the guest has booted and its agent says: {address}", time.monotonic() - began)
         check(self.user.get("vm", self.vm, "power-state") == "running", "the VM does not run")
         return self._opening()
 
-    def _address(self) -> str:
+    def guest_address(self) -> str:
         networks = self.user.get("vm", self.vm, "networks")
         found = re.search(r"0/ip: ([\d.]+)", networks)
         return found[1] if found else ""
