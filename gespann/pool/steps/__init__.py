@@ -11,7 +11,7 @@ An *operation* is a name and a list of steps with JSON arguments, decided by a p
         def commit(self, run: Run, tx: Transaction)  # records, in the transaction that journals ``do`` as done
         def revert(self, run: Run, tx: Transaction)  # and back, with ``undo``
 
-        def commit(self, run: Run, tx: Transaction)  # records, in the transaction that says ``do`` is done
+``run.args`` are the step's arguments, ``run.notes`` what its earlier steps wrote down (JSON, durable before
 the next step begins), ``run.memory`` what must not be written (secrets, open files). A step marked
 ``point_of_no_return`` ends undoing: from it on a crash or a failure is answered by finishing.
 
