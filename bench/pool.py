@@ -84,7 +84,8 @@ def page(result: dict[str, Any]) -> str:
         " started, forced down and uninstalled. Parts are named `operation: step`, as the coordinator logs them:"
         " `volume-` steps wait for the array, `domain-` steps for the agent, libvirt and QEMU. Guests run"
         f" {how['accelerator']}.\n"
-        f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']} before"
+        f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']}"
+        " before"
         " the run.\n\n" + table(["what", "median s", "least s", "most s"], rows)
     )
 
