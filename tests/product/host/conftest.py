@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from real_host import Site, apart
 
 from gespann.lab import Lab
+from tests.product.host.real_host import Site, apart
 
 
 @pytest.fixture(scope="session")

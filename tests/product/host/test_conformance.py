@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from real_host import ROOT_VOLUME, Site, answers, until
 
 from gespann.host.fake import FakeHypervisor, LedgerStorage
 from gespann.host.server import AgentServer
@@ -15,6 +14,7 @@ from gespann.seams import engine_socket as engine_seam
 from gespann.seams import host_agent as seam
 from gespann.seams.json_lines import SeamError
 from gespann.system.json_lines import JsonLinesClient
+from tests.product.host.real_host import ROOT_VOLUME, Site, answers, until
 
 MIB = 1024**2
 

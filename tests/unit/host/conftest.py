@@ -1,3 +1,3 @@
-from fake_agent import agent
+from tests.unit.host.fake_agent import agent
 
 __all__ = ["agent"]

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from fake_agent import UUID, spec
 
 from gespann.seams import host_agent as seam
 from gespann.system import processes
 from gespann.system.json_lines import JsonLinesClient, SeamLost
+from tests.unit.host.fake_agent import UUID, spec
 
 
 def words(directory: Path) -> list[str]:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from defusedxml.ElementTree import fromstring
-from fake_agent import UUID, disk, spec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from gespann.host.libvirt.domain_xml import (
     target_name,
 )
 from gespann.seams.host_agent import Disk, DomainSpec, FileSource, Nic
+from tests.unit.host.fake_agent import UUID, disk, spec
 
 PATHS = Paths(Path("/run/g/serial.sock"), Path("/run/g/vnc.sock"), Path("/var/g/serial.log"))
 

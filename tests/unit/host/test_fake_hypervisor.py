@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from fake_agent import UUID, Agent, disk, iscsi, spec
 
 from gespann.host.fake import GuestBehaviour
 from gespann.seams import host_agent as seam
 from gespann.seams.json_lines import SeamError
+from tests.unit.host.fake_agent import UUID, Agent, disk, iscsi, spec
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from fake_agent import UUID, Agent, disk, iscsi, spec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from gespann.host.nbd_export import image_words
 from gespann.seams import host_agent as seam
 from gespann.seams.host_agent import Disk, FileSource, Nic
 from gespann.seams.json_lines import SeamError
+from tests.unit.host.fake_agent import UUID, Agent, disk, iscsi, spec
 
 NIC = Nic(device=0, mac="02:00:00:00:07:09", bridge="xenbr0")
 
