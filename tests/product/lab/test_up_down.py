@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from gespann.system.processes import is_running
+
 ROOT = Path(__file__).resolve().parents[3]
 NAME, NET = "tupdown", "198.18.112"
 
@@ -58,8 +60,9 @@ def remains(directory: Path) -> dict[str, list[str]]:
 NOTHING: dict[str, list[str]] = {"namespaces": [], "links": [], "mounts": [], "processes": [], "files": []}
 
 
-def children_of(pids: list[int]) -> set[int]:
-    return {pid for pid in pids if Path(f"/proc/{pid}").exists()}
+def running(pids: list[int]) -> set[int]:
+    """Without those that have ended and wait for somebody to ask how."""
+    return {pid for pid in pids if is_running(pid)}
 
 
 def test_up_works_twice_and_down_leaves_nothing(directory: Path) -> None:
@@ -84,7 +87,7 @@ def test_up_works_twice_and_down_leaves_nothing(directory: Path) -> None:
     assert hosts.stdout == "host1\n"
     assert "The lab is down" in lab(directory, "down")
     assert remains(directory) == NOTHING
-    assert children_of(pids) == set()
+    assert running(pids) == set()
     assert "There is no lab" in lab(directory, "down")
 
 
