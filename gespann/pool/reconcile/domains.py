@@ -100,7 +100,7 @@ def _show(pool: "Pool", host: str, vm: str, domain: Domain) -> None:
     known = pool.db.find("VM_metrics", record["metrics"]) is not None and record["consoles"]
     if not known or record["resident_on"] != host:
         with pool.db.transaction() as tx:
-            show_running(tx, vm, host, domain, pool.clock.now())
+            show_running(tx, vm, host, domain, pool.clock.now(), pool.tls_port)
     elif record["power_state"] != POWER_STATES[domain.state]:
         with pool.db.transaction() as tx:
             tx.set("VM", vm, power_state=POWER_STATES[domain.state])

@@ -16,7 +16,8 @@ from gespann.seams.xenapi.errors import XenApiError
 if TYPE_CHECKING:
     from gespann.pool.pool import Pool
 
-API_VERSION = (2, 21)
+#: the datamodel in ``gespann/seams/xenapi`` is this version's: every record has all of its fields
+API_VERSION = (2, 23)
 #: the release whose XenAPI this is; clients decide by it what they may ask
 PRODUCT_VERSION = "8.3.0"
 MIB = 1024 * 1024
@@ -30,9 +31,11 @@ async def first_start(pool: "Pool", agent: Agent, address: str) -> str:
     host = _known_host(pool, facts)
     if host is None:
         host = _create(pool, facts, address)
-    elif pool.db.get("host", host)["address"] != address:
+    else:
+        record = pool.db.get("host", host)
+        versions = {**_versions(), "software_version": {**record["software_version"], **_software_version()}}
         with pool.db.transaction() as tx:
-            tx.set("host", host, address=address)
+            tx.set("host", host, address=address, **versions)
     pool.agents[host] = agent
     show_drivers(pool)
     return host
@@ -69,7 +72,6 @@ def _create(pool: "Pool", facts: FactsReply, address: str) -> str:
 
 
 def _host_fields(pool: "Pool", facts: FactsReply, address: str, metrics: str) -> dict[str, Any]:
-    major, minor = API_VERSION
     return {
         "uuid": facts.host_uuid,
         "name_label": facts.hostname,
@@ -78,16 +80,8 @@ def _host_fields(pool: "Pool", facts: FactsReply, address: str, metrics: str) ->
         "address": address,
         "enabled": True,
         "metrics": metrics,
-        "API_version_major": major,
-        "API_version_minor": minor,
-        "API_version_vendor": "Gespann",
-        "software_version": {
-            "product_brand": "Gespann",
-            "product_version": PRODUCT_VERSION,
-            "product_version_text": __version__,
-            "platform_version": __version__,
-            "API_version": f"{major}.{minor}",
-        },
+        **_versions(),
+        "software_version": _software_version(),
         "capabilities": ["hvm-3.0-x86_64"],
         "edition": "free",
         "editions": ["free"],
@@ -98,6 +92,22 @@ def _host_fields(pool: "Pool", facts: FactsReply, address: str, metrics: str) ->
         "iscsi_iqn": f"{pool.iscsi_prefix}:{facts.host_uuid[:8]}",
         "tls_verification_enabled": False,
         "ssl_legacy": False,
+    }
+
+
+def _versions() -> dict[str, Any]:
+    major, minor = API_VERSION
+    return {"API_version_major": major, "API_version_minor": minor, "API_version_vendor": "Gespann"}
+
+
+def _software_version() -> dict[str, str]:
+    major, minor = API_VERSION
+    return {
+        "product_brand": "Gespann",
+        "product_version": PRODUCT_VERSION,
+        "product_version_text": __version__,
+        "platform_version": __version__,
+        "API_version": f"{major}.{minor}",
     }
 
 

@@ -114,7 +114,7 @@ class Reconciler:
             wanted.clear()
             self._busy += 1
             try:
-                await self._look(host)
+                await _guarded(self._look(host))
             finally:
                 self._busy -= 1
 
@@ -198,7 +198,7 @@ class Reconciler:
         while True:
             await self.pool.clock.sleep(ROUND_S)
             count += 1
-            await self.round(count)
+            await _guarded(self.round(count))
 
     async def round(self, count: int) -> None:
         """One round. ``count`` says which of the rarer things are due."""
@@ -227,13 +227,15 @@ class Reconciler:
                     log.warning("SR %s does not tell its sizes: %s", sr, error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        async def guarded() -> None:
-            try:
-                await work
-            except Exception:
-                log.exception("reconciling failed")
-
-        job = asyncio.get_running_loop().create_task(guarded())
+        job = asyncio.get_running_loop().create_task(_guarded(work))
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
         job.add_done_callback(lambda _: work.close())  # if it was stopped before it began
+
+
+async def _guarded(work: Coroutine[Any, Any, None]) -> None:
+    """What nobody foresaw is told, and the rest of the reconciler goes on: the next round may well work."""
+    try:
+        await work
+    except Exception:
+        log.exception("reconciling failed")

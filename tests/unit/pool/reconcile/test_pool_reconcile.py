@@ -243,3 +243,46 @@ async def test_a_wrong_password_leaves_nothing(world: World) -> None:
     world.storage.reachable = True
     assert world.work.stalled == []
     assert world.snapshot() == before
+
+
+async def test_the_reconciler_outlives_what_nobody_foresaw(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in one look or one round ends that one, not all that would have come after it."""
+    vm = await running(world)
+    faults = []
+
+    async def fault(*_: Any) -> Any:
+        faults.append("fault")
+        raise RuntimeError("nobody foresaw this")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gespann.pool.reconcile.reconciler.look_at_host", fault)
+        patched.setattr(world.reconciler, "round", fault)
+        world.reconciler.agent_up(world.pool.db.get("VM", vm)["resident_on"])
+        await until(lambda: faults != [] and world.reconciler.quiet)
+        seen = len(faults)
+        world.clock.advance(60)
+        await until(lambda: len(faults) > seen)
+    await world.hypervisor.guest_poweroff(uuid_of(world, vm))
+    await until(lambda: world.get("VM", vm)["power_state"] == "Halted" and world.openings() == [])
+    rounds = []
+
+    async def count(number: int) -> None:
+        rounds.append(number)
+
+    monkeypatch.setattr(world.reconciler, "round", count)
+    world.clock.advance(60)
+    await until(lambda: rounds != [])
+
+
+async def test_a_host_made_by_an_earlier_release_tells_this_one_s_versions(world: World) -> None:
+    (host,) = world.db.all("host")
+    old = {**world.get("host", host)["software_version"], "product_version": "1.0", "API_version": "2.21"}
+    with world.db.transaction() as tx:
+        tx.set("host", host, API_version_minor=21, software_version=old)
+    await world.power_cut()
+    await world.boot()
+    (host,) = world.db.all("host")
+    record = world.get("host", host)
+    assert (record["API_version_major"], record["API_version_minor"]) == (2, 23)
+    assert record["software_version"]["API_version"] == "2.23"
+    assert record["software_version"]["product_version"] != "1.0"
