@@ -94,6 +94,8 @@ class Coordinator:
         try:
             drivers = self.drivers if self.drivers is not None else {name: make() for name, make in DRIVERS.items()}
             self.pool = Pool(_open(settings.data / "pool.db"), drivers, {}, self.clock)
+            if settings.listen and settings.listen[0].port:
+                self.pool.tls_port = settings.listen[0].port
             prepare(self.pool)
             accounts = Accounts(settings.data)
             accounts.open(_root_password(settings.root_password_file))

@@ -22,5 +22,6 @@ class Pool:
     drivers: Mapping[str, SrDriver]  # SR type -> driver
     agents: dict[str, Agent]  # host ref -> its agent
     clock: Clock
+    tls_port: int = 443  # where clients reach the consoles of this pool
     iscsi_prefix: str = "iqn.2026-01.org.gespann"
     services: dict[str, Any] = field(default_factory=dict)

@@ -80,7 +80,7 @@ class DomainStart(Step):
         args = run.args
         domain = msgspec.convert(run.notes["domain"], Domain)
         record_start(tx, Start(args["vm"], args["spec"]["start_id"], args["host"]))
-        show_running(tx, args["vm"], args["host"], domain, run.pool.clock.now())
+        show_running(tx, args["vm"], args["host"], domain, run.pool.clock.now(), run.pool.tls_port)
         for vbd, device in args["vbds"].items():
             tx.set("VBD", vbd, currently_attached=True, device=device)
         for vif in args["vifs"]:

@@ -14,7 +14,8 @@ def wire_time(moment: datetime) -> str:
     return moment.strftime("%Y%m%dT%H:%M:%SZ")
 
 
-def show_running(tx: Transaction, vm: str, host: str, domain: Domain, now: datetime) -> None:
+def show_running(tx: Transaction, vm: str, host: str, domain: Domain, now: datetime, tls_port: int) -> None:
+    """``tls_port``: where the host's consoles are reached, by ``CONNECT``."""
     record = tx.get("VM", vm)
     metrics = record["metrics"] if tx.exists("VM_metrics", record["metrics"]) else new_ref()
     fields = {
@@ -39,17 +40,18 @@ def show_running(tx: Transaction, vm: str, host: str, domain: Domain, now: datet
         domid=domain.domid,
         metrics=metrics,
     )
-    _show_consoles(tx, vm, host, domain)
+    _show_consoles(tx, vm, host, domain, tls_port)
 
 
-def _show_consoles(tx: Transaction, vm: str, host: str, domain: Domain) -> None:
+def _show_consoles(tx: Transaction, vm: str, host: str, domain: Domain, tls_port: int) -> None:
     there = {tx.get("console", ref)["protocol"] for ref in tx.get("VM", vm)["consoles"] if tx.exists("console", ref)}
     address = tx.get("host", host)["address"]
+    server = (f"[{address}]" if ":" in address else address) + ("" if tls_port == 443 else f":{tls_port}")
     for protocol, socket in (("vt100", domain.serial_socket), ("rfb", domain.vnc_socket)):
         if socket and protocol not in there:
             ref = tx.create("console", {"protocol": protocol, "VM": vm})
             uuid = tx.get("console", ref)["uuid"]
-            tx.set("console", ref, location=f"https://{address}/console?uuid={uuid}")
+            tx.set("console", ref, location=f"https://{server}/console?uuid={uuid}")
 
 
 def show_stopped(tx: Transaction, vm: str) -> None:

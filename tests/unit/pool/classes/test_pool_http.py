@@ -126,6 +126,16 @@ async def console(
     return reader, writer
 
 
+@pytest.mark.parametrize(("port", "server"), [(443, "10.0.0.5"), (8443, "10.0.0.5:8443")])
+async def test_a_console_is_found_where_the_pool_listens(world: World, port: int, server: str) -> None:
+    world.pool.tls_port = port
+    vm = await world.make_vm_with_disk(await world.make_sr())
+    await world.call("VM.start", vm, False, False)
+    (console, *_) = world.get("VM", vm)["consoles"]
+    record = world.get("console", console)
+    assert record["location"] == f"https://{server}/console?uuid={record['uuid']}"
+
+
 async def test_the_serial_line_and_the_screen_can_be_reached(world: World, door: Path) -> None:
     vm = await world.make_vm_with_disk(await world.make_sr())
     await world.call("VM.start", vm, False, False)
