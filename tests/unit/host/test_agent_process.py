@@ -5,6 +5,7 @@ import os
 import stat
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -22,19 +23,30 @@ def words(directory: Path) -> list[str]:
     ]  # fmt: skip
 
 
-async def start(directory: Path) -> asyncio.subprocess.Process:
+@asynccontextmanager
+async def agent(directory: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """One that answers; it is gone afterwards, however the test ends."""
     process = await processes.start(words(directory), stderr=asyncio.subprocess.DEVNULL)
     client = JsonLinesClient(directory / "run/agent.sock", hello=seam.Hello(version=1), timeout_s=30)
     try:
         async with asyncio.timeout(30):
-            while True:
-                try:
-                    await client.call(seam.DomainList())
-                    return process
-                except SeamLost:
-                    await asyncio.sleep(0.01)
+            while not await answers(client):  # noqa: ASYNC110 - another process does it
+                await asyncio.sleep(0.01)
+        await client.close()
+        yield process
     finally:
         await client.close()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def answers(client: JsonLinesClient) -> bool:
+    try:
+        await client.call(seam.DomainList())
+    except SeamLost:
+        return False
+    return True
 
 
 @pytest.fixture
@@ -45,29 +57,25 @@ async def client(tmp_path: Path) -> AsyncIterator[JsonLinesClient]:
 
 
 async def test_machines_outlive_the_agent(tmp_path: Path, client: JsonLinesClient):
-    first = await start(tmp_path)
-    await client.call(seam.BridgeEnsure(bridge="xenbr0"))
-    domain = await client.call(seam.DomainCreate(spec=spec()))
-    first.kill()
-    await first.wait()
-    second = await start(tmp_path)
-    try:
+    async with agent(tmp_path) as first:
+        await client.call(seam.BridgeEnsure(bridge="xenbr0"))
+        domain = await client.call(seam.DomainCreate(spec=spec()))
+        first.kill()
+        await first.wait()
+    async with agent(tmp_path) as second:
         assert (await client.call(seam.DomainList())).domains[0].start_id == domain.start_id
         saved = (tmp_path / "run/fake-domains.json").read_text()
         assert UUID in saved
         assert "secret" not in saved
-    finally:
         second.terminate()
         assert await second.wait() == 0
 
 
 async def test_socket_is_for_its_owner_and_a_second_agent_is_refused(tmp_path: Path):
-    first = await start(tmp_path)
-    try:
+    async with agent(tmp_path) as first:
         assert stat.S_IMODE(os.stat(tmp_path / "run/agent.sock").st_mode) == 0o600
         refused = await processes.run_async(words(tmp_path), check=False)
         assert refused.exit_code == 1
         assert "another agent" in refused.stderr
-    finally:
         first.terminate()
         assert await first.wait() == 0
