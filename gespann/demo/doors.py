@@ -18,7 +18,7 @@ def describe(access: Access) -> str:
 xe            export GESPANN_XAPI_SOCKET={access.xe_socket}
               {shown(XE)} vm-list
               from elsewhere: {shown(XE)} -s {access.pool_address} -u root -pw PASSWORD vm-list
-XenAPI        https://{access.pool_address}/   (plain: http://{access.pool_address}/)
+XenAPI        https://{access.pool_address}/   (TLS only; the certificate is one that it made itself)
               user root, password in {shown(access.root_password_file)}
 group CLI     ssh grpadmin@{access.group_address}   (the host key is a new one for each lab)
               password in {shown(access.group_password_file)}

@@ -20,7 +20,7 @@ ENGINE = PROJECT / "build/engine/release/gespann-engine"
 GUEST_IMAGE = PROJECT / "var/cache/guest.img"
 XE = PROJECT / "bin/xe"
 START_TIMEOUT_S = 60.0
-GROUP_SSH_PORT, ISCSI_PORT, XENAPI_TLS_PORT, XENAPI_PORT = 22, 3260, 443, 80
+GROUP_SSH_PORT, ISCSI_PORT, XENAPI_PORT = 22, 3260, 443
 
 GROUP_RUN, GROUP_DATA = "/run/gespann/group", "/var/lib/gespann/group"
 AGENT_RUN, AGENT_DATA = "/run/gespann/agent", "/var/lib/gespann/agent"
@@ -73,7 +73,7 @@ class Site:
         host.install("agent", agent)
         self._wait(lambda: host.path(AGENT_RUN).joinpath("agent.sock").exists(), "host1", "agent")
         words = [sys.executable, "-m", "gespann.main.coordinator", "--data", POOL_DATA, "--run", POOL_RUN]
-        words += ["--listen", f"0.0.0.0:{XENAPI_TLS_PORT}", "--plain", f"0.0.0.0:{XENAPI_PORT}"]
+        words += ["--listen", f"0.0.0.0:{XENAPI_PORT}"]
         words += ["--agent", f"{AGENT_RUN}/agent.sock", "--address", host.address("mgmt")]
         host.install("coordinator", words)
         self._wait(self._pool_serves, "host1", "coordinator")
