@@ -138,7 +138,7 @@ class Node:
         pid = self.init_pid
         if pid is None:
             raise LabError(f"{self.name} is off")
-        return ["nsenter", "-t", str(pid), "-m", "-u", "-i", "-n", "-p", "--", "env", "-C", os.fspath(cwd)]
+        return ["nsenter", "-t", str(pid), "-r", "-m", "-u", "-i", "-n", "-p", "--", "env", "-C", os.fspath(cwd)]
 
     def run(
         self,
