@@ -19,10 +19,11 @@ Networks, each a bridge in a switch namespace: `mgmt` NET.0/24, `stor` the next 
 is mgmt, eth1 stor, and eth2 a port of the bridge xenbr2, where guests get addresses from a DHCP server in the switch.
 This machine itself is on mgmt with NET.254 (interface NAME-mgmt), so a person can reach what the nodes serve. Each
 node has /run (emptied at boot), /var and /etc of its own; everything else is this machine's. A host has its own
-libvirtd, supervised, socket in /run/libvirt/libvirt-sock. Labs of different name and net live side by side.
+libvirtd, supervised, socket in /run/libvirt/libvirt-sock. Labs of different name and net live side by side; a name
+belongs to the directory whose ``up`` took it, until its ``down``, and no other directory's lab can touch what is there.
 """
 
-from gespann.lab.lab import Lab, LabError
+from gespann.lab.lab import Lab, LabError, name_and_net
 from gespann.lab.node import Node, NodeProcess
 
-__all__ = ["Lab", "LabError", "Node", "NodeProcess"]
+__all__ = ["Lab", "LabError", "Node", "NodeProcess", "name_and_net"]

@@ -6,6 +6,7 @@ import ipaddress
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,31 @@ SOCKET_PATH_BYTES = 107  # the longest socket below a node is RUN/libvirt/libvir
 ADDRESSES = (100, 199)  # what DHCP gives to guests, last octet
 
 __all__ = ["Lab", "LabError"]
+
+
+def _noted(directory: Path) -> dict[str, str | int]:
+    try:
+        state: dict[str, str | int] = json.loads((directory / "lab.json").read_bytes())
+    except FileNotFoundError:
+        return {}
+    return state
+
+
+def name_and_net(directory: Path) -> tuple[str, str] | None:
+    """Of the lab that was made in this directory, if there is one."""
+    state = _noted(directory)
+    return (str(state["name"]), str(state["net"])) if state else None
+
+
+@contextlib.contextmanager
+def _machine_lock() -> Iterator[None]:
+    """One lab of this machine at a time looks whether its names are free, and takes them."""
+    fd = os.open("/run", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 class Lab:
@@ -59,10 +85,13 @@ class Lab:
             raise LabError(f"{hosts} hosts: 1 to {HOSTS_MOST}")
         private_directory(self.directory)
         with self._locked():
-            self._check_ours()
-            self.switch.check_free()
+            with _machine_lock():
+                self._check_ours()
+                self.switch.check_free()
+                self.switch.claim(str(self.directory))
             hosts = max(hosts, int(self._state().get("hosts", 0)))
-            state = {"name": self.name, "net": self.addressing.net, "hosts": hosts}
+            net, directory = self.addressing.net, str(self.directory)
+            state = {"name": self.name, "net": net, "hosts": hosts, "directory": directory}
             write_durable(self.directory / "lab.json", json.dumps(state).encode())
             self.switch.up()
             self._start_dhcp()
@@ -70,44 +99,73 @@ class Lab:
                 self.node(name).boot()
 
     def down(self) -> None:
-        """Takes all of it away, with its directory; also what an interrupted ``up`` or a killed lab left."""
+        """Takes all of it away, with its directory; also what an interrupted ``up`` or a killed lab left. What another
+        directory's lab has is not touched, whatever its name."""
         if not self.directory.exists():
-            return
+            if self.switch.owner() != str(self.directory):
+                return
+            private_directory(self.directory)  # somebody removed it from under the lab
         with self._locked():
-            self._check_ours()
-            for name in self.nodes():
-                self.node(name).power_off()
-            self._stop_dhcp()
-            for namespace in self.switch.ours():
-                left = processes.run(["ip", "netns", "pids", namespace]).stdout.split()
-                for pid in left:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(pid), 9)
-            self.switch.down()
+            if self._names_are_ours():
+                self._stop_all()
+            elif self._owner_is_gone():
+                raise LabError(self._taken())
             shutil.rmtree(self.directory)
 
+    def _stop_all(self) -> None:
+        self._check_ours()
+        for name in self.nodes():
+            self.node(name).power_off()
+        self._stop_dhcp()
+        for pid in self.switch.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.switch.down()
+
     def _state(self) -> dict[str, str | int]:
-        try:
-            state: dict[str, str | int] = json.loads((self.directory / "lab.json").read_bytes())
-        except FileNotFoundError:
-            return {}
-        return state
+        """What ``up`` noted. A directory that was copied is not the lab that it was copied from."""
+        state = _noted(self.directory)
+        return state if state.get("directory", str(self.directory)) == str(self.directory) else {}
 
     def _check_ours(self) -> None:
         state = self._state()
         if state and (state["name"], state["net"]) != (self.name, self.addressing.net):
             raise LabError(f"{self.directory} is the lab {state['name']} on {state['net']}.0; take that down first")
-        if not state and self.switch.ours():
-            raise LabError(f"another lab of the name {self.name} is up (ip netns list); choose another name")
+        if not self._names_are_ours():
+            raise LabError(self._taken())
+
+    def _names_are_ours(self) -> bool:
+        """Or nobody's."""
+        owner = self.switch.owner()
+        if owner == "":  # its maker was interrupted, so nothing runs there; or it is older than these marks
+            return bool(self._state()) or not self.switch.pids()
+        return owner in (None, str(self.directory))
+
+    def _owner_is_gone(self) -> bool:
+        owner = self.switch.owner()
+        return bool(owner) and not Path(str(owner)).exists()
+
+    def _taken(self) -> str:
+        owner = self.switch.owner() or "an unknown directory"
+        text = f"another lab of the name {self.name} is up, that of {owner}; take it down first, or choose another name"
+        if self._owner_is_gone():
+            words = f"--directory {owner} --name {self.name} --net {self.addressing.net}"
+            text += f"\nits directory is gone; this takes it down: .venv/bin/python -m gespann.main.lab down {words}"
+        return text
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        fd = os.open(self.directory / "lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+        path = self.directory / "lock"
+        while True:
+            private_directory(self.directory)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if path.exists() and os.path.samestat(os.fstat(fd), path.stat()):
+                    yield
+                    return
+            finally:
+                os.close(fd)  # else the one before us was a ``down``, and this lock went with the directory
 
     def _hosts_file(self) -> str:
         lines = ["127.0.0.1 localhost", f"{self.addressing.address('mgmt', HOST_OCTET)} array"]

@@ -71,6 +71,26 @@ class Switch:
         self.namespace = f"{name}-sw"
         self.root_interface = f"{name}-mgmt"
 
+    # --- whose these names are
+
+    def owner(self) -> str | None:
+        """The directory of the lab that has these names on this machine now. "": of one that was interrupted before it
+        said so. None: they are free. It is kept where it ends together with the names: at the switch's namespace."""
+        if self.namespace not in namespaces():
+            return "" if self.ours() else None
+        (loopback,) = json.loads(ip("-j", "link", "show", "lo", namespace=self.namespace).stdout)
+        return str(loopback.get("ifalias", ""))
+
+    def claim(self, directory: str) -> None:
+        """The names are this lab's from now on. Under a lock, and after a look at ``owner``."""
+        if self.namespace not in namespaces():
+            ip("netns", "add", self.namespace)
+        ip("link", "set", "lo", "alias", directory, namespace=self.namespace)
+
+    def pids(self) -> list[int]:
+        """Every process in its namespaces."""
+        return [int(pid) for name in self.ours() for pid in processes.run(["ip", "netns", "pids", name]).stdout.split()]
+
     def check_free(self) -> None:
         """LabError if this machine uses one of the networks for something else."""
         for item in json.loads(ip("-j", "-4", "route", "show", "table", "all").stdout or "[]"):
@@ -84,8 +104,7 @@ class Switch:
                     raise LabError(f"{mine} ({network}) is in use: a route to {used} by {device}; choose another net")
 
     def up(self) -> None:
-        if self.namespace not in namespaces():
-            ip("netns", "add", self.namespace)
+        """``claim`` comes first."""
         ip("link", "set", "lo", "up", namespace=self.namespace)
         for network in NETWORKS:
             bridge = f"br-{network}"
@@ -106,10 +125,14 @@ class Switch:
         ip("link", "set", self.root_interface, "up")
 
     def down(self) -> None:
+        """The switch goes last: with it goes the mark of whose the rest is."""
         for namespace in self.ours():
-            ip("netns", "del", namespace)
+            if namespace != self.namespace:
+                ip("netns", "del", namespace)
         if not ip("link", "show", self.root_interface, check=False).exit_code:
             ip("link", "del", self.root_interface)
+        if self.namespace in namespaces():
+            ip("netns", "del", self.namespace)
 
     def ours(self) -> list[str]:
         mine = re.compile(rf"{self.name}-(sw|array|host\d+)")

@@ -1,7 +1,7 @@
 """The lab that stays: ``python -m gespann.main.lab up | down | status``, which is `make up` and `make down`.
 
-up`` starts what is not there and says where everything is; again, it repairs. ``down`` takes all of it away, data too,
-also after an ``up`` that was interrupted. Exit status 0, or 1 with the reason on stderr.
+``up`` starts what is not there and says where everything is; again, it repairs. ``down`` takes all of it away, data
+too, also after an ``up`` that was interrupted. Exit status 0, or 1 with the reason on stderr.
 """
 
 import argparse
@@ -11,17 +11,20 @@ from pathlib import Path
 
 from gespann.demo.doors import describe
 from gespann.demo.site import PROJECT, Site, SiteError
-from gespann.lab import LabError
+from gespann.lab import LabError, name_and_net
 from gespann.system.processes import CommandFailed
 
 DIRECTORY = PROJECT / "var/lab"
 NAME = "gespann"
 NET = "198.18.90"
+BESIDE = """\
+a lab beside others needs a name and three networks of its own; `make down` then takes it away as usual:
+  .venv/bin/python -m gespann.main.lab up --name NAME --net 198.18.NUMBER"""
 
 
 def site() -> Site:
     """The one of `make up`."""
-    return Site(DIRECTORY, NAME, NET)
+    return Site(DIRECTORY, *(name_and_net(DIRECTORY) or (NAME, NET)))
 
 
 def up(site: Site, hosts: int) -> None:
@@ -53,11 +56,12 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="gespann-lab", description="An array group and a pool, in namespaces.")
     parser.add_argument("command", choices=("up", "down", "status"))
     parser.add_argument("--directory", type=Path, default=DIRECTORY)
-    parser.add_argument("--name", default=NAME, help="begins the names of its namespaces")
-    parser.add_argument("--net", default=NET, help="first three octets of its first network")
+    parser.add_argument("--name", help=f"begins the names of its namespaces (default: {NAME}, or as it was made)")
+    parser.add_argument("--net", help=f"first three octets of its first network (default: {NET}, or as it was made)")
     options = parser.parse_args(words)
+    name, net = name_and_net(options.directory) or (NAME, NET)
     try:
-        site = Site(options.directory, options.name, options.net)
+        site = Site(options.directory, options.name or name, options.net or net)
         if options.command == "up":
             up(site, hosts=1)
         elif options.command == "down":
@@ -69,6 +73,8 @@ def main(words: list[str]) -> int:
         return 1
     except (LabError, CommandFailed) as error:
         print(error, file=sys.stderr)
+        if options.command == "up" and isinstance(error, LabError):
+            print(BESIDE, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; `make down` takes away what is there", file=sys.stderr)
