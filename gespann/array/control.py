@@ -9,13 +9,13 @@ from pathlib import Path
 from gespann.array.data_plane.link import DataPlane, EngineClient
 from gespann.array.data_plane.policy import target_of
 from gespann.array.model.access import AccessRecords
-from gespann.array.model.accounts import ADMINISTRATOR, Accounts
+from gespann.array.model.accounts import ADMINISTRATOR, Accounts, checked_password
 from gespann.array.model.chap_users import ChapUsers
 from gespann.array.model.database import Database
 from gespann.array.model.events import Events
 from gespann.array.model.parameters import Parameters
 from gespann.array.model.records import Volume
-from gespann.array.model.secrets import Vault, generate_password
+from gespann.array.model.secrets import Vault, generate_password, hash_password
 from gespann.array.model.storage_pools import StoragePools
 from gespann.array.model.volumes import Volumes
 from gespann.array.operations.policy_changes import PolicyChanges
@@ -78,11 +78,12 @@ class Control:
         if admin_password is None:
             admin_password = generate_password()
             write_secret(self.data_dir / PASSWORD_FILE, f"{admin_password}\n".encode())
+        hashed = hash_password(checked_password(admin_password))
         with self.database.transaction():
             self.parameters.set("name", name)
             if address is not None:
                 self.parameters.set("group-ipaddress", address)
-            self.accounts.create(ADMINISTRATOR, admin_password, description="Group administrator")
+            self.accounts.add(ADMINISTRATOR, hashed, description="Group administrator")
         self.events.add("INFO", "1.1.1", f"Group {name} created.")
         return True
 

@@ -21,7 +21,7 @@ KEYS_MOST = 16
     Option("description", "text"),
 )
 async def create(session: Session, name: str, password: str, read_only: bool = False, description: str = "") -> Lines:
-    session.control.accounts.create(name, password, read_only=read_only, description=description)
+    await session.control.accounts.create(name, password, read_only=read_only, description=description)
     session.control.events.add("INFO", "6.1.1", f"Account {name} created.")
     return ["Account creation succeeded."]
 
@@ -59,7 +59,7 @@ async def select_show(session: Session, account: Account) -> Lines:
 
 @command("account select <account> password <password>", "Sets the password.")
 async def password(session: Session, account: Account, password: str) -> Lines:
-    session.control.accounts.set_password(account.name, password)
+    await session.control.accounts.set_password(account.name, password)
     session.control.events.add("INFO", "6.1.3", f"Password of account {account.name} changed.")
     return []
 

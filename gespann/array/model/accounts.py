@@ -6,7 +6,7 @@ from gespann.array.model import names
 from gespann.array.model.database import Database
 from gespann.array.model.records import Account, CliSettings
 from gespann.array.model.refusals import Conflict, Mistake, not_there
-from gespann.array.model.secrets import check_password, hash_password
+from gespann.array.model.secrets import aside, check_password, hash_password
 
 ADMINISTRATOR = "grpadmin"
 PASSWORD_CHARS = (3, 255)
@@ -40,9 +40,12 @@ class Accounts:
             settings=msgspec.json.decode(row["settings"], type=CliSettings),
         )
 
-    def create(self, name: str, password: str, *, read_only: bool = False, description: str = "") -> Account:
+    async def create(self, name: str, password: str, *, read_only: bool = False, description: str = "") -> Account:
+        hashed = await aside(hash_password, checked_password(password))
+        return self.add(name, hashed, read_only=read_only, description=description)
+
+    def add(self, name: str, password_hash: str, *, read_only: bool = False, description: str = "") -> Account:
         names.account_name(name)
-        password = checked_password(password)
         if self.find(name) is not None:
             raise Conflict(f"Account {name} already exists.")
         with self._database.transaction():
@@ -50,7 +53,7 @@ class Accounts:
                 "INSERT INTO account (name, password_hash, read_only, enabled, description, public_keys, settings)"
                 " VALUES (?, ?, ?, 1, ?, '[]', '{}')",
                 name,
-                hash_password(password),
+                password_hash,
                 read_only,
                 names.description(description),
             )
@@ -63,8 +66,8 @@ class Accounts:
         with self._database.transaction():
             self._database.run("DELETE FROM account WHERE name = ?", name)
 
-    def set_password(self, name: str, password: str) -> None:
-        self._change(name, password_hash=hash_password(checked_password(password)))
+    async def set_password(self, name: str, password: str) -> None:
+        self._change(name, password_hash=await aside(hash_password, checked_password(password)))
 
     def set_description(self, name: str, text: str) -> None:
         self._change(name, description=names.description(text))

@@ -2,11 +2,15 @@
 
 import asyncio
 import base64
+import functools
 import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -16,6 +20,14 @@ from gespann.system.files import read_secret, write_secret
 _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**14, 8, 5  # 16 MiB and about 0.15 s a try
 _SCRYPT_MEMORY_BYTES = 64 * 1024 * 1024
 _LETTERS = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # none that a reader could take for another
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Threads of their own: however many guesses arrive, no more than these are busy with them, and whatever else runs in
+# the loop's threads (asyncssh does part of each login there) does not queue behind them.
+_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="password")
 
 
 def generate_password(length: int = 16) -> str:
@@ -30,10 +42,14 @@ def hash_password(password: str) -> str:
 
 
 async def check_password(password: str, stored: str | None) -> bool:
-    """Takes as long for an account that is not there (``stored`` none) as for one that is. Off the loop: it is slow."""
-    hashed = stored or _UNKNOWN
-    same = await asyncio.to_thread(_matches, password, hashed)
+    """Takes as long for an account that is not there (``stored`` none) as for one that is."""
+    same = await aside(_matches, password, stored or _UNKNOWN)
     return same and stored is not None
+
+
+async def aside(slow: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Runs what takes long (``hash_password``) off the loop, so that nobody else waits for it."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, functools.partial(slow, *args, **kwargs))
 
 
 def _matches(password: str, stored: str) -> bool:
