@@ -10,6 +10,7 @@ import contextlib
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -20,12 +21,14 @@ from gespann.demo.site import PROJECT, Site, SiteError
 from gespann.demo.user import CheckFailed
 from gespann.lab import LabError
 from gespann.main import lab
+from gespann.system.files import hold_lock
 from gespann.system.processes import CommandFailed
 
 DIRECTORY = PROJECT / "var/demo"
 NAME = "gdemo"
 NET = "198.18.94"
 STEPS = 8
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill, a terminal that was closed
 
 KEEP = """\
 To have it to yourself: `make up` starts the same array group and pool, to stay; `make down` stops them and
@@ -46,7 +49,8 @@ def perform(site: Site, show: Show) -> int:
             show.say(site.log_tails())
         return 1
     except KeyboardInterrupt:
-        show.say("\ninterrupted; the lab is taken away")
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            show.say("\ninterrupted; the lab is taken away")
         return 130
     return 0
 
@@ -66,24 +70,44 @@ def main(words: list[str]) -> int:
     parser.add_argument("--name", default=NAME, help="begins the names of its namespaces")
     parser.add_argument("--net", default=NET, help="first three octets of its first network")
     options = parser.parse_args(words)
-    signal.signal(signal.SIGTERM, interrupt)
+    for sig in ENDINGS:
+        signal.signal(sig, interrupt)
     show = Show(STEPS)
-    began = time.monotonic()
     try:
-        site = Site(options.directory, options.name, options.net)
-        site.down()  # what an earlier demo may have left
-    except LabError as error:
+        with only_one(options.directory):
+            return demo(Site(options.directory, options.name, options.net), show)
+    except (LabError, CommandFailed) as error:
         show.failure(str(error))
         return 1
+    except KeyboardInterrupt:
+        show.say("interrupted")
+        return 130
+
+
+def demo(site: Site, show: Show) -> int:
+    began = time.monotonic()
     try:
+        site.down()  # what an earlier demo may have left
         status = perform(site, show)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not stop the cleaning up
+        for sig in ENDINGS:
+            signal.signal(sig, signal.SIG_IGN)  # a second Ctrl-C must not stop the cleaning up
         with show.life.waiting("the lab is taken away"):
             site.down()
     if status == 0:
         summary(show, time.monotonic() - began)
     return status
+
+
+@contextlib.contextmanager
+def only_one(directory: Path) -> Iterator[None]:
+    """LabError: a second demo would take away the lab of the first."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with hold_lock(directory.with_name(f"{directory.name}.lock")):
+            yield
+    except BlockingIOError:
+        raise LabError(f"another demo runs in {directory}; wait for its end") from None
 
 
 if __name__ == "__main__":

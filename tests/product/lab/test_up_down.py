@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -65,6 +66,14 @@ def running(pids: list[int]) -> set[int]:
     return {pid for pid in pids if is_running(pid)}
 
 
+def answers(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 def test_up_works_twice_and_down_leaves_nothing(directory: Path) -> None:
     first = lab(directory, "up")
     assert "The lab is up, after" in first
@@ -85,6 +94,8 @@ def test_up_works_twice_and_down_leaves_nothing(directory: Path) -> None:
         text=True,
     )
     assert hosts.stdout == "host1\n"
+    assert answers("198.18.112.11", 443)
+    assert not answers("198.18.112.11", 80)  # nothing of the pool is served in the clear
     assert "The lab is down" in lab(directory, "down")
     assert remains(directory) == NOTHING
     assert running(pids) == set()
