@@ -198,15 +198,24 @@ impl<T> Session<T> {
         })
     }
 
+    /// Was this much data with the command agreed on?
+    pub fn check_immediate(&self, command: &Command<'_>) -> Result<(), &'static str> {
+        let bytes = command.immediate.len() as u64;
+        if bytes > 0 && !self.parameters.immediate_data {
+            return Err("immediate data that was not agreed");
+        }
+        if bytes > u64::from(self.parameters.first_burst_bytes.min(command.expected_bytes)) {
+            return Err("more immediate data than agreed");
+        }
+        Ok(())
+    }
+
     /// Collects `wanted_bytes` of write data; `context` comes back with it.
     pub fn begin_write<'a>(&mut self, command: &Command<'a>, wanted_bytes: u32, context: T, out: &mut Out) -> Begun<'a> {
         let wanted_bytes = wanted_bytes.min(command.expected_bytes);
         let immediate_bytes = command.immediate.len() as u64;
-        if immediate_bytes > 0 && !self.parameters.immediate_data {
-            return Begun::Close("immediate data that was not agreed");
-        }
-        if immediate_bytes > u64::from(self.parameters.first_burst_bytes.min(command.expected_bytes)) {
-            return Begun::Close("more immediate data than agreed");
+        if let Err(reason) = self.check_immediate(command) {
+            return Begun::Close(reason);
         }
         if !command.last && self.parameters.initial_r2t {
             return Begun::Close("unsolicited data that was not agreed");

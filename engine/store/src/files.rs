@@ -116,6 +116,8 @@ impl FileStore {
         }
         self.sync_folder("volumes")?;
         self.sync_folder("meta")?;
+        self.sync_folder("")?; // the names of these two folders, and below the name of the data directory
+        File::open(self.root.canonicalize()?.parent().unwrap_or(Path::new("/")))?.sync_all()?;
         *lock(&self.volumes) = loaded;
         Ok(())
     }
@@ -142,6 +144,13 @@ impl FileStore {
 
     fn step(&self, name: &str) -> io::Result<()> {
         (self.before_step)(name)
+    }
+
+    /// A request repeated: what the first one did may have failed at its last step, making it durable.
+    fn settle(&self, id: VolumeId) -> Result<(), StoreError> {
+        self.step("sync volumes folder")
+            .and_then(|()| self.sync_folder("volumes"))
+            .map_err(|error| StoreError::from_io(&format!("cannot make volume {id} durable"), &error))
     }
 
     fn sync_folder(&self, name: &str) -> io::Result<()> {
@@ -231,8 +240,8 @@ impl FileStore {
     fn clone_file(&self, source: &Arc<VolumeFile>, id: VolumeId, thick: bool) -> io::Result<Arc<VolumeFile>> {
         let file = self.new_data_file(id, source.size_bytes())?;
         self.step("copy data")?;
-        // A thick clone must own its blocks, which shared ones are not: copy, then reserve the rest.
-        let shared = !thick && {
+        // Thick volumes own their blocks, the source as well as the clone, and shared ones are nobody's own.
+        let shared = !thick && !source.thick() && {
             let _no_writes = source.exclude_writers();
             sparse::reflink(&source.file, &file)?
         };
@@ -265,8 +274,11 @@ impl FileStore {
                 return Err(error);
             }
         }
-        volume.file.set_len(size_bytes)?;
-        volume.mark_size(size_bytes);
+        if size_bytes != before {
+            volume.file.set_len(size_bytes)?;
+            volume.mark_size(size_bytes);
+        }
+        self.step("sync size")?; // also when repeated: the first time may have failed here
         volume.file.sync_all()
     }
 
@@ -325,6 +337,7 @@ impl Store for FileStore {
         let _claim = self.claim(&[id]);
         if let Ok(volume) = self.find(id) {
             if volume.size_bytes() == size_bytes && volume.thick() == thick {
+                self.settle(id)?;
                 return self.describe(&volume);
             }
             return Err(StoreError::Exists(format!("volume {id} exists with another size or provisioning")));
@@ -339,6 +352,9 @@ impl Store for FileStore {
     fn delete(&self, id: VolumeId) -> Result<(), StoreError> {
         let _claim = self.claim(&[id]);
         if self.find(id).is_err() {
+            self.settle(id)?;
+            // Left by a delete that failed half-way; if it fails again the next start removes it.
+            let _ = fs::remove_file(self.data_path(".gone-", id));
             return Ok(());
         }
         self.remove_files(id).map_err(|error| StoreError::from_io(&format!("cannot delete volume {id}"), &error))
@@ -348,10 +364,8 @@ impl Store for FileStore {
         check_size(size_bytes)?;
         let _claim = self.claim(&[id]);
         let volume = self.find(id)?;
-        if volume.size_bytes() != size_bytes {
-            self.resize_file(&volume, size_bytes)
-                .map_err(|error| StoreError::from_io(&format!("cannot resize volume {id}"), &error))?;
-        }
+        self.resize_file(&volume, size_bytes)
+            .map_err(|error| StoreError::from_io(&format!("cannot resize volume {id}"), &error))?;
         self.describe(&volume)
     }
 
@@ -363,6 +377,7 @@ impl Store for FileStore {
         if let Ok(volume) = self.find(id) {
             let from = self.read_metadata(id).ok().and_then(|metadata| metadata.cloned_from);
             if from == Some(source.to_string()) && volume.thick() == thick {
+                self.settle(id)?;
                 return self.describe(&volume);
             }
             return Err(StoreError::Exists(format!("volume {id} exists and is no such clone of {source}")));

@@ -23,9 +23,14 @@ fn fallocate(file: &File, mode: libc::c_int, offset: u64, length: u64) -> io::Re
     }
 }
 
-/// Allocates what is not there yet, without changing the size or any byte.
+/// Allocates what is not there yet, without changing any byte; a file that is shorter grows. Blocks that the file shares
+/// with another are made its own, where the file system has sharing and knows how (XFS): overwriting them would need space.
 pub fn reserve(file: &File, length: u64) -> io::Result<()> {
-    fallocate(file, 0, 0, length)
+    fallocate(file, 0, 0, length)?;
+    match fallocate(file, libc::FALLOC_FL_UNSHARE_RANGE, 0, length) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+        other => other,
+    }
 }
 
 /// Zeroes a range and gives its space back.
@@ -96,20 +101,10 @@ pub fn copy_data(from: &File, to: &File, start: u64, end: u64, buffer: &mut Vec<
     Ok(())
 }
 
+/// By reading and writing, not by `copy_file_range`: that may share blocks, and a thick clone must own its own.
 fn copy_range(from: &File, to: &File, mut offset: u64, end: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
     buffer.resize(256 * 1024, 0);
     while offset < end {
-        let (mut from_offset, mut to_offset) = (offset as i64, offset as i64);
-        // SAFETY: both offsets live on this stack; the descriptors are open.
-        let copied = unsafe {
-            let length = (end - offset) as usize;
-            libc::copy_file_range(from.as_raw_fd(), &mut from_offset, to.as_raw_fd(), &mut to_offset, length, 0)
-        };
-        if copied > 0 {
-            offset += copied as u64;
-            continue;
-        }
-        // Not possible here (another file system, an old kernel), or an error that the plain way will show as well.
         let step = (end - offset).min(buffer.len() as u64) as usize;
         from.read_exact_at(&mut buffer[..step], offset)?;
         to.write_all_at(&buffer[..step], offset)?;

@@ -8,6 +8,11 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+/// One system call writes no more than this. Linux keeps what one call writes in page cache folios of up to that size,
+/// and ext4 walks over every block of a folio to overwrite one of them: with 2 MiB folios a 4 KiB write took 20 us of
+/// CPU, with 64 KiB ones 4 us.
+const WRITE_PIECE_BYTES: usize = 64 * 1024;
+
 #[derive(Debug)]
 pub struct VolumeFile {
     pub id: VolumeId,
@@ -80,7 +85,10 @@ impl Volume for VolumeFile {
         let jobs = self.share();
         check_range(offset, data.len() as u64, self.size_bytes())?;
         jobs.iter().for_each(|job| job.before_change(offset, data.len() as u64));
-        Ok(self.file.write_all_at(data, offset)?)
+        for (index, piece) in data.chunks(WRITE_PIECE_BYTES).enumerate() {
+            self.file.write_all_at(piece, offset + (index * WRITE_PIECE_BYTES) as u64)?;
+        }
+        Ok(())
     }
 
     fn zero(&self, offset: u64, length: u64) -> Result<(), BlockError> {

@@ -284,3 +284,34 @@ fn a_crash_in_delete_leaves_the_volume_or_nothing_of_it() {
         |store, answered| assert!(!(answered && store.info(A).is_ok())),
     );
 }
+
+/// A request that failed while making its work durable has left it in place; repeated, it is not answered before that
+/// last step has succeeded.
+#[test]
+fn a_repeated_request_is_answered_only_when_durable() {
+    type Request = fn(&FileStore) -> Result<(), StoreError>;
+    let requests: [(&str, Request); 4] = [
+        ("sync volumes folder", |store| store.create(B, MIB, false).map(|_| ())),
+        ("sync volumes folder", |store| store.clone_volume(A, B, false).map(|_| ())),
+        ("sync volumes folder", |store| store.delete(A)),
+        ("sync size", |store| store.resize(A, 2 * MIB).map(|_| ())),
+    ];
+    for (index, (step, request)) in requests.into_iter().enumerate() {
+        let folder = Folder::new("settle");
+        folder.open().create(A, MIB, false).unwrap();
+        let failures = Arc::new(AtomicUsize::new(2));
+        let left = failures.clone();
+        let hook = move |name: &str| match name == step && left.load(Ordering::Relaxed) > 0 {
+            true => {
+                left.fetch_sub(1, Ordering::Relaxed);
+                Err(io::Error::from_raw_os_error(5))
+            }
+            false => Ok(()),
+        };
+        let store = FileStore::open_with_hook(&folder.0, Box::new(hook)).unwrap();
+        assert!(request(&store).is_err(), "request {index}: the first time");
+        assert!(request(&store).is_err(), "request {index}: repeated, and it is still not durable");
+        request(&store).unwrap();
+        assert_eq!(failures.load(Ordering::Relaxed), 0);
+    }
+}

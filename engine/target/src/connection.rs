@@ -8,7 +8,7 @@ use crate::execute::{Outcome, execute, read_sense};
 use crate::gate::Refused;
 use crate::gatekeeper::Door;
 use crate::log;
-use crate::portal::Counted;
+use crate::portal::Waiting;
 use crate::sessions::{SessionEntry, attention};
 use gespann_iscsi::login::Identity;
 use gespann_iscsi::pdu::{Pdu, reject};
@@ -30,6 +30,8 @@ const READ_PIECE_BYTES: u32 = 512 * 1024;
 const IDLE_BUFFER_BYTES: usize = 64 * 1024;
 const LOGIN_DATA_BYTES: usize = 8192;
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// A discovery session asks one question.
+const DISCOVERY_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
@@ -41,13 +43,14 @@ pub struct Timing {
 /// Why a connection ends, for the log. `None`: in order.
 type End = Option<String>;
 
-pub fn serve(engine: &Engine, stream: TcpStream, peer: SocketAddr, timing: Timing, logging_in: Counted) {
+pub fn serve(engine: &Engine, stream: TcpStream, peer: SocketAddr, timing: Timing, logging_in: Waiting) {
     let stream = Arc::new(stream);
     let mut wire = Wire { stream: stream.clone(), decoder: Decoder::new(LOGIN_DATA_BYTES), out: Out::default() };
     let mut door = Door { engine, address: peer.ip().to_canonical(), stream: &stream, entry: None };
     let result =
         wire.prepare().map_err(|error| Some(error.to_string())).and_then(|()| log_in(&mut wire, &mut door, peer, timing));
-    drop(logging_in);
+    // A discovery session has proved nothing: it stays among those that have yet to log in, and does not last.
+    let _discovering = door.entry.is_none().then_some(logging_in);
     let entered = door.entry.take().map(|entry| Entered { engine, entry });
     let end = match result {
         Ok(established) => {
@@ -219,7 +222,11 @@ impl<'a> FullFeature<'a> {
             return lost(error);
         }
         let mut unanswered = 0;
+        let started = Instant::now();
         loop {
+            if self.disk.is_none() && started.elapsed() > DISCOVERY_LIMIT {
+                return Some("a discovery session that lasted too long".to_owned());
+            }
             let verdict = self.serve_received();
             if let Err(error) = self.wire.flush() {
                 return lost(error);
@@ -402,9 +409,7 @@ impl<'a> FullFeature<'a> {
         let (tag, expected) = (command.initiator_task_tag, if command.writes { command.expected_bytes } else { 0 });
         if command.immediate.len() >= wanted.min(expected) as usize && command.last {
             // All is here: not even a copy is made.
-            if command.immediate.len() > self.session.parameters.first_burst_bytes as usize {
-                return Err(Some("more immediate data than agreed".to_owned()));
-            }
+            self.session.check_immediate(command).map_err(|reason| Some(reason.to_owned()))?;
             let data = &command.immediate[..wanted.min(expected) as usize];
             return self.finish(tag, expected, &pending, data);
         }
@@ -563,7 +568,7 @@ impl<'a> FullFeature<'a> {
 
 fn carry_out(entry: &SessionEntry, pending: &Pending, data: &[u8]) -> Result<Outcome, Refused> {
     let _permit = entry.export.gate.admit(&entry.ticket, pending.resets, pending.ignores_reservation)?;
-    Ok(execute(&entry.export, entry.ticket.session, &pending.plan, &pending.lun, data))
+    Ok(execute(&entry.export, &entry.ticket, &pending.plan, &pending.lun, data))
 }
 
 fn take_attention(entry: &SessionEntry) -> Option<Sense> {

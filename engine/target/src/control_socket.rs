@@ -1,13 +1,16 @@
 //! The Unix socket of seam 4: a thread for each connection, one more for each request that may take long.
 
 use crate::engine::Engine;
+use crate::portal::Counted;
 use crate::{api, log};
+use gespann_control::messages::Code;
 use gespann_control::{LINE_LIMIT_BYTES, Refusal, Reply, Request, answer_line, parse_line};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -42,17 +45,16 @@ pub fn serve(engine: &Arc<Engine>, listener: &UnixListener) {
                 continue;
             }
         };
-        if open.fetch_add(1, Ordering::AcqRel) >= MAX_CONNECTIONS {
-            open.fetch_sub(1, Ordering::AcqRel);
+        let Some(counted) = Counted::one_of(&open, MAX_CONNECTIONS) else {
             log!(Warning, "control socket: more than {MAX_CONNECTIONS} connections, one refused");
             continue;
-        }
-        let (engine, open) = (engine.clone(), open.clone());
+        };
+        let engine = engine.clone();
         let spawned = thread::Builder::new().name("control".to_owned()).spawn(move || {
             if let Err(error) = Connection::new(&stream, engine).and_then(|mut connection| connection.run(&stream)) {
                 log!(Debug, "control connection ended: {error}");
             }
-            open.fetch_sub(1, Ordering::AcqRel);
+            drop(counted);
         });
         if let Err(error) = spawned {
             log!(Error, "control socket: {error}");
@@ -69,6 +71,12 @@ struct Connection {
 
 fn send(writer: &Mutex<UnixStream>, id: Option<u64>, answer: &Result<Reply, Refusal>) -> io::Result<()> {
     writer.lock().unwrap_or_else(PoisonError::into_inner).write_all(&answer_line(id, answer))
+}
+
+/// A panic is a fault of ours, and its asker is not left waiting.
+fn handle(engine: &Arc<Engine>, request: Request) -> Result<Reply, Refusal> {
+    catch_unwind(AssertUnwindSafe(|| api::handle(engine, request)))
+        .unwrap_or_else(|_| Err(Refusal::new(Code::Io, "a fault of the engine; its log has the place")))
 }
 
 impl Connection {
@@ -108,21 +116,20 @@ impl Connection {
             return send(&self.writer, id, &Err(Refusal::bad_request("the first request must be hello")));
         }
         if !api::is_slow(&request) {
-            let answer = api::handle(&self.engine, request);
+            let answer = handle(&self.engine, request);
             self.greeted |= is_hello && answer.is_ok();
             return send(&self.writer, id, &answer);
         }
-        if self.slow.fetch_add(1, Ordering::AcqRel) >= MAX_SLOW_REQUESTS {
-            self.slow.fetch_sub(1, Ordering::AcqRel);
-            let refusal = Refusal::new(gespann_control::Code::Busy, "too many requests under way on this connection");
+        let Some(counted) = Counted::one_of(&self.slow, MAX_SLOW_REQUESTS) else {
+            let refusal = Refusal::new(Code::Busy, "too many requests under way on this connection");
             return send(&self.writer, id, &Err(refusal));
-        }
-        let (engine, writer, slow) = (self.engine.clone(), self.writer.clone(), self.slow.clone());
+        };
+        let (engine, writer) = (self.engine.clone(), self.writer.clone());
         thread::Builder::new().name("request".to_owned()).spawn(move || {
-            let answer = api::handle(&engine, request);
+            let answer = handle(&engine, request);
             // If the asker is gone it will ask again: every request may be repeated.
             let _ = send(&writer, id, &answer);
-            slow.fetch_sub(1, Ordering::AcqRel);
+            drop(counted);
         })?;
         Ok(())
     }

@@ -19,8 +19,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 pub const MAX_SESSIONS: usize = 4096;
+/// Of one initiator name on one target: enough for many paths, too few to keep others out.
+pub const MAX_SESSIONS_OF_INITIATOR: usize = 32;
+/// A login that takes the place of a session waits this long for that session's last command.
+const REPLACED_DRAIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub struct Policy {
@@ -35,6 +40,24 @@ pub struct Policy {
 impl Policy {
     pub fn find(&self, target_name: &str) -> Option<&Arc<Export>> {
         self.by_name.get(&target_name.to_ascii_lowercase()).and_then(|id| self.exports.get(id))
+    }
+
+    fn forget_name(&mut self, target_name: &str, owner: VolumeId) {
+        let name = target_name.to_ascii_lowercase();
+        if self.by_name.get(&name) == Some(&owner) {
+            self.by_name.remove(&name);
+        }
+    }
+
+    /// Not if a CHAP user has the same secret: our response to an initiator's challenge would let that initiator log in
+    /// as this user, with our challenge of another connection (RFC 7143 12.1.3: different secrets in both directions).
+    pub fn usable_mutual(&self) -> Option<(String, Secret)> {
+        let (name, secret) = self.mutual.as_ref()?;
+        if self.chap_users.values().any(|other| other == secret) {
+            log!(Warning, "mutual CHAP is refused: a CHAP user has the same secret");
+            return None;
+        }
+        Some((name.clone(), secret.clone()))
     }
 }
 
@@ -129,6 +152,8 @@ impl Engine {
         }
         let gone: Vec<_> = policy.exports.keys().filter(|id| !wanted.contains_key(id)).copied().collect();
         gone.into_iter().for_each(|id| self.take_away(&mut policy, id));
+        // Names may move from one volume to another; that each is there once has been checked.
+        policy.by_name.clear();
         for (id, target) in wanted {
             self.put(&mut policy, id, target)?;
         }
@@ -160,10 +185,10 @@ impl Engine {
         let gate = self.gate(id);
         gate.set_generation(target.generation);
         let (generation, online) = (target.generation, target.online);
-        match policy.exports.get(&id) {
+        match policy.exports.get(&id).cloned() {
             Some(export) => {
                 let before = export.target();
-                policy.by_name.remove(&before.name.to_ascii_lowercase());
+                policy.forget_name(&before.name, id);
                 let identity_changed = before.block_size != target.block_size || before.naa != target.naa;
                 let parameters_changed = before.read_only != target.read_only;
                 export.set_target(target);
@@ -194,13 +219,18 @@ impl Engine {
 
     fn take_away(&self, policy: &mut Policy, id: VolumeId) {
         if let Some(export) = policy.exports.remove(&id) {
-            policy.by_name.remove(&export.target().name.to_ascii_lowercase());
+            policy.forget_name(&export.target().name, id);
         }
         self.sessions.drop_where(id, |_| true);
     }
 
     pub fn remove_target(&self, id: VolumeId) {
         self.take_away(&mut self.policy_mut(), id);
+    }
+
+    /// From now on every login is told to come again later, as before `configure`.
+    pub fn close(&self) {
+        self.policy_mut().configured = false;
     }
 
     pub fn put_chap_user(&self, user: &ChapUser) -> Result<(), Refusal> {
@@ -246,7 +276,24 @@ impl Engine {
         address: IpAddr,
         stream: &Arc<TcpStream>,
     ) -> Result<Arc<SessionEntry>, LoginStatus> {
+        // The initiator sends again what its old session has not answered: a write of that session must not land later
+        // than what the new one writes. Without `policy`, so that a volume that stands still holds up no other request.
+        let replaced = {
+            let policy = self.policy();
+            let export = self.admitted(&policy, identity, address)?;
+            self.reinstate(&export, identity)
+        };
+        if let Some(gate) = replaced
+            && !gate.drain(REPLACED_DRAIN)
+        {
+            return Err(LoginStatus::UNAVAILABLE);
+        }
         let policy = self.policy();
+        let export = self.admitted(&policy, identity, address)?;
+        self.enter(&export, identity, address, stream)
+    }
+
+    fn admitted(&self, policy: &Policy, identity: &Identity, address: IpAddr) -> Result<Arc<Export>, LoginStatus> {
         let name = identity.target.as_deref().unwrap_or_default();
         if !policy.configured {
             return Err(LoginStatus::UNAVAILABLE);
@@ -256,12 +303,21 @@ impl Engine {
         if !access::admits(&target.access, &identity.initiator, address, identity.chap_user.as_deref()) {
             return Err(LoginStatus::FORBIDDEN);
         }
-        self.reinstate(export, identity);
+        Ok(export.clone())
+    }
+
+    /// Called with `policy` held, so that no change of it comes between admission and this.
+    fn enter(
+        &self,
+        export: &Arc<Export>,
+        identity: &Identity,
+        address: IpAddr,
+        stream: &Arc<TcpStream>,
+    ) -> Result<Arc<SessionEntry>, LoginStatus> {
+        let (name, multihost) = (identity.target.as_deref().unwrap_or_default(), export.target().multihost);
         let mut entries = self.sessions.lock();
-        let mut living = entries.values().filter(|entry| entry.export.id == export.id && entry.ticket.alive());
-        if !target.multihost
-            && let Some(other) = living.find(|entry| !entry.initiator.eq_ignore_ascii_case(&identity.initiator))
-        {
+        let living = || entries.values().filter(|entry| entry.export.id == export.id && entry.ticket.alive());
+        if !multihost && let Some(other) = living().find(|entry| !entry.initiator.eq_ignore_ascii_case(&identity.initiator)) {
             log!(
                 Warning,
                 "{} refused at {name}: {} is using it and it is not for several hosts",
@@ -270,7 +326,11 @@ impl Engine {
             );
             return Err(LoginStatus::FORBIDDEN);
         }
-        if entries.len() >= MAX_SESSIONS {
+        let own = || living().filter(|entry| entry.initiator.eq_ignore_ascii_case(&identity.initiator));
+        if own().any(|entry| entry.isid == identity.isid) {
+            return Err(LoginStatus::UNAVAILABLE); // it logs in twice at the same time, and this is the later one
+        }
+        if entries.len() >= MAX_SESSIONS || own().count() >= MAX_SESSIONS_OF_INITIATOR {
             return Err(LoginStatus::OUT_OF_RESOURCES);
         }
         let session = self.next_session.fetch_add(1, Ordering::Relaxed);
@@ -282,14 +342,17 @@ impl Engine {
     }
 
     /// The same initiator port logging in again means that its old session is dead (RFC 7143 6.3.5).
-    fn reinstate(&self, export: &Export, identity: &Identity) {
+    /// The gate to be drained, if a session is being replaced.
+    fn reinstate(&self, export: &Export, identity: &Identity) -> Option<Arc<Gate>> {
         let same =
             |entry: &SessionEntry| entry.isid == identity.isid && entry.initiator.eq_ignore_ascii_case(&identity.initiator);
         let replaced = self.sessions.drop_where(export.id, same);
         if replaced > 0 {
             log!(Info, "{}: a new session takes the place of {replaced}", identity.initiator);
-            self.sessions.lock().retain(|_, entry| entry.export.id != export.id || !same(entry));
         }
+        // It is in the list until its thread has ended, also when an earlier login gave up waiting for it.
+        let not_ended = self.sessions.of_volume(export.id).iter().any(|entry| same(entry));
+        not_ended.then(|| export.gate.clone())
     }
 
     /// Names and portal of what the asker may use; `wanted` is one name, or empty for all.
@@ -305,3 +368,6 @@ impl Engine {
         visible.map(|target| (target.name.clone(), format!("{portal},1"))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

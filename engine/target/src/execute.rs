@@ -1,6 +1,7 @@
 //! Carries out SCSI plans on a volume.
 
 use crate::export::Export;
+use crate::gate::Ticket;
 use gespann_scsi::{Compare, Lun, Plan, Range, Sense, mode, parameters};
 use gespann_store::{BlockError, Volume};
 
@@ -31,10 +32,10 @@ pub fn read_sense(error: &BlockError) -> Sense {
 }
 
 /// Runs everything but reads; the caller has had it admitted. `data` is what arrived, possibly less than is wanted.
-pub fn execute(export: &Export, session: u64, plan: &Plan, lun: &Lun, data: &[u8]) -> Outcome {
+pub fn execute(export: &Export, ticket: &Ticket, plan: &Plan, lun: &Lun, data: &[u8]) -> Outcome {
     match plan {
-        Plan::Reserve => export.gate.reserve(session),
-        Plan::Release => export.gate.release(session),
+        Plan::Reserve => export.gate.reserve(ticket),
+        Plan::Release => export.gate.release(ticket.session),
         _ => return on_volume(export.volume.as_ref(), plan, lun, data).unwrap_or_else(Outcome::Check),
     }
     Outcome::Good
@@ -67,8 +68,11 @@ fn on_volume(volume: &dyn Volume, plan: &Plan, lun: &Lun, data: &[u8]) -> Result
         Plan::LbaStatus { lba, allocation_length } => {
             let block_size = u64::from(lun.block_size);
             let extent = volume.extent(lba * block_size).map_err(|error| read_sense(&error))?;
-            let blocks = extent.length_bytes.div_ceil(block_size);
-            match parameters::lba_status(*lba, blocks, extent.mapped, *allocation_length) {
+            // A block of which any part is data is mapped.
+            let whole_holes = if extent.mapped { 0 } else { extent.length_bytes / block_size };
+            let mapped = whole_holes == 0;
+            let blocks = if mapped { extent.length_bytes.div_ceil(block_size) } else { whole_holes };
+            match parameters::lba_status(*lba, blocks, mapped, *allocation_length) {
                 Plan::Answer(bytes) => return Ok(Outcome::Data(bytes)),
                 _ => return Err(Sense::INTERNAL_FAILURE),
             }
@@ -148,5 +152,59 @@ fn compare_and_write(volume: &dyn Volume, range: Range, data: &[u8]) -> Result<(
         Ok(None) => Ok(()),
         Ok(Some(position)) => Err(Sense::MISCOMPARE.at(position as u32)),
         Err(error) => Err(write_sense(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gespann_store::faulty::{Faults, FaultyVolume};
+    use gespann_store::memory::MemoryVolume;
+    use std::sync::Arc;
+
+    fn run(volume: &FaultyVolume, cdb: &[u8], data: &[u8]) -> Result<Outcome, Sense> {
+        let lun = Lun {
+            block_size: 512,
+            blocks: 8,
+            read_only: false,
+            thick: false,
+            vendor: String::new(),
+            product: String::new(),
+            revision: String::new(),
+            naa: [0; 16],
+            target_name: String::new(),
+        };
+        let mut whole = [0; 16];
+        whole[..cdb.len()].copy_from_slice(cdb);
+        on_volume(volume, &gespann_scsi::plan(&whole, &lun), &lun, data)
+    }
+
+    /// Each command that promises stable storage is answered with the flush's result; the others do not flush.
+    #[test]
+    fn what_promises_stable_storage_flushes() {
+        let faults = Arc::new(Faults::default());
+        let volume = FaultyVolume { inner: Arc::new(MemoryVolume::new(4096)), faults: faults.clone() };
+        faults.fail_flushes(Some(5));
+        let block = [7; 512];
+        let pair = [[0; 512], [7; 512]].concat();
+        let promising: [(&[u8], &[u8]); 8] = [
+            (&[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[]),
+            (&[0x91, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[]),
+            (&[0x1b, 0, 0, 0, 0, 0], &[]),
+            (&[0x2a, 8, 0, 0, 0, 0, 0, 0, 1, 0], &block),
+            (&[0x8a, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], &block),
+            (&[0xaa, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], &block),
+            (&[0x2e, 0, 0, 0, 0, 0, 0, 0, 1, 0], &block),
+            (&[0x89, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0], &pair),
+        ];
+        for (cdb, data) in promising {
+            assert_eq!(run(&volume, cdb, data), Err(Sense::WRITE_ERROR), "{:#04x}", cdb[0]);
+        }
+        assert_eq!(run(&volume, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], &block), Ok(Outcome::Good));
+        assert_eq!(run(&volume, &[0x41, 8, 0, 0, 0, 0, 0, 0, 1, 0], &[0; 512]), Ok(Outcome::Good));
+        faults.fail_flushes(None);
+        assert_eq!(run(&volume, &[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[]), Ok(Outcome::Good));
+        faults.fail_writes(Some(28));
+        assert_eq!(run(&volume, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], &block), Err(Sense::NO_SPACE));
     }
 }

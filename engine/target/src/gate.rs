@@ -110,9 +110,12 @@ impl Gate {
 
     /// Makes a ticket of a past generation useless for ever, without counting as a drop.
     pub fn outdate(&self, ticket: &Ticket) {
-        let state = self.state();
+        let mut state = self.state();
         if ticket.generation != state.generation {
             ticket.outdated.store(true, Ordering::Release);
+            if state.reserved_by == Some(ticket.session) {
+                state.reserved_by = None; // nobody could release it any more
+            }
         }
     }
 
@@ -172,8 +175,12 @@ impl Gate {
     }
 
     /// SPC-2 reservation of the whole unit; admission has already refused everybody but the holder.
-    pub fn reserve(&self, session: u64) {
-        self.state().reserved_by = Some(session);
+    /// A ticket that was revoked while this command was under way reserves nothing.
+    pub fn reserve(&self, ticket: &Ticket) {
+        let mut state = self.state();
+        if ticket.alive() && ticket.generation == state.generation {
+            state.reserved_by = Some(ticket.session);
+        }
     }
 
     pub fn release(&self, session: u64) {

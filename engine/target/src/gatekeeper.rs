@@ -27,7 +27,7 @@ impl Gatekeeper for Door<'_> {
     }
 
     fn mutual(&mut self) -> Option<(String, Secret)> {
-        self.engine.policy().mutual.clone()
+        self.engine.policy().usable_mutual()
     }
 
     fn fill_random(&mut self, bytes: &mut [u8]) {

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), String> {
     log::set_level(arguments.log_level);
     let signals = signals::block();
+    raise_descriptor_limit();
     let store = FileStore::open(&arguments.data).map_err(|error| error.to_string())?;
     store.notes.iter().for_each(|note| log!(Warning, "{note}"));
     let engine = Arc::new(Engine::new(Arc::new(store), new_boot_id()?));
@@ -60,6 +61,18 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let signal = signals::wait(&signals);
     log!(Info, "{signal}: finishing");
     finish(&engine)
+}
+
+/// A session takes a descriptor, and the usual soft limit is 1024. What cannot be had shows when it is needed.
+fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls are given a valid structure of this stack.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
@@ -86,6 +99,7 @@ fn new_boot_id() -> Result<String, String> {
 
 /// Nothing new is admitted, what was admitted finishes, all of it reaches stable storage.
 fn finish(engine: &Engine) -> Result<(), String> {
+    engine.close();
     let exports: Vec<_> = engine.policy().exports.values().cloned().collect();
     for export in &exports {
         engine.remove_target(export.id);

@@ -127,7 +127,7 @@ fn a_reset_voids_what_was_received_before_it() {
 fn a_reservation_keeps_others_out_until_its_session_ends() {
     let bench = Bench::new();
     let (holder, other) = (bench.gate.ticket(1), bench.gate.ticket(2));
-    bench.gate.reserve(1);
+    bench.gate.reserve(&holder);
     assert_eq!(bench.gate.admit(&other, 0, false).unwrap_err(), Refused::Reserved);
     assert!(bench.gate.admit(&other, 0, true).is_ok());
     assert!(bench.gate.admit(&holder, 0, false).is_ok());
@@ -135,4 +135,17 @@ fn a_reservation_keeps_others_out_until_its_session_ends() {
     assert_eq!(bench.gate.admit(&other, 0, false).unwrap_err(), Refused::Reserved);
     bench.gate.revoke(&holder);
     assert!(bench.gate.admit(&other, 0, false).is_ok());
+}
+
+#[test]
+fn a_reservation_goes_with_its_generation() {
+    let bench = Bench::new();
+    let old = bench.gate.ticket(1);
+    bench.gate.reserve(&old);
+    bench.gate.set_generation(2);
+    bench.gate.outdate(&old);
+    let new = bench.gate.ticket(2);
+    assert!(bench.gate.admit(&new, 0, false).is_ok());
+    bench.gate.reserve(&old);
+    assert!(bench.gate.admit(&new, 0, false).is_ok(), "too late to reserve anything");
 }

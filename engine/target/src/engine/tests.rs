@@ -1,0 +1,111 @@
+//! Logins against volumes that stand still.
+
+use super::*;
+use crate::gate::Refused;
+use gespann_control::messages::Access;
+use gespann_store::faulty::{Faults, FaultyVolume};
+use gespann_store::memory::MemoryVolume;
+use gespann_store::{Space, StoreError, Volume, VolumeInfo};
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::thread;
+
+const A: VolumeId = VolumeId([0x6a; 16]);
+
+/// One volume, with switches.
+#[derive(Debug)]
+struct OneVolume {
+    volume: Arc<FaultyVolume>,
+}
+
+impl Store for OneVolume {
+    fn create(&self, id: VolumeId, _: u64, _: bool) -> Result<VolumeInfo, StoreError> {
+        self.info(id)
+    }
+    fn delete(&self, _: VolumeId) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn resize(&self, id: VolumeId, _: u64) -> Result<VolumeInfo, StoreError> {
+        self.info(id)
+    }
+    fn clone_volume(&self, id: VolumeId, _: VolumeId, _: bool) -> Result<VolumeInfo, StoreError> {
+        self.info(id)
+    }
+    fn set_thick(&self, id: VolumeId, _: bool) -> Result<VolumeInfo, StoreError> {
+        self.info(id)
+    }
+    fn list(&self) -> Result<Vec<VolumeInfo>, StoreError> {
+        Ok(Vec::new())
+    }
+    fn info(&self, id: VolumeId) -> Result<VolumeInfo, StoreError> {
+        Err(StoreError::NotFound(id))
+    }
+    fn space(&self) -> Result<Space, StoreError> {
+        Ok(Space { total_bytes: 0, free_bytes: 0 })
+    }
+    fn open(&self, _: VolumeId) -> Result<Arc<dyn Volume>, StoreError> {
+        Ok(self.volume.clone())
+    }
+}
+
+fn target() -> Target {
+    let access = vec![Access { initiator: String::new(), chap_user: String::new(), address: String::new() }];
+    let fields = serde_json::json!({"volume": A.to_string(), "name": "iqn.2026-01.test:a", "online": true});
+    Target { access, ..serde_json::from_value(fields).unwrap() }
+}
+
+fn log_in(engine: &Engine, isid: u8) -> Result<Arc<SessionEntry>, LoginStatus> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+    let target = Some("iqn.2026-01.test:a".to_owned());
+    let identity = Identity { initiator: "iqn.2026-01.test:host".to_owned(), target, isid: [isid; 6], ..Identity::default() };
+    engine.establish(&identity, "127.0.0.1".parse().unwrap(), &stream)
+}
+
+fn engine() -> (Arc<Engine>, Arc<Faults>) {
+    let faults = Arc::new(Faults::default());
+    let volume = FaultyVolume { inner: Arc::new(MemoryVolume::new(4096)), faults: faults.clone() };
+    let engine = Engine::new(Arc::new(OneVolume { volume: Arc::new(volume) }), String::new());
+    let configure = serde_json::json!({"targets": [], "chap_users": []});
+    engine.configure(Configure { targets: vec![target()], ..serde_json::from_value(configure).unwrap() }).unwrap();
+    (Arc::new(engine), faults)
+}
+
+#[test]
+fn a_session_is_replaced_only_when_its_last_write_has_landed() {
+    let (engine, faults) = engine();
+    let old = log_in(&engine, 1).unwrap();
+    faults.stall();
+    let late = {
+        let old = old.clone();
+        thread::spawn(move || {
+            let permit = old.export.gate.admit(&old.ticket, 0, false).unwrap();
+            old.export.volume.write_at(&[0xaa; 512], 0).unwrap();
+            drop(permit);
+        })
+    };
+    faults.wait_for_stalled(1);
+    let (sender, receiver) = mpsc::channel();
+    let again = engine.clone();
+    let login = thread::spawn(move || sender.send(log_in(&again, 1).map(|_| ())).unwrap());
+    while !old.ticket.revoked() {
+        thread::yield_now();
+    }
+    // The old session cannot begin anything, and the new one is not there yet: nothing can be overtaken.
+    assert_eq!(old.export.gate.admit(&old.ticket, 0, true).unwrap_err(), Refused::Revoked);
+    assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err(), "logged in beside a write that stands still");
+    faults.release();
+    assert_eq!(receiver.recv().unwrap(), Ok(()));
+    late.join().unwrap();
+    login.join().unwrap();
+}
+
+#[test]
+fn one_initiator_has_a_bounded_number_of_sessions() {
+    let (engine, _faults) = engine();
+    for isid in 0..MAX_SESSIONS_OF_INITIATOR {
+        log_in(&engine, isid as u8).unwrap();
+    }
+    assert_eq!(log_in(&engine, 200).unwrap_err(), LoginStatus::OUT_OF_RESOURCES);
+    assert!(log_in(&engine, 0).is_ok(), "taking the place of a session is no further one");
+}

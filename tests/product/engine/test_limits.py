@@ -1,0 +1,155 @@
+"""What hostile or unlucky initiators cannot use up: sessions, places at the door, threads, descriptors."""
+
+import contextlib
+import resource
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gespann.seams.engine_socket import (
+    Access,
+    ChapUser,
+    Configure,
+    SessionList,
+    Target,
+    VolumeCreate,
+)
+from tests.product.engine.conftest import MIB, NAME, VOLUME
+from tests.product.engine.engine_process import Control, EngineProcess
+from tests.product.engine.initiator import Initiator, Refused
+
+pytestmark = pytest.mark.engine
+Connect = Callable[..., Initiator]
+Serve = Callable[..., Target]
+OTHER_VOLUME, OTHER_NAME = "6090a028a030f846d8d6546fbd0130c6", "iqn.2026-01.test:other"
+
+
+def wait_until(true: Callable[[], bool], limit_s: float = 30.0) -> bool:
+    deadline = time.monotonic() + limit_s
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return true()
+
+
+def threads_and_descriptors(engine: EngineProcess) -> tuple[int, int]:
+    assert engine.process is not None
+    folder = Path(f"/proc/{engine.process.pid}")
+    return len(list((folder / "task").iterdir())), len(list((folder / "fd").iterdir()))
+
+
+def test_a_thousand_connections_leave_nothing_behind(
+    engine: EngineProcess, control: Control, connect: Connect, serve: Serve
+) -> None:
+    serve()
+    connect().login(NAME).close()
+    assert wait_until(lambda: control.call(SessionList()).sessions == [])
+    before = threads_and_descriptors(engine)
+    for round_number in range(1000):
+        with contextlib.suppress(OSError):  # reset by the engine, whichever is quicker
+            if round_number % 4 == 0:
+                Initiator(engine.port).login(NAME).close()
+            elif round_number % 4 == 1:
+                initiator = Initiator(engine.port).login(NAME)
+                initiator.command(b"\x28" + bytes(7) + b"\x08\x00", read=4096)  # leaves before the answer
+                initiator.close()
+            elif round_number % 4 == 2:
+                with socket.create_connection(("127.0.0.1", engine.port)) as raw:
+                    raw.sendall(b"\x43" * 20)
+            else:
+                Initiator(engine.port).login(None).close()
+    assert wait_until(lambda: threads_and_descriptors(engine) == before), threads_and_descriptors(engine)
+    assert control.call(SessionList()).sessions == []
+
+
+def test_discovery_sessions_do_not_lock_others_out(
+    engine: EngineProcess, control: Control, connect: Connect, serve: Serve
+) -> None:
+    """They need no secret, so they are counted, by address, with those that have not logged in."""
+    serve()
+    neighbour = Initiator(engine.port, source="127.0.0.2")
+
+    def open_many() -> int:
+        for opened in range(300):
+            try:
+                connect().login(None)
+            except OSError:
+                return opened
+        return 300
+
+    assert 100 <= open_many() <= 128
+    neighbour.login(NAME)
+    assert neighbour.read10(0, 1) == bytes(512)
+    late = Initiator(engine.port, source="127.0.0.2").login(NAME)
+    assert late.read10(0, 1) == bytes(512)
+    late.close()
+    neighbour.close()
+
+
+def test_one_initiator_cannot_take_all_sessions(control: Control, connect: Connect, serve: Serve) -> None:
+    serve(multihost=True)
+    for _ in range(32):
+        connect().login(NAME)
+    with pytest.raises(Refused) as refused:
+        connect().login(NAME)
+    assert refused.value.status == 0x0302
+    connect(name="iqn.2026-01.test:host2").login(NAME)
+
+
+def test_a_low_soft_limit_of_descriptors_is_raised(engine: EngineProcess) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        control = engine.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with contextlib.ExitStack() as connections:
+        for _ in range(100):
+            connections.enter_context(socket.create_connection(("127.0.0.1", engine.port)))
+        assert wait_until(lambda: threads_and_descriptors(engine)[1] > 100)
+    control.close()
+
+
+def test_target_names_may_change_places_in_one_configuration(control: Control, connect: Connect) -> None:
+    control.call(VolumeCreate(volume=OTHER_VOLUME, size_bytes=MIB))
+    sizes = {VOLUME: 64 * MIB // 512, OTHER_VOLUME: MIB // 512}
+    for names in ((NAME, OTHER_NAME), (OTHER_NAME, NAME), (NAME, OTHER_NAME)):
+        volumes = dict(zip(names, (VOLUME, OTHER_VOLUME), strict=True))
+        targets = [Target(volume=volume, name=name, online=True, access=[Access()]) for name, volume in volumes.items()]
+        control.call(Configure(targets=targets, chap_users=[]))
+        for name, volume in volumes.items():
+            initiator = connect().login(name)
+            initiator.command(b"\x25" + bytes(9), read=8)
+            assert int.from_bytes(initiator.receive().data[:4], "big") + 1 == sizes[volume]
+            initiator.close()
+
+
+def test_the_group_does_not_prove_itself_with_the_secret_of_a_user(control: Control, connect: Connect) -> None:
+    """Else the answer to a challenge of ours, sent back on another connection, would let a stranger in as that user."""
+    target = Target(volume=VOLUME, name=NAME, online=True, access=[Access()])
+    users = [ChapUser(user="vm1", secret="one-secret-each"), ChapUser(user="vm2", secret="shared-by-two")]
+    control.call(Configure(targets=[target], chap_users=users, mutual=ChapUser(user="group", secret="shared-by-two")))
+    with pytest.raises(Refused) as refused:
+        connect().login(NAME, user="vm1", secret="one-secret-each", mutual_secret="shared-by-two")
+    assert refused.value.status == 0x0201
+    connect().login(NAME, user="vm1", secret="one-secret-each")
+
+
+def test_immediate_data_that_was_not_agreed_ends_the_session(connect: Connect, serve: Serve) -> None:
+    serve()
+    initiator = connect().login(NAME, keys={"ImmediateData": "No"})
+    initiator.command(b"\x2a" + bytes(7) + b"\x01\x00", write=b"\xff" * 512, immediate=b"\xff" * 512)
+    with pytest.raises(OSError):  # noqa: PT011 - closed or reset
+        initiator.receive()
+    assert connect().login(NAME).read10(0, 1) == bytes(512)
+
+
+def test_more_immediate_data_than_the_command_has_ends_the_session(connect: Connect, serve: Serve) -> None:
+    serve()
+    initiator = connect().login(NAME)
+    initiator.command(b"\x2a" + bytes(7) + b"\x01\x00", write=b"\xff" * 512, immediate=b"\xff" * 1024)
+    with pytest.raises(OSError):  # noqa: PT011 - closed or reset
+        initiator.receive()
+    assert connect().login(NAME).read10(0, 1) == bytes(512)
