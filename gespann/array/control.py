@@ -117,6 +117,8 @@ class Control:
             await self._watch.look(await self.inventory())
         except (SeamLost, SeamError) as error:
             log.debug("no look at thin volumes: %s", error)
+        except Exception:  # a database without room, say: the next look must come all the same
+            log.exception("no look at thin volumes")
 
     # What the engine is told -----------------------------------------------------------------------------------------
 

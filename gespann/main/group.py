@@ -84,7 +84,7 @@ async def run(options: argparse.Namespace) -> None:
             socket_path,
             f"{host}:{port}",
             SystemClock(),
-            lambda level, text: (tell(level, "9.1.3", text), None)[1],
+            lambda level, text: tell(level, "9.1.3", text),
         )
         await supervisor.start()
     await group.start()

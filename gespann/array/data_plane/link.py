@@ -154,14 +154,11 @@ class DataPlane:
             self._stale.clear()
             try:
                 await self._refresh()
-            except (SeamLost, SeamError, Failed) as error:
+            except Exception as error:  # one bad row must not end the keeper
                 if str(error) != self._failure:
-                    log.warning("policy not in force yet: %s", error)
+                    foreseen = isinstance(error, SeamLost | SeamError | Failed)
+                    log.warning("policy not in force yet: %s", error, exc_info=not foreseen)
                 self._failure = str(error)
-                self._stale.set()
-                await self._clock.sleep(RETRY_S)
-            except Exception:  # one bad row must not end the keeper
-                log.exception("policy not in force yet")
                 self._stale.set()
                 await self._clock.sleep(RETRY_S)
 

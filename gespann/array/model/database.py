@@ -69,11 +69,13 @@ class Database:
         self._connection.close()
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing, durable at the end. One inside another belongs to the outer."""
+    def transaction(self, durable: bool = True) -> Iterator[None]:
+        """All or nothing, on the disk at the end; one that is not ``durable`` gets there with the next that is. One
+        inside another belongs to the outer."""
         if self._inside:
             yield
             return
+        self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         self._connection.execute("BEGIN IMMEDIATE")
         self._inside = True
         try:

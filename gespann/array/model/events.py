@@ -1,6 +1,7 @@
 """What happened, kept in order and told to whoever listens. An event's text never holds a secret."""
 
 import logging
+import sqlite3
 from collections.abc import Callable
 from datetime import datetime
 
@@ -24,27 +25,37 @@ class Events:
         self._clock = clock
         self._listeners: list[Listener] = []
 
-    def add(self, level: str, code: str, text: str) -> Event:
-        at = self._clock.now()
-        with self._database.transaction():
+    def add(self, level: str, code: str, text: str) -> None:
+        """Never fails, because what it tells of has happened: without room in the database the event is in the log
+        alone, as number 0. It does not wait for the disk either, so that nobody can make the group do that by trying
+        to log in; the next change takes it along."""
+        log.log(_LOG_LEVELS.get(level, logging.INFO), "%s: %s", code, text)
+        event = Event(number=0, at=self._clock.now(), level=level, code=code, text=text)
+        try:
+            event = msgspec.structs.replace(event, number=self._keep(event))
+        except sqlite3.Error as error:
+            log.error("event not kept: %s", error)
+        for listener in list(self._listeners):
+            listener(event)
+
+    def _keep(self, event: Event) -> int:
+        with self._database.transaction(durable=False):
             self._database.run(
-                "INSERT INTO event (at, level, code, text) VALUES (?, ?, ?, ?)", at.isoformat(), level, code, text
+                "INSERT INTO event (at, level, code, text) VALUES (?, ?, ?, ?)",
+                *(event.at.isoformat(), event.level, event.code, event.text),
             )
             number = int(self._database.rows("SELECT max(number) AS number FROM event")[0]["number"])
             if number % 100 == 0:
                 self._database.run("DELETE FROM event WHERE number <= ?", number - KEPT)
-        log.log(_LOG_LEVELS.get(level, logging.INFO), "%s: %s", code, text)
-        event = Event(number=number, at=at, level=level, code=code, text=text)
-        for listener in list(self._listeners):
-            listener(event)
-        return event
+        return number
 
     def recent(self, count: int) -> list[Event]:
         """The last ``count``, oldest first."""
         rows = self._database.rows("SELECT * FROM event ORDER BY number DESC LIMIT ?", count)
         return [
-            msgspec.structs.replace(
-                Event(number=row["number"], at=datetime.fromisoformat(row["at"]), level="", code="", text=""),
+            Event(
+                number=row["number"],
+                at=datetime.fromisoformat(row["at"]),
                 level=row["level"],
                 code=row["code"],
                 text=row["text"],
