@@ -30,7 +30,12 @@ class Kind:
 
 def _number(low: int, high: int) -> Callable[[Control, str], int]:
     def read(_: Control, untrusted: str) -> int:
-        if not untrusted.isascii() or not untrusted.isdigit() or not low <= int(untrusted[:9]) <= high:
+        if (
+            not untrusted.isascii()
+            or not untrusted.isdigit()
+            or len(untrusted) > 9
+            or not low <= int(untrusted) <= high
+        ):
             raise BadInput(f'"{untrusted[:40]}" is not a number from {low} to {high}.')
         return int(untrusted)
 
@@ -49,8 +54,8 @@ def _no_prompt(check: Callable[[str], str]) -> Callable[[Control, str], str]:
     """Clients wait for the prompt anywhere in the output, so no text that is shown later may hold it."""
 
     def read(control: Control, untrusted: str) -> str:
-        prompt = f"{control.parameters.get('name')}> "
-        if prompt in f"{untrusted} ":
+        prompt = f"{control.parameters.get('name')}>"  # a table puts the blank behind it
+        if prompt in untrusted:
             raise Mistake(f'The text cannot contain "{prompt}": programs would take it for the prompt.')
         return check(untrusted)
 
@@ -88,7 +93,7 @@ KINDS: dict[str, Kind] = {
     "reserve": Kind("percentage, 0% or more", _percent(0, 100_000)),
     "text": Kind("text, in quotes if it has blanks", _no_prompt(names.description)),
     "alias": Kind("text of 64 bytes at most", _no_prompt(names.alias)),
-    "initiator": Kind("iSCSI name, or * for any", _plain(names.initiator)),
+    "initiator": Kind("iSCSI name, or * for any", _no_prompt(names.initiator)),
     "address-pattern": Kind("IP address; each of its parts may be *", _plain(names.address_pattern)),
     "address": Kind("IP address", _plain(names.ip_address)),
     "record": Kind("number of an access control record", _number(1, 16)),
@@ -99,7 +104,7 @@ KINDS: dict[str, Kind] = {
         label=lambda user: str(user.name),
         complete=lambda control: [user.name for user in control.chap_users.all()],
     ),
-    "user-name": Kind("name for a CHAP user", _plain(names.chap_user_name)),
+    "user-name": Kind("name for a CHAP user", _no_prompt(names.chap_user_name)),
     "secret": Kind("password", _plain(names.chap_secret)),
     "account": Kind(
         "name of an account",

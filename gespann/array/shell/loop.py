@@ -32,6 +32,7 @@ async def run_shell(session: Session, terminal: Terminal) -> None:
             terminal.write_line(line)
         again = ""
         while not session.closing:
+            await terminal.turn()
             event = await _next_line(session, terminal, again)
             again = await _handle(session, terminal, event)
     except Ended:
@@ -48,6 +49,7 @@ async def run_exec(session: Session, terminal: Terminal, command: str) -> int:
     session.ask = terminal.ask
     status = 0
     for line in command.splitlines()[:LINES_OF_ONE_EXEC]:
+        await terminal.turn()
         if len(line) > LINE_LIMIT_CHARS:
             terminal.write_line(_too_long())
             return 1

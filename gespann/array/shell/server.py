@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,7 +43,7 @@ class SshDoor:
         self.control = control
         self.limits = limits or Limits()
         self.sessions: dict[int, Session] = {}
-        self.connections: set[asyncssh.SSHServerConnection] = set()
+        self.logins: dict[asyncssh.SSHServerConnection, _Login] = {}  # a connection each, oldest first
         self.tasks: set[asyncio.Task[None]] = set()
         self.numbers = itertools.count(1)
         self._host = host
@@ -75,13 +77,29 @@ class SshDoor:
         """No new session; commands under way end first, if they do so in time."""
         if self._listener is not None:
             self._listener.close()
-        for connection in list(self.connections):
+        for connection in list(self.logins):
             connection.close()
         if self.tasks:
             _, late = await asyncio.wait(self.tasks, timeout=grace_s)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+    def admit(self, connection: asyncssh.SSHServerConnection, login: "_Login") -> bool:
+        """Counts a connection in. When all places are taken the oldest that has not logged in gives way, of the address
+        that has most of those: who only opens connections keeps nobody out."""
+        if len(self.logins) >= self.limits.connections:
+            strangers = [(one, other.address) for one, other in self.logins.items() if not other.account]
+            if not strangers:
+                log.warning("connection from %s refused: %d are open", login.address, len(self.logins))
+                return False
+            ((crowd, _),) = Counter(address for _, address in strangers).most_common(1)
+            oldest = next(one for one, address in strangers if address == crowd)
+            log.warning("connection from %s gives way before its login to one from %s", crowd, login.address)
+            del self.logins[oldest]
+            oldest.abort()
+        self.logins[connection] = login
+        return True
 
 
 class _Login(asyncssh.SSHServer):
@@ -98,15 +116,13 @@ class _Login(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
         self.address = str((conn.get_extra_info("peername") or ("",))[0])
-        if len(self._door.connections) >= self._door.limits.connections:
-            log.warning("connection from %s refused: %d are open", self.address, len(self._door.connections))
+        log.info("connection from %s", self.address)
+        if not self._door.admit(conn, self):
             conn.abort()
-            return
-        self._door.connections.add(conn)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._connection is not None:
-            self._door.connections.discard(self._connection)
+            self._door.logins.pop(self._connection, None)
 
     def begin_auth(self, username: str) -> bool:
         return True
@@ -141,7 +157,7 @@ class _Login(asyncssh.SSHServer):
 
     async def _failed(self, untrusted_name: str) -> None:
         self._failures += 1
-        name = "".join(character for character in untrusted_name[:64] if character.isprintable())
+        name = re.sub(r"[^A-Za-z0-9_.-]", "?", untrusted_name[:64])  # others read it: no prompt, no escapes in it
         self._door.control.events.add(
             "WARNING", "25.2.10", f"CLI: Login to account {name} failed, from {self.address}."
         )
@@ -181,7 +197,7 @@ class _Channel(asyncssh.SSHServerSession[bytes]):
     def connection_lost(self, exc: Exception | None) -> None:
         self._login.channels -= 1
         if self._terminal is not None:
-            self._terminal.end()
+            self._terminal.gone()
 
     def pty_requested(self, term_type: str, term_size: tuple[int, int, int, int], term_modes: object) -> bool:
         self._echo = True
@@ -216,6 +232,14 @@ class _Channel(asyncssh.SSHServerSession[bytes]):
         if self._terminal is not None:
             self._terminal.end()
         return True  # what was asked before is still answered
+
+    def pause_writing(self) -> None:
+        if self._terminal is not None:
+            self._terminal.has_room(False)
+
+    def resume_writing(self) -> None:
+        if self._terminal is not None:
+            self._terminal.has_room(True)
 
     def break_received(self, msec: int) -> bool:
         return True

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from gespann.array.shell.line_editor import Event, Kind, LineEditor
 
 BACKLOG_LIMIT_CHARS = 64 * 1024
+NEWS_MOST = 200  # the oldest go first
 MORE = "Press any key to continue (Q to quit)"
 
 
@@ -27,7 +28,10 @@ class Terminal:
         self._ended = False
         self._held = False
         self._at_prompt = False
-        self._news: list[str] = []
+        self._news: deque[str] = deque(maxlen=NEWS_MOST)
+        self._room = asyncio.Event()  # clear while the client does not take what was printed
+        self._room.set()
+        self._gone = False
         self._unsent = bytearray()
 
     # From the channel ---------------------------------------------------------------------------------------
@@ -42,6 +46,18 @@ class Terminal:
     def end(self) -> None:
         self._ended = True
         self._typed.set()
+
+    def gone(self) -> None:
+        """The channel is closed: nobody reads any more either."""
+        self._gone = True
+        self._room.set()
+        self.end()
+
+    def has_room(self, room: bool) -> None:
+        if room or self._gone:
+            self._room.set()
+        else:
+            self._room.clear()
 
     # To the channel -----------------------------------------------------------------------------------------
 
@@ -61,10 +77,16 @@ class Terminal:
 
     def tell(self, text: str) -> None:
         """News: printed at once when the session waits at its prompt, else before the next one."""
-        if self._at_prompt:
+        if self._at_prompt and self._room.is_set():
             self.write(f"\r\n{text}\r\n{self.editor.redraw()}")
         else:
             self._news.append(text)
+
+    async def turn(self) -> None:
+        """Between two commands: others get their turn, and a client that sends but does not read waits until it has
+        read."""
+        await asyncio.sleep(0)
+        await self._room.wait()
 
     # From the person ----------------------------------------------------------------------------------------
 
