@@ -21,6 +21,12 @@ def meminfo() -> dict[str, int]:
     return found
 
 
+def free_bytes(memory: dict[str, int], promised_bytes: int) -> int:
+    """What machines may still be given: neither what others were promised, used or not, nor what this machine itself
+    needs. ``memory``: of ``meminfo``."""
+    return max(0, min(memory["MemTotal"] - promised_bytes, memory["MemAvailable"]))
+
+
 def cpu() -> dict[str, str]:
     """The first processor of /proc/cpuinfo."""
     first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
@@ -33,32 +39,36 @@ def cpu_count() -> int:
 
 
 def parse_interfaces(links: list[dict[str, Any]]) -> tuple[list[HostInterface], list[str]]:
-    """(real and virtual cards, bridges) from `ip -j -d addr show`. Taps of machines are left out."""
+    """(cards, bridges) from `ip -j -d addr show`. Taps of machines are left out. A bridge is no card: its addresses
+    are those of the first card that is a port of it."""
+    bridges = {link["ifname"]: _addresses(link) for link in links if _kind(link) == "bridge"}
+    untold = dict(bridges)
     interfaces: list[HostInterface] = []
-    bridges: list[str] = []
     for link in links:
-        kind = link.get("linkinfo", {}).get("info_kind", "")
-        if kind == "bridge":
-            bridges.append(link["ifname"])
-        if link.get("link_type") != "ether" or kind == "tun":
+        if link.get("link_type") != "ether" or _kind(link) in ("tun", "bridge"):
             continue
-        addresses = [
-            f"{item['local']}/{item['prefixlen']}"
-            for item in link.get("addr_info", [])
-            if item.get("scope") == "global"
-        ]
-        slave_of = link.get("linkinfo", {}).get("info_slave_kind", "")
+        is_port = link.get("linkinfo", {}).get("info_slave_kind", "") == "bridge"
+        bridge = str(link.get("master", "")) if is_port else ""
         interfaces.append(
             HostInterface(
                 device=link["ifname"],
                 mac=link["address"],
                 mtu=link["mtu"],
                 carrier="LOWER_UP" in link["flags"],
-                addresses=addresses,
-                bridge=link.get("master", "") if slave_of == "bridge" else "",
+                addresses=_addresses(link) + untold.pop(bridge, []),
+                bridge=bridge,
             )
         )
     return interfaces, sorted(bridges)
+
+
+def _kind(link: dict[str, Any]) -> str:
+    return str(link.get("linkinfo", {}).get("info_kind", ""))
+
+
+def _addresses(link: dict[str, Any]) -> list[str]:
+    found = (item for item in link.get("addr_info", []) if item.get("scope") == "global")
+    return [f"{item['local']}/{item['prefixlen']}" for item in found]
 
 
 async def interfaces() -> tuple[list[HostInterface], list[str]]:

@@ -73,7 +73,7 @@ class LibvirtHypervisor:
             cpu_mhz=int(float(processor.get("cpu MHz", "0"))),
             cpu_flags=processor.get("flags", ""),
             memory_total_bytes=memory["MemTotal"],
-            memory_free_bytes=max(0, memory["MemTotal"] - self._machines.used_memory_bytes()),
+            memory_free_bytes=facts.free_bytes(memory, self._machines.used_memory_bytes()),
             accelerator=self._power.accelerator,
             software_version={
                 "gespann": __version__,

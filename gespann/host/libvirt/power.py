@@ -13,7 +13,7 @@ from xml.etree.ElementTree import ParseError
 import libvirt
 
 from gespann.host.bridges import check_bridge
-from gespann.host.facts import meminfo
+from gespann.host.facts import free_bytes, meminfo
 from gespann.host.libvirt import qemu_process, secrets
 from gespann.host.libvirt.connection import ConnectionLost
 from gespann.host.libvirt.domain_view import find, paths_of
@@ -97,7 +97,7 @@ class Power:
             return domain
 
     async def _check(self, spec: DomainSpec) -> None:
-        free = (await asyncio.to_thread(meminfo))["MemTotal"] - self._machines.used_memory_bytes()
+        free = free_bytes(await asyncio.to_thread(meminfo), self._machines.used_memory_bytes())
         if spec.memory_bytes > free:
             raise SeamError("NO_MEMORY", f"{spec.memory_bytes} bytes asked for, {free} are free")
         for bridge in {nic.bridge for nic in spec.nics}:

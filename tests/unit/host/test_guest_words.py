@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gespann.host.accelerator import judge
-from gespann.host.facts import parse_interfaces
+from gespann.host.facts import free_bytes, parse_interfaces
 from gespann.host.libvirt.guest import networks, os_version
 
 
@@ -85,7 +85,19 @@ def test_cards_and_bridges_of_a_host():
     ]  # fmt: skip
     interfaces, bridges = parse_interfaces(links)
     assert [(item.device, item.bridge, item.carrier, item.addresses) for item in interfaces] == [
-        ("eth0", "xenbr0", True, []),
-        ("xenbr0", "", False, ["10.0.0.5/24"]),
+        ("eth0", "xenbr0", True, ["10.0.0.5/24"]),  # a bridge is no card, and its address is its card's
     ]
     assert bridges == ["xenbr0"]
+
+
+@pytest.mark.parametrize(
+    ("available", "promised", "free"),
+    [
+        (900, 0, 900),  # the machine needs 100 itself
+        (900, 600, 400),  # promised, though not used yet
+        (300, 600, 300),
+        (300, 2000, 0),
+    ],
+)
+def test_memory_that_the_machine_needs_itself_is_not_free(available: int, promised: int, free: int):
+    assert free_bytes({"MemTotal": 1000, "MemAvailable": available}, promised) == free
