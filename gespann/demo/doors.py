@@ -14,11 +14,13 @@ def shown(path: Path) -> str:
 
 
 def describe(access: Access) -> str:
+    password = f'"$(cat {shown(access.root_password_file)})"'
     return f"""\
 xe            export GESPANN_XAPI_SOCKET={access.xe_socket}
               {shown(XE)} vm-list
-              from elsewhere: {shown(XE)} -s {access.pool_address} -u root -pw PASSWORD vm-list
-XenAPI        https://{access.pool_address}/   (TLS only; the certificate is one that it made itself)
+              by network, with TLS: export GESPANN_CA={shown(access.certificate_file)}
+              {shown(XE)} -s {access.pool_address} -u root -pw {password} vm-list
+XenAPI        https://{access.pool_address}/   (TLS only; its certificate is the file above)
               user root, password in {shown(access.root_password_file)}
 group CLI     ssh grpadmin@{access.group_address}   (the host key is a new one for each lab)
               password in {shown(access.group_password_file)}

@@ -38,6 +38,7 @@ class Access:
     xe_socket: Path
     pool_address: str
     root_password_file: Path
+    certificate_file: Path  # of the pool, by which clients know it
     group_address: str  # the CLI, by SSH, as this machine reaches it
     group_password_file: Path
     storage_address: str  # the CLI and iSCSI, as the hosts reach it
@@ -90,6 +91,7 @@ class Site:
             xe_socket=host / POOL_RUN[1:] / "xapi",
             pool_address=addressing.address("mgmt", HOST_OCTET + 1),
             root_password_file=host / POOL_DATA[1:] / "root.password",
+            certificate_file=host / POOL_DATA[1:] / "pool.crt",
             group_address=addressing.address("mgmt", ARRAY_OCTET),
             group_password_file=array / GROUP_DATA[1:] / "grpadmin.password",
             storage_address=addressing.address("stor", ARRAY_OCTET),

@@ -4,7 +4,7 @@ Serves the XenAPI of the pool on RUN/xapi (root of this machine needs no passwor
 and in the clear on each ``--plain``, until SIGTERM or SIGINT. Exit status 0 after a signal, 1 if it cannot start.
 
 DATA holds what must not be lost, readable by its owner only: pool.db, accounts.json, pool.pem (key and certificate),
-and root.password until the password is changed. RUN holds sockets.
+pool.crt (the certificate alone, for clients), and root.password until the password is changed. RUN holds sockets.
 """
 
 import argparse

@@ -21,11 +21,13 @@ VALID_DAYS = 3650
 
 
 def ensure_certificate(directory: Path, addresses: Iterable[str], now: datetime) -> Path:
-    """The PEM file with key and certificate, mode 0600; made if it is not there."""
+    """The PEM file with key and certificate, mode 0600; made if it is not there. ``pool.crt`` beside it is the
+    certificate alone, to be given to clients."""
     path = directory / "pool.pem"
     if not path.exists():
         files.write_secret(path, make_pem(addresses, now))
     certificate = x509.load_pem_x509_certificate(files.read_secret(path))
+    files.write_durable(directory / "pool.crt", certificate.public_bytes(serialization.Encoding.PEM))
     log.info("pool certificate SHA-256 %s", certificate.fingerprint(hashes.SHA256()).hex(":"))
     return path
 

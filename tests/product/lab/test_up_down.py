@@ -94,6 +94,17 @@ def test_up_works_twice_and_down_leaves_nothing(directory: Path) -> None:
         text=True,
     )
     assert hosts.stdout == "host1\n"
+    (line,) = [line for line in first.splitlines() if "-s 198.18.112.11" in line]  # as a user copies it
+    network = {**os.environ, "GESPANN_CA": str(directory / "host1/var/lib/gespann/pool/pool.crt")}
+    shown = subprocess.run(
+        line.replace("vm-list", "host-list --minimal"),
+        shell=True,
+        cwd=ROOT,
+        env=network,
+        capture_output=True,
+        text=True,
+    )
+    assert (len(shown.stdout), shown.stderr) == (37, ""), shown
     assert answers("198.18.112.11", 443)
     assert not answers("198.18.112.11", 80)  # nothing of the pool is served in the clear
     assert "The lab is down" in lab(directory, "down")
