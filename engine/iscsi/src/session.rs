@@ -16,6 +16,8 @@ pub const COMMAND_WINDOW: u32 = 128;
 const MAX_TASKS: usize = COMMAND_WINDOW as usize + 8;
 /// Bytes of write data asked for at a time, over all tasks; one task may always ask.
 const SOLICITED_BUDGET_BYTES: u64 = 16 << 20;
+const SPARE_BUFFERS: usize = 4;
+const SPARE_BUFFER_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Command<'a> {
@@ -92,6 +94,8 @@ pub struct Session<T> {
     stat_sn: u32,
     next_tag: u32,
     waiting: Vec<Transfer<T>>,
+    /// Buffers of writes that are over: fresh memory costs more than copying into it.
+    spare: Vec<Vec<u8>>,
     text_in: Vec<u8>,
     text_out: Option<(Vec<u8>, u32)>,
 }
@@ -106,6 +110,7 @@ impl<T> Session<T> {
             stat_sn: established.stat_sn,
             next_tag: 0,
             waiting: Vec::new(),
+            spare: Vec::new(),
             text_in: Vec::new(),
             text_out: None,
         }
@@ -226,9 +231,22 @@ impl<T> Session<T> {
         if self.waiting.len() >= MAX_TASKS {
             return Begun::Close("too many immediate commands");
         }
-        self.waiting.push(Transfer::new(command, wanted_bytes, context));
+        let buffer = self.spare.pop().unwrap_or_default();
+        self.waiting.push(Transfer::new(command, wanted_bytes, context, buffer));
         self.ask_for_data(out);
         Begun::Waiting
+    }
+
+    /// Takes back the buffer of a transfer that is over.
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_BUFFERS && buffer.capacity() <= SPARE_BUFFER_BYTES {
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Lets go of memory that is kept for speed only.
+    pub fn shrink(&mut self) {
+        self.spare = Vec::new();
     }
 
     /// Sends R2Ts in the order of the commands, as far as the budget goes.

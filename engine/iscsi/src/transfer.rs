@@ -52,15 +52,19 @@ pub enum Fault {
 }
 
 impl<T> Transfer<T> {
-    pub fn new(command: &crate::Command<'_>, wanted_bytes: u32, context: T) -> Self {
+    /// `buffer` is used for the data; what is in it does not matter.
+    pub fn new(command: &crate::Command<'_>, wanted_bytes: u32, context: T, buffer: Vec<u8>) -> Self {
         let kept = command.immediate.len().min(wanted_bytes as usize);
+        let mut data = buffer;
+        data.clear();
+        data.extend_from_slice(&command.immediate[..kept]);
         Self {
             initiator_task_tag: command.initiator_task_tag,
             lun: command.lun,
             context,
             expected_bytes: command.expected_bytes,
             wanted_bytes,
-            data: command.immediate[..kept].to_vec(),
+            data,
             unsolicited_open: !command.last,
             unsolicited_bytes: command.immediate.len() as u32,
             next_data_sn: 0,

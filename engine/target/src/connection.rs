@@ -248,6 +248,7 @@ impl<'a> FullFeature<'a> {
                     unanswered += 1;
                     self.wire.decoder.shrink();
                     self.wire.out.shrink(IDLE_BUFFER_BYTES);
+                    self.session.shrink();
                     self.session.ping(&mut self.wire.out);
                 }
                 Err(error) => return lost(error),
@@ -424,6 +425,7 @@ impl<'a> FullFeature<'a> {
         let Some(disk) = &self.disk else { return Ok(()) };
         disk.entry.in_flight.store(self.session.waiting() as u32 + 1, Ordering::Relaxed);
         let result = self.finish(transfer.initiator_task_tag, transfer.expected_bytes, &transfer.context, &transfer.data);
+        self.session.recycle(transfer.data);
         if let Some(disk) = &self.disk {
             disk.entry.in_flight.store(self.session.waiting() as u32, Ordering::Relaxed);
         }
