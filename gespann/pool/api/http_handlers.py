@@ -268,11 +268,7 @@ def _cookie(text: str) -> str:
 
 
 def _task(api: "Api", route: Route, query: Mapping[str, str], session: Session) -> Task:
-    ref = query.get("task_id", "")
+    ref, label = query.get("task_id", ""), f"{route.method} {route.prefix}"
     if ref:
-        api.pool.db.get("task", ref)
-        running = api.tasks.find(ref)
-        if running is None:
-            raise XenApiError("OPERATION_NOT_ALLOWED", ["The task has ended already"])
-        return running
-    return api.tasks.begin(f"{route.method} {route.prefix}", session.ref, session.user)
+        return api.tasks.for_transfer(ref, session, label)
+    return api.tasks.begin(label, session.ref, session.user)

@@ -12,12 +12,14 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
+from gespann.pool.api.sessions import Session
 from gespann.pool.api.values import datetime_text
 from gespann.pool.pool import Pool
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
 
 FINISHED_KEPT = 1000
+ANY_TASK_ROLE = "pool-operator"  # others may touch their own only
 #: smaller steps are not told: each is an event for every watcher
 PROGRESS_STEP = 0.01
 
@@ -35,6 +37,8 @@ class Task:
         self.progress = 0.0
         self.cancellable = False
         self.finished = False
+        #: made by a client, which may give it to one transfer over HTTP
+        self.is_for_transfer = False
 
     # -- for the work
 
@@ -114,6 +118,26 @@ class Tasks:
         """A task that still runs."""
         return self._running.get(ref)
 
+    def for_transfer(self, ref: str, session: Session, method: str) -> Task:
+        """The task that a client made for a transfer, once. Work that runs already must not be ended by another's
+        request: OPERATION_NOT_ALLOWED; nor may somebody else's task: RBAC_PERMISSION_DENIED."""
+        self._pool.db.get("task", ref)
+        self.assert_own(ref, session, method)
+        task = self._running.get(ref)
+        if task is None:
+            raise XenApiError("OPERATION_NOT_ALLOWED", ["The task has ended already"])
+        if not task.is_for_transfer:
+            raise XenApiError("OPERATION_NOT_ALLOWED", ["The task belongs to work that is under way"])
+        task.is_for_transfer = False
+        return task
+
+    def assert_own(self, ref: str, session: Session, method: str) -> None:
+        """RBAC_PERMISSION_DENIED: it is another user's, and this one may not touch any."""
+        owner = self._owners.get(ref)
+        if owner is not None and owner != session.user and not session.may(ANY_TASK_ROLE):
+            text = f"No permission in user session. (Roles with this permission: {ANY_TASK_ROLE}, pool-admin)"
+            raise XenApiError("RBAC_PERMISSION_DENIED", [f"{method}/any", text])
+
     def show(self, task: Task, description: str = "") -> None:
         db = self._pool.db
         record = {
@@ -167,9 +191,6 @@ class Tasks:
             task.finished = True
         with self._pool.db.transaction() as tx:
             tx.destroy("task", ref)
-
-    def owner(self, ref: str) -> str | None:
-        return self._owners.get(ref)
 
     def _drop_oldest(self) -> None:
         while len(self._finished) > FINISHED_KEPT:

@@ -498,6 +498,34 @@ async def test_unknown_task_is_refused(doors, route):
     await doors.thread(client)
 
 
+async def test_a_transfer_takes_only_a_task_that_is_its_users_and_free(doors, route):
+    """It ends its task: neither another's, nor that of work under way, may be ended so."""
+    api = doors.coordinator.api
+    operator = api.sessions.begin("somebody", "vm-admin").ref
+
+    def refused(session, task, why):
+        head = put(f"/test_stream?session_id={session}&task_id={task}", "Content-Length: 0")
+        answer = exchange(doors, head)
+        assert not answer.startswith(b"HTTP/1.1 200")
+        assert why in answer
+
+    def client():
+        session = login(doors)
+        task = doors.json("task.create", session, "upload", "")["result"]
+        refused(operator, task, b"RBAC_PERMISSION_DENIED")
+        assert doors.json("task.get_status", session, task)["result"] == "pending"
+        assert doors.json("task.get_status", session, work.ref)["result"] == "pending"
+        refused(session, work.ref, b"OPERATION_NOT_ALLOWED The task belongs to work that is under way")
+        assert doors.json("task.get_status", session, work.ref)["result"] == "pending"
+        head = put(f"/test_stream?session_id={session}&task_id={task}", "Content-Length: 0")
+        assert exchange(doors, head).startswith(b"HTTP/1.1 200")
+        refused(session, task, b"OPERATION_NOT_ALLOWED The task has ended already")
+
+    work = api.tasks.begin("Async.VM.start", "", "root")
+    work.show()
+    await doors.thread(client)
+
+
 async def test_paths_that_are_nobodys(doors):
     def client():
         for method, status in (("GET", 404), ("PUT", 405), ("DELETE", 405)):
