@@ -2,13 +2,14 @@
 description holds the repository's uuid, name and default allocation. Where it lives the repository lives."""
 
 import logging
+from dataclasses import replace
 
 from gespann.seams.sr_driver import Sr, SrError, SrStat
 from gespann.sr.equal import errors, metadata, names, probe_xml, settings, words
 from gespann.sr.equal.group import ArrayVolume, Group, StoragePool
 from gespann.sr.equal.metadata import Metadata
 from gespann.sr.equal.probe_xml import FoundSr
-from gespann.sr.equal.volumes import Place, metadata_of
+from gespann.sr.equal.volumes import Place
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Repository:
     async def place(self, sr: Sr) -> Place:
         """SrError 47 when the group does not hold this repository."""
         volume = await self._management_volume(sr)
-        kept = metadata_of(volume)
+        kept = _kept(volume)
         allocation = settings.sr_allocation(sr) or ("thin" if kept.flags & metadata.THIN else "thick")
         return Place(volume.storage_pool or sr.device_config.get("storagepool", ""), allocation)
 
@@ -125,14 +126,19 @@ def _metadata(sr: Sr, allocation: str) -> Metadata:
 
 
 def _found_sr(volume: ArrayVolume, pools: list[StoragePool], filtered: bool) -> list[FoundSr]:
-    """A management volume whose description was spoilt still tells its repository's uuid by its name."""
-    uuid = names.sr_of_management_volume(volume.name) or ""
+    kept = _kept(volume)
     pool = next((one for one in pools if one.name == volume.storage_pool), None)
     if filtered and pool is None:
         return []
-    try:
-        kept = metadata.decode(volume.description)
-    except metadata.BadMetadata:
-        kept = Metadata(uuid)
     size_bytes = pool.capacity_bytes if pool else 0
-    return [FoundSr(uuid, size_bytes, volume.storage_pool, kept.name_label, kept.name_description)]
+    return [FoundSr(kept.uuid, size_bytes, volume.storage_pool, kept.name_label, kept.name_description)]
+
+
+def _kept(volume: ArrayVolume) -> Metadata:
+    """The name of a management volume tells the whole uuid of its repository, whatever its description has become."""
+    bare = Metadata(names.sr_of_management_volume(volume.name) or "", metadata.SR_KIND)
+    try:
+        return replace(metadata.decode(volume.description), uuid=bare.uuid)
+    except metadata.BadMetadata:
+        log.warning("the description of %s was edited: set the SR's name again to have it back", volume.name)
+        return bare

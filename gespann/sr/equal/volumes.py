@@ -83,8 +83,11 @@ class Volumes:
         return as_volume(await self._made(name))
 
     async def update(self, sr: Sr, spec: VolumeSpec) -> Volume:
+        """Writes the description anew, also one that somebody has edited: the name alone tells whose volume it is."""
         allocation = settings.allocation(spec.sm_config)
-        volume = await self.present(sr, spec.vdi_uuid)
+        volume = await self._group.volume(names.vdi_volume(sr.uuid, spec.vdi_uuid))
+        if volume is None or (readable(volume) and not _is_of(volume, spec.vdi_uuid)):
+            raise errors.vdi_missing(spec.vdi_uuid)
         described = metadata.encode(_metadata(spec))
         if volume.description != described:
             await self._group.run(words.volume_describe(volume.name, described))
@@ -120,16 +123,24 @@ class Volumes:
         await self._group.run_unless_missing(words.volume_delete(name))
 
     async def list(self, sr: Sr) -> list[Volume]:
+        """A volume whose description was edited is left out and named in the log: nobody can guess its VDI's uuid, and
+        it must not hide the others."""
         listed = [one.name for one in await self._group.volumes() if names.is_vdi_volume(one.name, sr.uuid)]
         shown = await asyncio.gather(*(self._group.volume(name) for name in listed))
-        return [as_volume(one) for one in shown if one is not None and not metadata_of(one).deleted]
+        found: list[Volume] = []
+        for volume in shown:
+            if volume is None:
+                continue
+            try:
+                if not metadata_of(volume).deleted:
+                    found.append(as_volume(volume))
+            except SrError as edited:
+                log.error("left out of the scan: %s", edited)
+        return found
 
     async def present(self, sr: Sr, vdi_uuid: str) -> ArrayVolume:
         volume = await self._group.volume(names.vdi_volume(sr.uuid, vdi_uuid))
-        if volume is None:
-            raise errors.vdi_missing(vdi_uuid)
-        kept = metadata_of(volume)
-        if kept.deleted or kept.uuid != names.canonical_uuid(vdi_uuid):
+        if volume is None or not _is_of(volume, vdi_uuid):
             raise errors.vdi_missing(vdi_uuid)
         return volume
 
@@ -174,16 +185,29 @@ def _metadata(spec: VolumeSpec) -> Metadata:
 
 
 def metadata_of(volume: ArrayVolume) -> Metadata:
-    """SrError 175, saying which volume and what belongs there: nobody can guess the uuid, and leaving the volume out
-    would look as if the VDI were gone."""
+    """SrError 175, saying which volume and how it is mended: nobody can guess the uuid."""
     try:
         return metadata.decode(volume.description)
     except metadata.BadMetadata:
         raise SrError(
             errors.BAD_METADATA,
-            "The description of a volume holds encoded data and is not for editing; put its VDI's uuid there",
+            "The description of a volume holds encoded data and is not for editing; put its VDI's uuid there, "
+            "or set the VDI's name again",
             f"{volume.name}: {volume.description!r}",
         ) from None
+
+
+def readable(volume: ArrayVolume) -> bool:
+    try:
+        metadata.decode(volume.description)
+    except metadata.BadMetadata:
+        return False
+    return True
+
+
+def _is_of(volume: ArrayVolume, vdi_uuid: str) -> bool:
+    kept = metadata_of(volume)
+    return not kept.deleted and kept.uuid == names.canonical_uuid(vdi_uuid)
 
 
 def _uuid_of(volume: ArrayVolume) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import uuid
 from collections.abc import AsyncIterator
 
 import asyncssh
@@ -270,17 +271,43 @@ async def test_prelude_is_sent_in_each_session(driver: EqualDriver, array: FakeA
     }
 
 
-async def test_an_edited_description(driver: EqualDriver, array: FakeArray) -> None:
+async def test_an_edited_description(driver: EqualDriver, array: FakeArray, caplog: pytest.LogCaptureFixture) -> None:
     sr = Sr(SR_UUID, array.device_config())
     await driver.create(sr, 0)
     made = await driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20))
+    other = await driver.volume_create(sr, VolumeSpec(str(uuid.UUID(int=7)), 15 * 2**20))
     array.state.volumes[made.location].description = "Bob's disk, do not touch"
-    for call in (driver.scan(sr), driver.volume_resize(sr, DISK, 2**30), driver.volume_destroy(sr, DISK)):
+    assert await driver.scan(sr) == [other]
+    assert [made.location in line for line in caplog.messages if "left out of the scan" in line] == [True]
+    for call in (driver.volume_resize(sr, DISK, 2**30), driver.volume_destroy(sr, DISK)):
         error = await refused(call)
         assert error.number == 175
         assert made.location in error.detail
     array.state.volumes[made.location].description = DISK  # as the message says, and as other drivers write it
-    assert [one.vdi_uuid for one in await driver.scan(sr)] == [DISK]
+    assert {one.vdi_uuid for one in await driver.scan(sr)} == {DISK, other.vdi_uuid}
+
+
+async def test_setting_the_name_mends_an_edited_description(driver: EqualDriver, array: FakeArray) -> None:
+    sr = Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    made = await driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20, "web1"))
+    array.state.volumes[made.location].description = ""
+    assert await driver.volume_update(sr, VolumeSpec(DISK, 15 * 2**20, "web1")) == made
+    assert await driver.scan(sr) == [made]
+    array.state.volumes[made.location].description = str(uuid.UUID(int=7))  # readable, and another VDI's
+    assert (await refused(driver.volume_update(sr, VolumeSpec(DISK, 15 * 2**20, "web1")))).number == 144
+
+
+async def test_an_edited_description_of_the_repository(driver: EqualDriver, array: FakeArray) -> None:
+    sr = Sr(SR_UUID, array.device_config(), name_label="fast")
+    await driver.create(sr, 0)
+    made = await driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20))
+    (management,) = [one for one in array.state.volumes.values() if one.name != made.location]
+    before, management.description = management.description, "do not delete"
+    await driver.attach(sr)
+    assert await driver.scan(sr) == [made]
+    await driver.update(sr)
+    assert management.description == before
 
 
 async def test_foreign_volumes_are_left_alone(driver: EqualDriver, array: FakeArray) -> None:
