@@ -136,6 +136,7 @@ class _Door:
             case failures.SeveralFailures():
                 for uuid, text in error.failures:
                     await channel.print(f"operation failed on {uuid}: {text}")
+                await channel.exit(1)  # nothing on stderr has said so
             case XenApiError(code="SESSION_AUTHENTICATION_FAILED"):
                 named = bool(error.params and error.params[0])
                 words = "Authentication failed" if named else "Username/password must be specified"

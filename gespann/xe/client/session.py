@@ -13,6 +13,7 @@ from gespann.xe.client.options import Options
 READ_BYTES = 65536
 FILE_PIECE_BYTES = 1024 * 1024
 FAILED_STATUS = 1  # also what stands if the server never says how it ended
+CUT_SHORT = b"Error: the server went away before the command ended. Look what it has done, and repeat it if needed.\n"
 
 
 def request(options: Options) -> bytes:
@@ -44,6 +45,7 @@ class Session:
         self._reader = frames.FrameReader()
         self._files = named_files(options.words)
         self._status: int | None = None
+        self._explained = False  # an error has been shown: no exit status follows it
 
     def run(self) -> int:
         try:
@@ -55,6 +57,8 @@ class Session:
             if message.family != frames.COMMAND:
                 raise frames.FrameError("expected an instruction")
             self._obey(message)
+        if self._status is None and not self._explained:
+            write_all(2, CUT_SHORT)
         return FAILED_STATUS if self._status is None else self._status
 
     def _greet(self) -> None:
@@ -88,6 +92,7 @@ class Session:
             case frames.PRINT:
                 write_all(1, message.text().encode("utf-8", "surrogateescape") + b"\n")
             case frames.PRINT_STDERR:
+                self._explained = True
                 write_all(2, message.text().encode("utf-8", "surrogateescape"))
             case frames.ERROR:
                 self._show_error(message)
@@ -105,6 +110,7 @@ class Session:
                 self._transfer(message)
 
     def _show_error(self, message: frames.Message) -> None:
+        self._explained = True
         params = message.values[1]
         listed = ", ".join(params) if isinstance(params, list) else ""
         text = f"Error code: {message.text()}\nError parameters: {listed}\n"
