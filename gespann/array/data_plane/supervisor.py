@@ -60,17 +60,22 @@ class EngineSupervisor:
                 await self._keeper
 
     async def _keep(self) -> None:
-        wait_s = LOOK_S
+        """Looks every LOOK_S. Only an engine that never answers is started more and more rarely: one that ran and dies
+        is missed by guests."""
+        wait_s, start_again_at_s = LOOK_S, 0.0
         while True:
-            await self._clock.sleep(wait_s)
+            await self._clock.sleep(LOOK_S)
             if not self._dead() and await self._answers():
-                wait_s = LOOK_S
+                wait_s, start_again_at_s = LOOK_S, 0.0
                 continue
             if self._process is not None and not self._dead():
                 continue  # it runs but does not answer: starting a second one would not help
+            if self._clock.monotonic_s() < start_again_at_s:
+                continue
             self._on_event("ERROR", "The engine is not running; it is started again.")
             self._launch()
             wait_s = min(wait_s * 2, WAIT_MOST_S)
+            start_again_at_s = self._clock.monotonic_s() + wait_s
 
     def _launch(self) -> None:
         try:
