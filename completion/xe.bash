@@ -5,7 +5,7 @@
 
 _xe_ask() {
     # Words of a --minimal answer, a line each; a comma inside a word is written \,
-    command xe "$@" --minimal </dev/null 2>/dev/null | sed -e 's/\([^\\]\),/\1\n/g' -e 's/\\,/,/g' -e 's/\\\\/\\/g'
+    command "$_xe_program" "$@" --minimal </dev/null 2>/dev/null | sed -e 's/\([^\\]\),/\1\n/g' -e 's/\\,/,/g' -e 's/\\\\/\\/g'
 }
 
 _xe_commands() {
@@ -17,7 +17,7 @@ _xe_commands() {
 _xe_arguments() {
     declare -gA _xe_known_arguments
     if [[ -z ${_xe_known_arguments[$1]-} ]]; then
-        _xe_known_arguments[$1]=$(command xe help "$1" </dev/null 2>/dev/null |
+        _xe_known_arguments[$1]=$(command "$_xe_program" help "$1" </dev/null 2>/dev/null |
             sed -n -e 's/^ *reqd params *: *//p' -e 's/^ *optional params *: *//p' | sed -e 's/, */\n/g')
     fi
     printf '%s\n' "${_xe_known_arguments[$1]}"
@@ -83,6 +83,7 @@ _xe_argument_words() {
 }
 
 _xe() {
+    local _xe_program=${COMP_WORDS[0]:-xe} # as it was typed: it need not be in the path
     local line=${COMP_LINE:0:COMP_POINT} current command key words
     current=${line##*[[:space:]]}
     # The first word after xe and its switches is the command.
@@ -102,7 +103,7 @@ _xe() {
     if [[ -z $command || $command == help ]]; then
         words=$(_xe_commands)
     elif [[ $current == filename=* || $current == file-name=* || $current == device-config-filename:*=* ]]; then
-        COMPREPLY=($(compgen -f -- "${current#*=}"))
+        mapfile -t COMPREPLY < <(compgen -f -- "${current#*=}")
         compopt -o filenames 2>/dev/null
         return
     elif [[ $current == *=* ]]; then
@@ -111,17 +112,20 @@ _xe() {
         words=$(_xe_value_words "$command" "${key##*:}")
         if [[ $key == params && $current == *,* ]]; then
             local done_already=${current%,*},
-            words=$(sed -e "s/^/$done_already/" <<<"$words")
+            words=$done_already${words//$'\n'/$'\n'"$done_already"}
         fi
     else
         words=$(_xe_argument_words "$command")
     fi
-    COMPREPLY=($(compgen -W "$words" -- "$current"))
+    # Not by compgen -W: it expands the words, and whoever may name a VM would run commands here.
+    COMPREPLY=()
+    while IFS= read -r word; do
+        [[ -z $word || $word != "$current"* ]] || COMPREPLY+=("$word")
+    done <<<"$words"
     local i
     for i in "${!COMPREPLY[@]}"; do
-        if [[ ${COMPREPLY[i]} == *[=:] ]]; then
-            compopt -o nospace 2>/dev/null
-        elif [[ ${COMPREPLY[i]} == *[[:space:]\'\"\$\&\;\(\)\|\<\>\*\?\\]* ]]; then
+        [[ ${COMPREPLY[i]} != *[=:] ]] || compopt -o nospace 2>/dev/null
+        if [[ ${COMPREPLY[i]} == *[^[:alnum:]_./:=,@%+-]* ]]; then
             printf -v "COMPREPLY[i]" '%q' "${COMPREPLY[i]}"
         fi
     done

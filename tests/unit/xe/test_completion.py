@@ -18,12 +18,13 @@ async def unix(tmp_path: Path) -> AsyncIterator[str]:
         yield str(tmp_path / "xapi")
 
 
-async def complete(unix: str, line: str) -> list[str]:
-    """What bash would offer for ``line`` with the cursor at its end."""
+async def complete(unix: str, line: str, before: str = "") -> list[str]:
+    """What bash would offer for ``line`` with the cursor at its end, after a command ``before``."""
     script = (
         f"source {shlex.quote(str(ROOT / 'completion/xe.bash'))}\n"
         f"COMP_LINE={shlex.quote(line)} COMP_POINT=${{#COMP_LINE}}; COMP_POINT={len(line)}\n"
         "COMP_WORDBREAKS=$' \\t\\n\"\\'><=;|&(:'\n"
+        f"{before}\n"
         '_xe; printf "%s\\n" "${COMPREPLY[@]}"\n'
     )
     process = await asyncio.create_subprocess_exec(
@@ -70,3 +71,28 @@ async def test_offers(unix: str, line: str, expected: list[str]) -> None:
 async def test_files_are_offered_for_filename(unix: str, tmp_path: Path) -> None:
     (tmp_path / "disk.raw").touch()
     assert await complete(unix, f"xe vdi-import filename={tmp_path}/di") == [f"{tmp_path}/disk.raw"]
+
+
+async def test_a_name_is_only_a_name(tmp_path: Path) -> None:
+    """Whoever may name a VM must not run commands in the shell of who completes its name, now or at Enter."""
+    mark = tmp_path / "mark"
+    names = [f"$(touch${{IFS}}{mark})", f"`touch${{IFS}}{mark}`=", "`reboot`", "*", "two words", "plain-1.2"]
+    api = small_pool()
+    for name in names:
+        api.add("VM", name_label=name, power_state="Halted", is_a_template=True, is_a_snapshot=False)
+    async with await asyncio.start_unix_server(Door(api, local_root=True), tmp_path / "xapi"):
+        offered = await complete(str(tmp_path / "xapi"), "xe vm-install template=")
+    assert not mark.exists()
+    line = f"printf '%s\\n' {' '.join(offered)}"  # as they would stand on the command line
+    shell = await asyncio.create_subprocess_exec("bash", "-c", line, stdout=asyncio.subprocess.PIPE, cwd="/")
+    typed, _ = await shell.communicate()
+    assert set(names) <= set(typed.decode().splitlines())
+    assert not mark.exists()
+    assert "plain-1.2" in offered  # no quoting where none is needed
+
+
+async def test_xe_is_asked_where_it_was_typed(unix: str) -> None:
+    """Its directory need not be in the path."""
+    program = ROOT / "bin/xe"
+    words = f"COMP_WORDS=({shlex.quote(str(program))} vm-sta); PATH=/usr/bin:/bin"
+    assert await complete(unix, f"{program} vm-sta", words) == ["vm-start"]
