@@ -121,6 +121,8 @@ class Coordinator:
             assert self.agent is not None
             await self.agent.close()
         if hasattr(self, "pool"):
+            for driver in self.pool.drivers.values():
+                await driver.shut_down()
             self.pool.db.close()
         if self._lock >= 0:
             os.close(self._lock)
@@ -273,7 +275,8 @@ async def serve(settings: Settings) -> None:
 def main(words: list[str]) -> int:
     options = arguments(words)
     start_logging(options.log_level)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for chatty in ("uvicorn.error", "asyncssh"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     os.umask(0o077)
     settings = Settings(
         data=private_directory(options.data.absolute()),

@@ -171,3 +171,8 @@ class SrDriver(Protocol):
     async def openings(self, sr: Sr, vdi_uuid: str) -> list[str]:
         """The opening ids in force on the storage, for reconciling after a crash."""
         ...
+
+    async def shut_down(self) -> None:
+        """The process ends: gives back what is held on the storage for its sake, such as sessions. Volumes that are
+        open stay so."""
+        ...

@@ -147,7 +147,7 @@ class EqualDriver:
             return await self._openings(group).in_force(volume.name)
 
     async def shut_down(self) -> None:
-        """Closes all connections: the process ends."""
+        """Gives the sessions back at once; the array has seven for everybody."""
         connections, self._connections = self._connections, {}
         for connection in connections.values():
             await connection.close()

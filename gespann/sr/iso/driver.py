@@ -101,6 +101,9 @@ class IsoDriver:
         await self._image(sr, vdi_uuid)
         return []
 
+    async def shut_down(self) -> None:
+        """Nothing is held."""
+
     async def _image(self, sr: Sr, vdi_uuid: str) -> Volume:
         for one in await self.scan(sr):
             if one.vdi_uuid == vdi_uuid:

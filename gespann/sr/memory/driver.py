@@ -173,6 +173,9 @@ class MemoryDriver:
     async def openings(self, sr: Sr, vdi_uuid: str) -> list[str]:
         return sorted(self._volume(sr, vdi_uuid).openings)
 
+    async def shut_down(self) -> None:
+        self.storage.drivers_shut_down += 1
+
     def _login(self, device_config: dict[str, str]) -> None:
         for key, number in (("target", 160), ("username", 161), ("password", 162)):
             if not device_config.get(key):

@@ -32,6 +32,7 @@ class MemoryStorage:
     username: str = "grpadmin"
     password: str = field(default="grpadmin", repr=False)
     reachable: bool = True
+    drivers_shut_down: int = 0  # how often a driver said good-bye
     srs: dict[str, MemorySr] = field(default_factory=dict)
 
     def allocated_bytes(self) -> int:
