@@ -1,9 +1,11 @@
 """XenAPI class PBD: a connection of a host to an SR. Secrets of a device-config are secret objects, never shown."""
 
+from collections.abc import Collection
 from typing import Any
 
 from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import assert_free, work_of
+from gespann.pool.model.database import Transaction
 from gespann.pool.plan import repository_plans
 from gespann.pool.reconcile.storage_scan import scan_when_possible
 from gespann.pool.steps.storage_door import driver_for_type
@@ -39,13 +41,19 @@ async def destroy(call: Call, pbd: str) -> None:
     if record["currently_attached"]:
         raise XenApiError("OPERATION_NOT_ALLOWED", ["PBD.destroy: the PBD is plugged"])
     assert_free(call.pool, "SR", record["SR"])
-    left = [ref for ref in db.get("SR", record["SR"])["PBDs"] if ref != pbd]
-    kept = {value for ref in left for value in db.get("PBD", ref)["device_config"].values()}
     with db.transaction() as tx:
-        for class_name, ref in repository_plans.secrets_of_sr(db, record["SR"], pbd):
-            if db.get(class_name, ref)["uuid"] not in kept:
-                tx.destroy(class_name, ref)
+        _drop_secrets(tx, call, pbd, frozenset())
         tx.destroy("PBD", pbd)
+
+
+def _drop_secrets(tx: Transaction, call: Call, pbd: str, still_named: Collection[str]) -> None:
+    """Those of a PBD that nobody names any more. ``still_named``: by what it is given next."""
+    db, sr = call.pool.db, call.pool.db.get("PBD", pbd)["SR"]
+    left = [ref for ref in db.get("SR", sr)["PBDs"] if ref != pbd]
+    kept = {value for ref in left for value in db.get("PBD", ref)["device_config"].values()} | set(still_named)
+    for class_name, ref in repository_plans.secrets_of_sr(db, sr, pbd):
+        if db.get(class_name, ref)["uuid"] not in kept:
+            tx.destroy(class_name, ref)
 
 
 @implements("PBD.plug")
@@ -77,4 +85,5 @@ async def set_device_config(call: Call, pbd: str, value: dict[str, str]) -> None
     shown, secrets = _hidden(call, record["SR"], value)
     with db.transaction() as tx:
         repository_plans.make_secrets(tx, secrets)
+        _drop_secrets(tx, call, pbd, shown.values())
         tx.set("PBD", pbd, device_config=shown)

@@ -324,3 +324,17 @@ async def test_an_interface_in_no_bridge_takes_no_vm(world: World) -> None:
     vm = await world.make_vm_with_disk(await world.make_sr())
     await world.call("VIF.create", vif_fields(vm, network))
     assert await refusal(world, "VM.start", vm, False, False) == ("VM_REQUIRES_NETWORK", [vm, network])
+
+
+async def test_a_password_that_is_replaced_is_forgotten(world: World) -> None:
+    sr = await world.make_sr()
+    (pbd,) = world.get("SR", sr)["PBDs"]
+    await world.call("PBD.unplug", pbd)
+    shown = world.get("PBD", pbd)["device_config"]
+    await world.call("PBD.set_device_config", pbd, {**shown, "storagepool": "other"})
+    assert world.get("PBD", pbd)["device_config"]["password_secret"] == shown["password_secret"]
+    config = {key: value for key, value in shown.items() if key != "password_secret"}
+    await world.call("PBD.set_device_config", pbd, {**config, "password": "new-one"})
+    (secret,) = world.db.all("secret").values()
+    assert secret["value"] == "new-one"
+    assert world.get("PBD", pbd)["device_config"]["password_secret"] == secret["uuid"]
