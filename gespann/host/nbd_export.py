@@ -13,6 +13,7 @@ import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from gespann.seams.host_agent import FileSource, IscsiSource
 from gespann.seams.json_lines import SeamError
@@ -78,7 +79,8 @@ class QemuNbdImages:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._exports: dict[str, _Export] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        #: image -> held while it is opened or closed; forgotten when nobody holds it or waits for it
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self) -> None:
         await asyncio.to_thread(self._sweep)

@@ -73,3 +73,15 @@ async def test_what_a_crash_left_is_swept(tmp_path: Path):
     images = QemuNbdImages(tmp_path / "i")
     await images.open()
     assert list((tmp_path / "i").iterdir()) == []
+
+
+async def test_nothing_is_kept_of_images_that_are_closed(disk: FileSource, tmp_path: Path):
+    """Each import has an id of its own, and an agent lives for months."""
+    images = QemuNbdImages(tmp_path / "i")
+    await images.open()
+    for number in range(3):
+        await images.export(f"import-{number}", disk, False)
+        await images.end(f"import-{number}")
+        await images.end(f"import-{number}")
+    assert (len(images._locks), len(images._exports)) == (0, 0)
+    assert list((tmp_path / "i").iterdir()) == []
