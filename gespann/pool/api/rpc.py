@@ -20,6 +20,8 @@ from gespann.seams.xenapi.errors import XenApiError
 log = logging.getLogger(__name__)
 
 BODY_LIMIT_BYTES = 16 * 1024 * 1024
+#: of all requests that are arriving, from strangers too: they are in memory
+BODIES_LIMIT_BYTES = 256 * 1024 * 1024
 BODY_TIMEOUT_S = 60.0  # for a whole request to arrive
 JSON_PATHS = ("/jsonrpc",)
 CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "X-Requested-With"}
@@ -32,6 +34,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class BodyTooLarge(Exception):
+    pass
+
+
+class TooManyBodies(Exception):
     pass
 
 
@@ -48,6 +54,7 @@ class RpcApp:
 
     def __init__(self, api: Api, web: Path | None = None) -> None:
         self.api = api
+        self.arriving_bytes = 0  # of bodies that are not whole yet
         self.waiting: set[asyncio.Future[Any]] = set()  # calls that wait for events
         self._files = StaticFiles(directory=web, html=True) if web else None
 
@@ -71,9 +78,11 @@ class RpcApp:
     async def _rpc(self, scope: Scope, receive: Receive) -> Response:
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
-                body = await _body(scope, receive)
+                body = await self._body(scope, receive)
         except BodyTooLarge:
             return _page(413, f"A request has at most {BODY_LIMIT_BYTES} bytes")
+        except TooManyBodies:
+            return _page(503, "Too many large requests at once: ask again")
         except TimeoutError:
             return _page(408, f"The request did not arrive within {BODY_TIMEOUT_S:g} s")
         caller = caller_of(scope)
@@ -85,6 +94,28 @@ class RpcApp:
             return _page(500, str(error))
         except ShuttingDown:
             return _page(503, "The coordinator is shutting down: ask again")
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > BODY_LIMIT_BYTES:
+            raise BodyTooLarge
+        parts, size = [], 0
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                self.arriving_bytes += len(parts[-1])
+                if size > BODY_LIMIT_BYTES:
+                    raise BodyTooLarge
+                if self.arriving_bytes > BODIES_LIMIT_BYTES:
+                    raise TooManyBodies
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+        finally:
+            self.arriving_bytes -= size
 
     def let_go(self) -> None:
         """Answers those who wait for events: they would keep the process from ending."""
@@ -136,23 +167,6 @@ def caller_of(scope: Scope) -> Caller:
     originator = headers.get(b"originator", b"").decode("latin-1")[:256]
     client = scope.get("client")
     return Caller(client[0] if client else "", bool(state.get("local_root")), originator)
-
-
-async def _body(scope: Scope, receive: Receive) -> bytes:
-    length = dict(scope["headers"]).get(b"content-length", b"0")
-    if length.isdigit() and int(length) > BODY_LIMIT_BYTES:
-        raise BodyTooLarge
-    parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > BODY_LIMIT_BYTES:
-            raise BodyTooLarge
-        if not message.get("more_body", False):
-            return b"".join(parts)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -21,6 +21,8 @@ RECORD_EVERY_S = 60.0
 #: wrong passwords from one address: each makes the next attempt wait longer
 DELAY_FIRST_S, DELAY_MOST_S = 0.25, 8.0
 FAILURES_FORGOTTEN_S = 600.0
+#: attempts of one address that have queued up for longer are refused at once
+QUEUE_MOST_S = 60.0
 ADDRESSES_LIMIT = 10_000
 
 
@@ -60,7 +62,7 @@ class Sessions:
         originator = originator or caller.originator
         if caller.local_root:
             return self.begin(user or "root", ROLES[-1], originator, is_local_superuser=True).ref
-        await self._wait_turn(caller.address)
+        await self._wait_turn(caller.address, user)
         account = await self.accounts.check(user, password)
         if account is None:
             self._note_failure(caller.address)
@@ -123,7 +125,7 @@ class Sessions:
             log.warning("more than %d sessions of %.64r: the longest unused ends", SESSIONS_LIMIT, user)
             self.end(ref)
 
-    async def _wait_turn(self, address: str) -> None:
+    async def _wait_turn(self, address: str, user: str) -> None:
         failures = self._failures.get(address)
         now_s = self._pool.clock.monotonic_s()
         if failures is None:
@@ -132,6 +134,9 @@ class Sessions:
             del self._failures[address]
             return
         turn_s = max(now_s, failures.not_before_s)
+        if turn_s - now_s > QUEUE_MOST_S:
+            text = "Too many wrong passwords from this address; wait a minute"
+            raise XenApiError("SESSION_AUTHENTICATION_FAILED", [user, text])
         failures.not_before_s = turn_s + self._delay_s(failures.count)  # attempts side by side queue up
         await self._pool.clock.sleep(turn_s - now_s)
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -184,6 +185,29 @@ async def test_too_large_a_body_is_refused_before_it_is_read(doors):
         connection.endheaders()
         assert connection.getresponse().status == 413
         connection.close()
+
+    await doors.thread(client)
+
+
+async def test_bodies_that_arrive_side_by_side_are_bounded_together(doors, monkeypatch):
+    monkeypatch.setattr(rpc, "BODIES_LIMIT_BYTES", 10_000)
+    app = doors.coordinator.server.app
+
+    def client():
+        head = b"POST /jsonrpc HTTP/1.1\r\nHost: x\r\nContent-Length: 8000\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", doors.plain_port)) as slow:
+            slow.sendall(head + b" " * 7000)
+            deadline = time.monotonic() + 30
+            while app.arriving_bytes < 7000 and time.monotonic() < deadline:
+                time.sleep(0.005)
+            connection = doors.http()
+            connection.request("POST", "/jsonrpc", b"x" * 7000)
+            assert connection.getresponse().status == 503
+            connection.close()
+        while app.arriving_bytes and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert app.arriving_bytes == 0
+        assert doors.post("/jsonrpc", b"x" * 7000)[0] == 500
 
     await doors.thread(client)
 

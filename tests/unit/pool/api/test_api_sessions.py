@@ -94,6 +94,25 @@ async def test_attempts_side_by_side_do_not_save_time(api):
     await asyncio.wait(attempts)
 
 
+async def test_attempts_do_not_queue_up_without_end(api):
+    """Whoever shares the address must come in again soon, and the queue holds memory."""
+    with pytest.raises(XenApiError):
+        await login(api, "wrong")
+    attempts = [asyncio.ensure_future(login(api, "wrong")) for _ in range(1000)]
+    await settle()
+    refused = [attempt for attempt in attempts if attempt.done()]
+    assert len(refused) > 700
+    assert {code_of(attempt) for attempt in refused} == {"SESSION_AUTHENTICATION_FAILED"}
+    while not all(attempt.done() for attempt in attempts):
+        api.pool.clock.advance(1)
+        await asyncio.sleep(0)
+    again = asyncio.ensure_future(login(api))
+    while not again.done():
+        api.pool.clock.advance(1)
+        await asyncio.sleep(0.001)
+    assert await again
+
+
 async def test_other_addresses_do_not_wait(api):
     with pytest.raises(XenApiError):
         await login(api, "wrong")
