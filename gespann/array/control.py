@@ -19,7 +19,7 @@ from gespann.array.model.secrets import Vault, generate_password, hash_password
 from gespann.array.model.storage_pools import StoragePools
 from gespann.array.model.volumes import Volumes
 from gespann.array.operations.policy_changes import PolicyChanges
-from gespann.array.operations.thin_watch import LOOK_S, ThinWatch
+from gespann.array.operations.thin_watch import LOOK_CLOSELY_S, LOOK_S, ThinWatch
 from gespann.array.operations.volume_lifecycle import VolumeLifecycle
 from gespann.seams.engine_socket import ChapMutual, ChapUser, Configure, Session, SessionList, Target, VolumeInfo
 from gespann.seams.json_lines import SeamError, SeamLost
@@ -107,9 +107,13 @@ class Control:
         self.database.close()
 
     async def _watch_thin_volumes(self) -> None:
+        looked_s = self.clock.monotonic_s()
         while True:
-            await self.clock.sleep(LOOK_S)
-            if self.data_plane.current.is_set():
+            await self.clock.sleep(LOOK_CLOSELY_S)
+            now_s = self.clock.monotonic_s()
+            due = now_s - looked_s >= LOOK_S or self.volumes.any_with_maximum()
+            if due and self.data_plane.current.is_set():
+                looked_s = now_s
                 await self.look_at_thin_volumes()
 
     async def look_at_thin_volumes(self) -> None:

@@ -22,6 +22,10 @@ class Volumes:
         """All, also half-made ones: their names and their space are taken."""
         return self._database.records(Volume, "SELECT * FROM volume ORDER BY id")
 
+    def any_with_maximum(self) -> bool:
+        """Whether an online thin volume may not grow to its whole size."""
+        return bool(self._database.rows("SELECT 1 FROM volume WHERE thin AND online AND thin_growth_max < 100 LIMIT 1"))
+
     def get(self, name: str) -> Volume:
         sql = f"SELECT * FROM volume WHERE name = ? AND id NOT IN {_HIDDEN}"  # noqa: S608
         found = self._database.records(Volume, sql, name)

@@ -1,7 +1,8 @@
 """Looks at what thin volumes occupy: warns at their limits, and stops those that pass their maximum.
 
-The engine does not know these limits, so they hold within one look (``LOOK_S``), not within one write. A maximum of
-100% needs no watching: a volume cannot occupy more than its size.
+The engine does not know these limits, so they hold within one look, not within one write: every LOOK_CLOSELY_S while a
+volume is online that has a maximum, else every LOOK_S. A maximum of 100% needs no watching: a volume cannot occupy more
+than its size.
 """
 
 import logging
@@ -17,6 +18,7 @@ from gespann.seams.json_lines import SeamError, SeamLost
 log = logging.getLogger(__name__)
 
 LOOK_S = 10.0
+LOOK_CLOSELY_S = 1.0
 STEP_PERCENT = 5  # a warning at the limit, and again after each further step
 
 
@@ -28,12 +30,21 @@ class ThinWatch:
         self._warned: dict[int, int] = {}  # volume id -> steps past its limit that have been told
 
     async def look(self, inventory: dict[str, VolumeInfo]) -> None:
-        for volume in self._volumes.all():
+        volumes = self._volumes.all()
+        self._warned = {volume.id: self._warned[volume.id] for volume in volumes if volume.id in self._warned}
+        for volume in volumes:
             info = inventory.get(volume.naa)
             if volume.thin and info is not None:
-                await self._look_at(volume, info.allocated_bytes * 100 // volume.size_bytes)
+                await self._look_at(volume, info.allocated_bytes)
 
-    async def _look_at(self, volume: Volume, used_percent: int) -> None:
+    async def _look_at(self, volume: Volume, used_bytes: int) -> None:
+        used_percent = used_bytes * 100 // volume.size_bytes
+        if (
+            volume.thin_growth_max < 100
+            and volume.online
+            and used_bytes * 100 > volume.size_bytes * volume.thin_growth_max
+        ):
+            await self._stop(volume, used_percent)
         if used_percent < volume.thin_growth_warn:
             self._warned.pop(volume.id, None)
             return
@@ -42,8 +53,6 @@ class ThinWatch:
             self._warned[volume.id] = steps
             text = f"Volume {volume.name} uses {used_percent}% of its size, warning limit {volume.thin_growth_warn}%."
             self._events.add("WARNING", "8.6.1", text)
-        if volume.online and volume.thin_growth_max < 100 and used_percent > volume.thin_growth_max:
-            await self._stop(volume, used_percent)
 
     async def _stop(self, volume: Volume, used_percent: int) -> None:
         text = f"Volume {volume.name} uses {used_percent}% of its size, maximum {volume.thin_growth_max}%: set offline."

@@ -1,5 +1,7 @@
 """Thin volumes at their limits."""
 
+import asyncio
+
 from gespann.array.model.sizes import GB, MB
 
 
@@ -48,3 +50,16 @@ async def test_looks_by_itself_and_not_while_the_engine_is_away(group):
     while not told(group, "8.6.1"):
         group.clock.advance(10)
         await group.cli("whoami")
+
+
+async def test_a_maximum_is_looked_at_closely(group):
+    volume = await volume_of(group, thin_growth_max=80)
+    group.engine.write(volume.naa, 0, 829 * MB)  # 80.1% of 1035 MB
+    async with asyncio.timeout(20):
+        while group.clock.sleepers < 1:  # noqa: ASYNC110 - the group runs in this loop
+            await asyncio.sleep(0)
+    group.clock.advance(1)
+    async with asyncio.timeout(20):
+        while not told(group, "8.6.2"):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert not group.control.volumes.get("v").online
