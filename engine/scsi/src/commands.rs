@@ -168,6 +168,18 @@ pub fn release(_cdb: &Cdb, _lun: &Lun) -> Planned {
     Ok(Plan::Release)
 }
 
+pub fn persistent_in(cdb: &Cdb, _lun: &Lun) -> Planned {
+    Ok(Plan::PersistentIn { action: cdb[1] & 0x1f, allocation_length: be16(cdb, 7).into() })
+}
+
+/// One length of parameter list only: nothing is kept of one that would be refused.
+pub fn persistent_out(cdb: &Cdb, _lun: &Lun) -> Planned {
+    match be32(cdb, 5) {
+        24 => Ok(Plan::PersistentOut { cdb: *cdb, parameter_bytes: 24 }),
+        _ => Err(Sense::PARAMETER_LIST_LENGTH),
+    }
+}
+
 pub fn read_capacity_10(cdb: &Cdb, lun: &Lun) -> Planned {
     if cdb[8] & 1 == 0 && be32(cdb, 2) != 0 {
         return Err(Sense::INVALID_FIELD_IN_CDB);

@@ -10,6 +10,7 @@ pub mod inquiry;
 pub mod mode;
 pub mod opcodes;
 pub mod parameters;
+pub mod persistent;
 pub mod plan;
 pub mod sense;
 

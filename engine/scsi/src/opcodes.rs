@@ -55,6 +55,17 @@ pub static COMMANDS: &[Command] = &[
     op(0x56, &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 7], c::reserve),
     op(0x57, &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 7], c::release),
     op(0x5a, &[0x5a, 0x18, 255, 255, 0, 0, 0, 255, 255, 7], mode::sense),
+    action(0x5e, 0, &[0x5e, 0, 0, 0, 0, 0, 0, 255, 255, 7], c::persistent_in),
+    action(0x5e, 1, &[0x5e, 1, 0, 0, 0, 0, 0, 255, 255, 7], c::persistent_in),
+    action(0x5e, 2, &[0x5e, 2, 0, 0, 0, 0, 0, 255, 255, 7], c::persistent_in),
+    action(0x5e, 3, &[0x5e, 3, 0, 0, 0, 0, 0, 255, 255, 7], c::persistent_in),
+    action(0x5f, 0, &[0x5f, 0, 0, 0, 0, 255, 255, 255, 255, 7], c::persistent_out),
+    action(0x5f, 1, &[0x5f, 1, 255, 0, 0, 255, 255, 255, 255, 7], c::persistent_out),
+    action(0x5f, 2, &[0x5f, 2, 255, 0, 0, 255, 255, 255, 255, 7], c::persistent_out),
+    action(0x5f, 3, &[0x5f, 3, 0, 0, 0, 255, 255, 255, 255, 7], c::persistent_out),
+    action(0x5f, 4, &[0x5f, 4, 255, 0, 0, 255, 255, 255, 255, 7], c::persistent_out),
+    action(0x5f, 5, &[0x5f, 5, 255, 0, 0, 255, 255, 255, 255, 7], c::persistent_out),
+    action(0x5f, 6, &[0x5f, 6, 0, 0, 0, 255, 255, 255, 255, 7], c::persistent_out),
     op(0x89, &[0x89, 0x18, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 255, 0, 7], c::compare_and_write),
     op(0x8e, &[0x8e, 0x12, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 7], c::write_and_verify),
     op(0x8f, &[0x8f, 0x16, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 7], c::verify),
@@ -80,11 +91,6 @@ pub fn find(cdb: &Cdb) -> Result<&'static Command, Sense> {
         }
     }
     Err(if known { Sense::INVALID_FIELD_IN_CDB } else { Sense::INVALID_OPCODE })
-}
-
-/// Served although another session holds a reservation (SPC-2 table 9): REQUEST SENSE, INQUIRY, RELEASE, REPORT LUNS.
-pub fn ignores_reservation(opcode: u8) -> bool {
-    matches!(opcode, 0x03 | 0x12 | 0x17 | 0x57 | 0xa0)
 }
 
 /// SPC-4 6.27. RCTD (time-outs) is answered with an empty descriptor: nothing is promised.

@@ -88,6 +88,14 @@ pub enum Plan {
     },
     Reserve,
     Release,
+    PersistentIn {
+        action: u8,
+        allocation_length: usize,
+    },
+    PersistentOut {
+        cdb: Cdb,
+        parameter_bytes: usize,
+    },
 }
 
 impl Plan {
@@ -99,7 +107,9 @@ impl Plan {
             Self::WriteSame { has_data: true, .. } => block_size.into(),
             Self::Verify { range, compare: Compare::All } => range.length,
             Self::Verify { range, compare: Compare::OneBlock } if range.length > 0 => block_size.into(),
-            Self::Unmap { parameter_bytes } | Self::ModeSelect { parameter_bytes, .. } => *parameter_bytes as u64,
+            Self::Unmap { parameter_bytes }
+            | Self::ModeSelect { parameter_bytes, .. }
+            | Self::PersistentOut { parameter_bytes, .. } => *parameter_bytes as u64,
             _ => 0,
         };
         bytes as usize

@@ -25,10 +25,15 @@ impl Sense {
     pub const INVALID_FIELD_IN_CDB: Self = sense(0x5, 0x24, 0x00);
     pub const NO_SUCH_LUN: Self = sense(0x5, 0x25, 0x00);
     pub const INVALID_FIELD_IN_PARAMETERS: Self = sense(0x5, 0x26, 0x00);
+    pub const INVALID_RELEASE: Self = sense(0x5, 0x26, 0x04);
+    pub const REGISTRATION_RESOURCES: Self = sense(0x5, 0x55, 0x04);
     pub const SAVING_NOT_SUPPORTED: Self = sense(0x5, 0x39, 0x00);
     pub const POWER_ON: Self = sense(0x6, 0x29, 0x00);
     pub const RESET: Self = sense(0x6, 0x29, 0x03);
     pub const PARAMETERS_CHANGED: Self = sense(0x6, 0x2a, 0x00);
+    pub const RESERVATIONS_PREEMPTED: Self = sense(0x6, 0x2a, 0x03);
+    pub const RESERVATIONS_RELEASED: Self = sense(0x6, 0x2a, 0x04);
+    pub const REGISTRATIONS_PREEMPTED: Self = sense(0x6, 0x2a, 0x05);
     pub const CAPACITY_CHANGED: Self = sense(0x6, 0x2a, 0x09);
     pub const COMMANDS_CLEARED: Self = sense(0x6, 0x2f, 0x00);
     pub const WRITE_PROTECTED: Self = sense(0x7, 0x27, 0x00);

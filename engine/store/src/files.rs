@@ -30,6 +30,7 @@ pub struct FileStore {
     volumes: Mutex<BTreeMap<VolumeId, Arc<VolumeFile>>>,
     claimed: Mutex<HashSet<VolumeId>>,
     released: Condvar,
+    metadata: Mutex<()>,
     before_step: StepHook,
     /// What the start found and repaired, for the log.
     pub notes: Vec<String>,
@@ -83,6 +84,7 @@ impl FileStore {
             volumes: Mutex::default(),
             claimed: Mutex::default(),
             released: Condvar::new(),
+            metadata: Mutex::default(),
             before_step,
             notes: Vec::new(),
             _lock: lock_file,
@@ -189,6 +191,15 @@ impl FileStore {
         self.sync_folder("meta")
     }
 
+    /// One change at a time; not under the volume's claim, which a clone may hold for long.
+    fn change_metadata(&self, volume: &VolumeFile, change: impl FnOnce(&mut Metadata)) -> io::Result<()> {
+        let _alone = lock(&self.metadata);
+        let fresh = || Metadata { volume: volume.id.to_string(), thick: volume.thick(), cloned_from: None, reservations: None };
+        let mut metadata = self.read_metadata(volume.id).unwrap_or_else(|_| fresh());
+        change(&mut metadata);
+        self.write_metadata(&metadata)
+    }
+
     fn new_data_file(&self, id: VolumeId, size_bytes: u64) -> io::Result<File> {
         self.step("make data file")?;
         let path = self.data_path(".new-", id);
@@ -234,7 +245,7 @@ impl FileStore {
             self.step("reserve space")?;
             sparse::reserve(&file, size_bytes)?;
         }
-        self.commit(file, &Metadata { volume: id.to_string(), thick, cloned_from: None }, id)
+        self.commit(file, &Metadata { volume: id.to_string(), thick, cloned_from: None, reservations: None }, id)
     }
 
     fn clone_file(&self, source: &Arc<VolumeFile>, id: VolumeId, thick: bool) -> io::Result<Arc<VolumeFile>> {
@@ -251,7 +262,7 @@ impl FileStore {
             }
             self.copy_file(source, &file)?;
         }
-        let metadata = Metadata { volume: id.to_string(), thick, cloned_from: Some(source.id.to_string()) };
+        let metadata = Metadata { volume: id.to_string(), thick, cloned_from: Some(source.id.to_string()), reservations: None };
         self.commit(file, &metadata, id)
     }
 
@@ -283,8 +294,6 @@ impl FileStore {
     }
 
     fn change_thick(&self, volume: &VolumeFile, thick: bool) -> io::Result<()> {
-        let cloned_from = self.read_metadata(volume.id).ok().and_then(|metadata| metadata.cloned_from);
-        let metadata = Metadata { volume: volume.id.to_string(), thick, cloned_from };
         let _no_writes = volume.exclude_writers();
         self.step("change reservation")?;
         if thick {
@@ -296,7 +305,7 @@ impl FileStore {
             }
             volume.file.sync_all()?;
         }
-        self.write_metadata(&metadata)?;
+        self.change_metadata(volume, |metadata| metadata.thick = thick)?;
         volume.mark_thick(thick);
         if !thick {
             sparse::dig_holes(&volume.file, volume.size_bytes())?;
@@ -422,5 +431,16 @@ impl Store for FileStore {
 
     fn open(&self, id: VolumeId) -> Result<Arc<dyn Volume>, StoreError> {
         Ok(self.find(id)?)
+    }
+
+    fn reservations(&self, id: VolumeId) -> Result<Option<String>, StoreError> {
+        // No metadata: nothing was kept; the start has told of it.
+        Ok(self.find(id).ok().and_then(|_| self.read_metadata(id).ok()).and_then(|metadata| metadata.reservations))
+    }
+
+    fn set_reservations(&self, id: VolumeId, reservations: Option<String>) -> Result<(), StoreError> {
+        let volume = self.find(id)?;
+        self.change_metadata(&volume, |metadata| metadata.reservations = reservations)
+            .map_err(|error| StoreError::from_io(&format!("cannot keep the reservations of volume {id}"), &error))
     }
 }

@@ -60,6 +60,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn info(&self, id: VolumeId) -> Result<VolumeInfo, StoreError>;
     fn space(&self) -> Result<Space, StoreError>;
     fn open(&self, id: VolumeId) -> Result<Arc<dyn Volume>, StoreError>;
+    /// Persistent reservations as they were set: a text that means nothing to the store.
+    fn reservations(&self, id: VolumeId) -> Result<Option<String>, StoreError>;
+    fn set_reservations(&self, id: VolumeId, reservations: Option<String>) -> Result<(), StoreError>;
 }
 
 /// The blocks of one volume. Offsets and lengths are bytes; a range that leaves the volume is `OutOfRange` and

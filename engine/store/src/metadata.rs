@@ -13,6 +13,9 @@ pub struct Metadata {
     pub thick: bool,
     /// The volume this one was cloned from: tells a repeated clone request from a name that is taken.
     pub cloned_from: Option<String>,
+    /// Persistent reservations that outlive the engine, as the target writes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservations: Option<String>,
 }
 
 impl Metadata {
@@ -38,7 +41,8 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_is_noticed() {
-        let metadata = Metadata { volume: "ab".repeat(16), thick: true, cloned_from: Some("cd".repeat(16)) };
+        let metadata =
+            Metadata { volume: "ab".repeat(16), thick: true, cloned_from: Some("cd".repeat(16)), reservations: None };
         let bytes = metadata.encode();
         assert_eq!(Metadata::decode(&bytes).unwrap(), metadata);
         for position in 0..bytes.len() - 1 {

@@ -8,6 +8,7 @@ use crate::execute::{Outcome, execute, read_sense};
 use crate::gate::Refused;
 use crate::gatekeeper::Door;
 use crate::log;
+use crate::persistent;
 use crate::portal::Waiting;
 use crate::sessions::{SessionEntry, attention};
 use gespann_iscsi::login::Identity;
@@ -15,6 +16,7 @@ use gespann_iscsi::pdu::{Pdu, reject};
 use gespann_iscsi::session::{Begun, ReadAnswer, Residual, TaskManagement, task};
 use gespann_iscsi::transfer::Transfer;
 use gespann_iscsi::{Command, DecodeError, Decoder, Established, Login, LoginStep, Out, Session, Step, text};
+use gespann_scsi::persistent::{Class, class_of};
 use gespann_scsi::{Lun, Plan, Range, Sense, plan, plan_for_absent_lun, status};
 use gespann_store::Volume;
 use std::io::{self, ErrorKind, Read, Write};
@@ -163,7 +165,7 @@ fn is_timeout(error: &io::Error) -> bool {
 #[derive(Debug)]
 struct Pending {
     plan: Plan,
-    ignores_reservation: bool,
+    class: Class,
     lun: Arc<Lun>,
     resets: u64,
     command_bytes: u64,
@@ -211,7 +213,12 @@ impl<'a> FullFeature<'a> {
                 entry.ticket.generation
             );
         }
-        let disk = entry.map(|entry| Disk { lun: entry.export.lun(), version: 0, resets: entry.export.gate.resets(), entry });
+        let disk = entry.map(|entry| Disk {
+            lun: entry.export.lun(),
+            version: 0,
+            resets: entry.export.gate.resets(&entry.ticket),
+            entry,
+        });
         let mut this = Self { engine, wire, session: Session::new(established), identity, peer, disk };
         this.serve(timing)
     }
@@ -346,7 +353,7 @@ impl<'a> FullFeature<'a> {
         if version != disk.version {
             (disk.version, disk.lun) = (version, export.lun());
         }
-        let resets = export.gate.resets();
+        let resets = export.gate.resets(&disk.entry.ticket);
         if resets != disk.resets {
             disk.resets = resets;
             self.session.abort_all();
@@ -377,7 +384,7 @@ impl<'a> FullFeature<'a> {
         } else {
             plan(&command.cdb, &lun)
         };
-        let ignores_reservation = gespann_scsi::opcodes::ignores_reservation(command.cdb[0]);
+        let class = class_of(&command.cdb);
         disk.entry.in_flight.store(self.session.waiting() as u32 + 1, Ordering::Relaxed);
         let result = match plan {
             Plan::Refuse(sense) => {
@@ -389,13 +396,13 @@ impl<'a> FullFeature<'a> {
                 self.check(tag, expected, Sense::INVALID_FIELD_IN_CDB);
                 Ok(())
             }
-            Plan::Read(range) => self.read(command, range, resets),
+            Plan::Read(range) => self.read(command, range, resets, class),
             plan => {
                 let command_bytes = plan.data_out_bytes(lun.block_size) as u64;
                 if command_bytes == 0 {
-                    self.finish(tag, expected, &Pending { plan, ignores_reservation, lun, resets, command_bytes }, &[])
+                    self.finish(tag, expected, &Pending { plan, class, lun, resets, command_bytes }, &[])
                 } else {
-                    self.begin_write(command, Pending { plan, ignores_reservation, lun, resets, command_bytes })
+                    self.begin_write(command, Pending { plan, class, lun, resets, command_bytes })
                 }
             }
         };
@@ -436,7 +443,10 @@ impl<'a> FullFeature<'a> {
     fn finish(&mut self, tag: u32, expected: u32, pending: &Pending, data: &[u8]) -> Result<(), End> {
         let Some(disk) = &self.disk else { return Ok(()) };
         let entry = disk.entry.clone();
-        let result = carry_out(&entry, pending, data);
+        let result = match &pending.plan {
+            Plan::PersistentOut { cdb, .. } => persistent::reserve_out(self.engine, &entry, pending.resets, cdb, data),
+            _ => carry_out(&entry, pending, data),
+        };
         let outcome = match result {
             Ok(outcome) => outcome,
             Err(refused) => return self.refused(refused, tag, expected),
@@ -492,7 +502,7 @@ impl<'a> FullFeature<'a> {
 
     /// Reads straight into the bytes to be sent. A long read is admitted anew for each piece, so that a slow initiator
     /// never holds up a drain.
-    fn read(&mut self, command: &Command<'_>, range: Range, resets: u64) -> Result<(), End> {
+    fn read(&mut self, command: &Command<'_>, range: Range, resets: u64, class: Class) -> Result<(), End> {
         let Some(disk) = &self.disk else { return Ok(()) };
         let entry = disk.entry.clone();
         let (tag, expected) = (command.initiator_task_tag, if command.reads { command.expected_bytes } else { 0 });
@@ -500,7 +510,7 @@ impl<'a> FullFeature<'a> {
         let total = range.length.min(expected.into()) as u32;
         let mut answer = ReadAnswer::new(tag, total, residual);
         loop {
-            let permit = match entry.export.gate.admit(&entry.ticket, resets, false) {
+            let permit = match entry.export.gate.admit(&entry.ticket, resets, class) {
                 Ok(permit) => permit,
                 Err(refused) => return self.refused(refused, tag, command.expected_bytes),
             };
@@ -569,15 +579,18 @@ impl<'a> FullFeature<'a> {
 }
 
 fn carry_out(entry: &SessionEntry, pending: &Pending, data: &[u8]) -> Result<Outcome, Refused> {
-    let _permit = entry.export.gate.admit(&entry.ticket, pending.resets, pending.ignores_reservation)?;
+    let _permit = entry.export.gate.admit(&entry.ticket, pending.resets, pending.class)?;
     Ok(execute(&entry.export, &entry.ticket, &pending.plan, &pending.lun, data))
 }
 
 fn take_attention(entry: &SessionEntry) -> Option<Sense> {
-    const ORDER: [(u32, Sense); 4] = [
+    const ORDER: [(u32, Sense); 7] = [
         (attention::RESET, Sense::RESET),
         (attention::CLEARED, Sense::COMMANDS_CLEARED),
         (attention::CAPACITY, Sense::CAPACITY_CHANGED),
+        (attention::RESERVATIONS_PREEMPTED, Sense::RESERVATIONS_PREEMPTED),
+        (attention::REGISTRATIONS_PREEMPTED, Sense::REGISTRATIONS_PREEMPTED),
+        (attention::RESERVATIONS_RELEASED, Sense::RESERVATIONS_RELEASED),
         (attention::PARAMETERS, Sense::PARAMETERS_CHANGED),
     ];
     ORDER.iter().find(|(bit, _)| entry.attentions.fetch_and(!bit, Ordering::AcqRel) & bit != 0).map(|(_, sense)| *sense)

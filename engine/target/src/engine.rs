@@ -9,6 +9,7 @@ use crate::access;
 use crate::export::Export;
 use crate::gate::Gate;
 use crate::log;
+use crate::persistent;
 use crate::sessions::{SessionEntry, Sessions, attention};
 use gespann_control::messages::{ChapUser, Code, Configure, Refusal, Target};
 use gespann_iscsi::chap::Secret;
@@ -124,7 +125,7 @@ impl Engine {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .entry(volume)
-            .or_insert_with(|| Arc::new(Gate::new(0)))
+            .or_insert_with(|| Arc::new(Gate::new(0, persistent::load(self.store.as_ref(), volume))))
             .clone()
     }
 
@@ -335,7 +336,7 @@ impl Engine {
         }
         let session = self.next_session.fetch_add(1, Ordering::Relaxed);
         let tsih = (session % 0xffff) as u16 + 1;
-        let ticket = export.gate.ticket(session);
+        let ticket = export.gate.ticket(session, persistent::port_name(identity));
         let entry = Arc::new(SessionEntry::new(ticket, export.clone(), identity, address, tsih, stream.clone()));
         entries.insert(session, entry.clone());
         Ok(entry)

@@ -36,6 +36,11 @@ pub fn execute(export: &Export, ticket: &Ticket, plan: &Plan, lun: &Lun, data: &
     match plan {
         Plan::Reserve => export.gate.reserve(ticket),
         Plan::Release => export.gate.release(ticket.session),
+        Plan::PersistentIn { action, allocation_length } => {
+            let mut bytes = export.gate.persistent().report(*action);
+            bytes.truncate(*allocation_length);
+            return Outcome::Data(bytes);
+        }
         _ => return on_volume(export.volume.as_ref(), plan, lun, data).unwrap_or_else(Outcome::Check),
     }
     Outcome::Good

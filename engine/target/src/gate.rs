@@ -5,7 +5,8 @@
 //! last reset. What is admitted is known until it has finished. So, after `revoke` and then `drain`, no command of that
 //! session can change the volume any more, without any clock and without trust in the initiator.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use gespann_scsi::persistent::{Class, Reservations};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 pub struct Gate {
     state: Mutex<State>,
     finished: Condvar,
+    /// Held from reading persistent reservations to putting their next state in force.
+    pub reserving: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -24,6 +27,7 @@ struct State {
     running: Vec<u64>,
     drains: usize,
     reserved_by: Option<u64>,
+    persistent: Reservations,
 }
 
 /// A session's right to have commands admitted. `revoked` changes only under the gate's lock.
@@ -31,6 +35,10 @@ struct State {
 pub struct Ticket {
     pub session: u64,
     pub generation: u64,
+    /// Name of the initiator port, for persistent reservations.
+    pub port: String,
+    /// Times that another initiator has aborted what this session had under way.
+    aborts: AtomicU64,
     revoked: AtomicBool,
     /// Its generation has passed: stays so even if the same number is set again.
     outdated: AtomicBool,
@@ -77,8 +85,9 @@ impl Ticket {
 }
 
 impl Gate {
-    pub fn new(generation: u64) -> Self {
-        Self { state: Mutex::new(State { generation, ..State::default() }), finished: Condvar::new() }
+    pub fn new(generation: u64, persistent: Reservations) -> Self {
+        let state = State { generation, persistent, ..State::default() };
+        Self { state: Mutex::new(state), finished: Condvar::new(), reserving: Mutex::new(()) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -90,9 +99,11 @@ impl Gate {
     }
 
     /// A ticket of the generation in force.
-    pub fn ticket(&self, session: u64) -> Ticket {
+    pub fn ticket(&self, session: u64, port: String) -> Ticket {
         Ticket {
             session,
+            port,
+            aborts: AtomicU64::new(0),
             generation: self.state().generation,
             revoked: AtomicBool::new(false),
             outdated: AtomicBool::new(false),
@@ -119,20 +130,23 @@ impl Gate {
         }
     }
 
-    /// Number of resets so far: a command received now is admitted as long as it stays so.
-    pub fn resets(&self) -> u64 {
-        self.state().resets
+    /// Number of resets and aborts so far: a command received now is admitted as long as it stays so.
+    pub fn resets(&self, ticket: &Ticket) -> u64 {
+        self.state().resets + ticket.aborts.load(Ordering::Acquire)
     }
 
-    pub fn admit(&self, ticket: &Ticket, resets: u64, ignores_reservation: bool) -> Result<Permit<'_>, Refused> {
+    pub fn admit(&self, ticket: &Ticket, resets: u64, class: Class) -> Result<Permit<'_>, Refused> {
         let mut state = self.state();
         if !ticket.alive() || ticket.generation != state.generation {
             return Err(Refused::Revoked);
         }
-        if resets != state.resets {
+        if resets != state.resets + ticket.aborts.load(Ordering::Acquire) {
             return Err(Refused::Aborted);
         }
-        if !ignores_reservation && state.reserved_by.is_some_and(|holder| holder != ticket.session) {
+        if class != Class::Free && state.reserved_by.is_some_and(|holder| holder != ticket.session) {
+            return Err(Refused::Reserved);
+        }
+        if !state.persistent.permits(&ticket.port, class) {
             return Err(Refused::Reserved);
         }
         let number = state.next_number;
@@ -172,6 +186,19 @@ impl Gate {
         if releases_reservation {
             state.reserved_by = None;
         }
+    }
+
+    pub fn persistent(&self) -> Reservations {
+        self.state().persistent.clone()
+    }
+
+    /// With `reserving` held. What `aborted` have received but not begun is void.
+    pub fn set_persistent<'a>(&self, persistent: Reservations, aborted: impl Iterator<Item = &'a Ticket>) {
+        let mut state = self.state();
+        state.persistent = persistent;
+        aborted.for_each(|ticket| {
+            ticket.aborts.fetch_add(1, Ordering::AcqRel);
+        });
     }
 
     /// SPC-2 reservation of the whole unit; admission has already refused everybody but the holder.

@@ -11,6 +11,7 @@ mod export;
 mod gate;
 mod gatekeeper;
 mod log;
+mod persistent;
 mod portal;
 mod sessions;
 mod signals;

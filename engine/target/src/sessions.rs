@@ -15,6 +15,9 @@ pub mod attention {
     pub const RESET: u32 = 2;
     pub const CLEARED: u32 = 4;
     pub const PARAMETERS: u32 = 8;
+    pub const RESERVATIONS_PREEMPTED: u32 = 16;
+    pub const RESERVATIONS_RELEASED: u32 = 32;
+    pub const REGISTRATIONS_PREEMPTED: u32 = 64;
 }
 
 /// The shared side of one session; the rest belongs to its thread.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::gate::Refused;
 use gespann_control::messages::Access;
+use gespann_scsi::persistent::Class;
 use gespann_store::faulty::{Faults, FaultyVolume};
 use gespann_store::memory::MemoryVolume;
 use gespann_store::{Space, StoreError, Volume, VolumeInfo};
@@ -39,6 +40,12 @@ impl Store for OneVolume {
     }
     fn info(&self, id: VolumeId) -> Result<VolumeInfo, StoreError> {
         Err(StoreError::NotFound(id))
+    }
+    fn reservations(&self, _: VolumeId) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+    fn set_reservations(&self, _: VolumeId, _: Option<String>) -> Result<(), StoreError> {
+        Ok(())
     }
     fn space(&self) -> Result<Space, StoreError> {
         Ok(Space { total_bytes: 0, free_bytes: 0 })
@@ -79,7 +86,7 @@ fn a_session_is_replaced_only_when_its_last_write_has_landed() {
     let late = {
         let old = old.clone();
         thread::spawn(move || {
-            let permit = old.export.gate.admit(&old.ticket, 0, false).unwrap();
+            let permit = old.export.gate.admit(&old.ticket, 0, Class::Write).unwrap();
             old.export.volume.write_at(&[0xaa; 512], 0).unwrap();
             drop(permit);
         })
@@ -92,7 +99,7 @@ fn a_session_is_replaced_only_when_its_last_write_has_landed() {
         thread::yield_now();
     }
     // The old session cannot begin anything, and the new one is not there yet: nothing can be overtaken.
-    assert_eq!(old.export.gate.admit(&old.ticket, 0, true).unwrap_err(), Refused::Revoked);
+    assert_eq!(old.export.gate.admit(&old.ticket, 0, Class::Free).unwrap_err(), Refused::Revoked);
     assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err(), "logged in beside a write that stands still");
     faults.release();
     assert_eq!(receiver.recv().unwrap(), Ok(()));

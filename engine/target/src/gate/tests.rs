@@ -19,13 +19,13 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let volume = FaultyVolume { inner: Arc::new(MemoryVolume::new(4096)), faults: Arc::new(Faults::default()) };
-        Self { gate: Arc::new(Gate::new(1)), volume: Arc::new(volume) }
+        Self { gate: Arc::new(Gate::new(1, Reservations::default())), volume: Arc::new(volume) }
     }
 
     fn write_in_background(&self, ticket: &Arc<Ticket>, value: u8) -> thread::JoinHandle<Result<(), Refused>> {
         let (gate, volume, ticket) = (self.gate.clone(), self.volume.clone(), ticket.clone());
         thread::spawn(move || {
-            let _permit = gate.admit(&ticket, 0, false)?;
+            let _permit = gate.admit(&ticket, 0, Class::Write)?;
             volume.write_at(&[value; 512], 0).unwrap();
             Ok(())
         })
@@ -41,7 +41,7 @@ impl Bench {
 #[test]
 fn drain_waits_for_a_write_that_stands_still() {
     let bench = Bench::new();
-    let ticket = Arc::new(bench.gate.ticket(1));
+    let ticket = Arc::new(bench.gate.ticket(1, String::new()));
     bench.volume.faults.stall();
     let writer = bench.write_in_background(&ticket, 7);
     bench.volume.faults.wait_for_stalled(1);
@@ -56,8 +56,8 @@ fn drain_waits_for_a_write_that_stands_still() {
 #[test]
 fn drain_does_not_wait_for_commands_admitted_later() {
     let bench = Bench::new();
-    let ticket = bench.gate.ticket(1);
-    let early = bench.gate.admit(&ticket, 0, false).unwrap();
+    let ticket = bench.gate.ticket(1, String::new());
+    let early = bench.gate.admit(&ticket, 0, Class::Write).unwrap();
     let drained = {
         let gate = bench.gate.clone();
         thread::spawn(move || gate.drain(LONG))
@@ -65,7 +65,7 @@ fn drain_does_not_wait_for_commands_admitted_later() {
     while bench.gate.state().drains == 0 && !drained.is_finished() {
         thread::yield_now();
     }
-    let later = bench.gate.admit(&ticket, 0, false).unwrap();
+    let later = bench.gate.admit(&ticket, 0, Class::Write).unwrap();
     drop(early);
     assert!(drained.join().unwrap());
     drop(later);
@@ -74,27 +74,27 @@ fn drain_does_not_wait_for_commands_admitted_later() {
 #[test]
 fn nothing_of_a_revoked_ticket_is_admitted() {
     let bench = Bench::new();
-    let (dropped, other) = (bench.gate.ticket(1), bench.gate.ticket(2));
+    let (dropped, other) = (bench.gate.ticket(1, String::new()), bench.gate.ticket(2, String::new()));
     assert!(bench.gate.revoke(&dropped));
     assert!(!bench.gate.revoke(&dropped), "once only");
-    assert_eq!(bench.gate.admit(&dropped, 0, true).unwrap_err(), Refused::Revoked);
-    assert!(bench.gate.admit(&other, 0, false).is_ok());
+    assert_eq!(bench.gate.admit(&dropped, 0, Class::Free).unwrap_err(), Refused::Revoked);
+    assert!(bench.gate.admit(&other, 0, Class::Write).is_ok());
 }
 
 #[test]
 fn a_raised_generation_shuts_older_tickets_out() {
     let bench = Bench::new();
-    let old = bench.gate.ticket(1);
+    let old = bench.gate.ticket(1, String::new());
     bench.gate.set_generation(2);
-    assert_eq!(bench.gate.admit(&old, 0, true).unwrap_err(), Refused::Revoked);
-    let new = bench.gate.ticket(2);
-    assert!(bench.gate.admit(&new, 0, false).is_ok());
+    assert_eq!(bench.gate.admit(&old, 0, Class::Free).unwrap_err(), Refused::Revoked);
+    let new = bench.gate.ticket(2, String::new());
+    assert!(bench.gate.admit(&new, 0, Class::Write).is_ok());
 }
 
 #[test]
 fn no_late_write_lands_on_the_new_owners_data() {
     let bench = Bench::new();
-    let old = Arc::new(bench.gate.ticket(1));
+    let old = Arc::new(bench.gate.ticket(1, String::new()));
     bench.volume.faults.stall();
     let late = bench.write_in_background(&old, 0xaa);
     bench.volume.faults.wait_for_stalled(1);
@@ -106,7 +106,7 @@ fn no_late_write_lands_on_the_new_owners_data() {
     };
     bench.volume.faults.release();
     assert!(drained.join().unwrap());
-    let new = Arc::new(bench.gate.ticket(2));
+    let new = Arc::new(bench.gate.ticket(2, String::new()));
     bench.write_in_background(&new, 0xbb).join().unwrap().unwrap();
     late.join().unwrap().unwrap();
     assert_eq!(bench.write_in_background(&old, 0xaa).join().unwrap(), Err(Refused::Revoked));
@@ -116,36 +116,36 @@ fn no_late_write_lands_on_the_new_owners_data() {
 #[test]
 fn a_reset_voids_what_was_received_before_it() {
     let bench = Bench::new();
-    let ticket = bench.gate.ticket(1);
-    let received = bench.gate.resets();
+    let ticket = bench.gate.ticket(1, String::new());
+    let received = bench.gate.resets(&ticket);
     bench.gate.reset(true);
-    assert_eq!(bench.gate.admit(&ticket, received, false).unwrap_err(), Refused::Aborted);
-    assert!(bench.gate.admit(&ticket, bench.gate.resets(), false).is_ok());
+    assert_eq!(bench.gate.admit(&ticket, received, Class::Write).unwrap_err(), Refused::Aborted);
+    assert!(bench.gate.admit(&ticket, bench.gate.resets(&ticket), Class::Write).is_ok());
 }
 
 #[test]
 fn a_reservation_keeps_others_out_until_its_session_ends() {
     let bench = Bench::new();
-    let (holder, other) = (bench.gate.ticket(1), bench.gate.ticket(2));
+    let (holder, other) = (bench.gate.ticket(1, String::new()), bench.gate.ticket(2, String::new()));
     bench.gate.reserve(&holder);
-    assert_eq!(bench.gate.admit(&other, 0, false).unwrap_err(), Refused::Reserved);
-    assert!(bench.gate.admit(&other, 0, true).is_ok());
-    assert!(bench.gate.admit(&holder, 0, false).is_ok());
+    assert_eq!(bench.gate.admit(&other, 0, Class::Write).unwrap_err(), Refused::Reserved);
+    assert!(bench.gate.admit(&other, 0, Class::Free).is_ok());
+    assert!(bench.gate.admit(&holder, 0, Class::Write).is_ok());
     bench.gate.release(2);
-    assert_eq!(bench.gate.admit(&other, 0, false).unwrap_err(), Refused::Reserved);
+    assert_eq!(bench.gate.admit(&other, 0, Class::Write).unwrap_err(), Refused::Reserved);
     bench.gate.revoke(&holder);
-    assert!(bench.gate.admit(&other, 0, false).is_ok());
+    assert!(bench.gate.admit(&other, 0, Class::Write).is_ok());
 }
 
 #[test]
 fn a_reservation_goes_with_its_generation() {
     let bench = Bench::new();
-    let old = bench.gate.ticket(1);
+    let old = bench.gate.ticket(1, String::new());
     bench.gate.reserve(&old);
     bench.gate.set_generation(2);
     bench.gate.outdate(&old);
-    let new = bench.gate.ticket(2);
-    assert!(bench.gate.admit(&new, 0, false).is_ok());
+    let new = bench.gate.ticket(2, String::new());
+    assert!(bench.gate.admit(&new, 0, Class::Write).is_ok());
     bench.gate.reserve(&old);
-    assert!(bench.gate.admit(&new, 0, false).is_ok(), "too late to reserve anything");
+    assert!(bench.gate.admit(&new, 0, Class::Write).is_ok(), "too late to reserve anything");
 }
