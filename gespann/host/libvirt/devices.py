@@ -17,6 +17,19 @@ from gespann.seams.json_lines import SeamError
 
 LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 ATTACH_DEADLINE_S = 60.0
+#: how often a guest may close the tray under our hands; it does so when it looks at its drives while it boots
+TRAY_TRIES = 5
+
+
+def change_medium(domain: libvirt.virDomain, xml: str) -> None:
+    """libvirt opens the tray and then puts the medium in; a guest that closes the tray in between makes QEMU refuse."""
+    for left in reversed(range(TRAY_TRIES)):
+        try:
+            domain.updateDeviceFlags(xml, LIVE | libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE)
+            return
+        except libvirt.libvirtError as error:
+            if not left or "Tray of the device is not open" not in str(error):
+                raise
 
 
 class Devices:
@@ -46,7 +59,7 @@ class Devices:
             secrets.define(connection, uuid, [disk])
             try:
                 if change:
-                    domain.updateDeviceFlags(disk_xml(uuid, disk), LIVE | libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE)
+                    change_medium(domain, disk_xml(uuid, disk))
                 else:
                     domain.attachDeviceFlags(disk_xml(uuid, disk), LIVE)
             except libvirt.libvirtError:
