@@ -16,7 +16,7 @@ class Drive:
         self.says = says
         self.calls = 0
 
-    def updateDeviceFlags(self, xml: str, flags: int) -> None:  # noqa: N802 libvirt's name
+    def updateDeviceFlags(self, xml: str, flags: int) -> None:
         self.calls += 1
         if self.calls <= self.closes:
             raise libvirt.libvirtError(self.says)
