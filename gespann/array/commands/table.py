@@ -1,6 +1,7 @@
 """Tables and detail views with the fixed shapes that clients of the group CLI parse.
 
-A column never widens. A cell that is too long goes on in the next lines, in its column, behind two blanks.
+A column never widens. A cell that is too long goes on in the next lines, in its column, behind two blanks; only a table
+whose lines are counted lets its last cells stick out.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,11 +10,11 @@ TITLE_WIDTH = 79
 PAIR_WIDTH = 40
 
 
-def table(columns: Sequence[tuple[str, int]], rows: Iterable[Sequence[str]]) -> list[str]:
+def table(columns: Sequence[tuple[str, int]], rows: Iterable[Sequence[str]], last_is_whole: bool = False) -> list[str]:
     lines = [_line(columns, [title for title, _ in columns])]  # TP stands over a column of width one
     lines.append(" ".join("-" * width for _, width in columns))
     for row in rows:
-        lines += _row(columns, row)
+        lines += [_line(columns, row)] if last_is_whole else _row(columns, row)
     return lines
 
 

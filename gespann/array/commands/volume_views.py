@@ -24,7 +24,8 @@ ACCESS_COLUMNS = (
     ("UserName", 10),
     ("Apply-To", 8),
 )
-CONNECTION_COLUMNS = (("Ipaddress", 15), ("Initiator", 29), ("ConnTime", 10), ("Read", 8), ("Written", 8))
+# Clients count lines to know how many connections there are: a line each, so the one long cell comes last and is whole.
+CONNECTION_COLUMNS = (("Ipaddress", 15), ("ConnTime", 10), ("Read", 8), ("Written", 8), ("Initiator", 29))
 
 
 def status(session: Session, volume: Volume) -> str:
@@ -65,14 +66,14 @@ def connection_table(session: Session, sessions: list[IscsiSession]) -> list[str
     rows = [
         (
             one.address,
-            one.initiator,
             _duration(one.connected_ms // 1000),
             session.size(one.read_bytes),
             session.size(one.written_bytes),
+            one.initiator,
         )
         for one in sessions
     ]
-    return table(CONNECTION_COLUMNS, rows)
+    return table(CONNECTION_COLUMNS, rows, last_is_whole=True)
 
 
 def _duration(seconds: int) -> str:

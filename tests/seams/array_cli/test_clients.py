@@ -138,8 +138,10 @@ async def test_connections_and_offline(group):
     group.engine.login(target, INITIATOR, address="192.0.2.77")
     assert "Connections: 1" in await group.cli("volume select v show")
     lines = await group.cli("volume select v show connections")
-    assert len(lines) == 4  # head, dashes, and two lines for one long initiator name
+    assert len(INITIATOR) > 29
+    assert len(lines) == 3  # head, dashes, and one line for one connection, which is how one client counts them
     assert lines[2].split()[0] == "192.0.2.77"
+    assert lines[2].split()[-1] == INITIATOR
     assert await group.cli("volume select v access delete 1") == ["Access control record deletion succeeded."]
     assert len(group.engine.sessions) == 1  # deleting a record drops nobody
     assert await group.cli("volume select v offline") == []
