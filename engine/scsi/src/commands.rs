@@ -46,7 +46,7 @@ fn refuse_protection(cdb: &Cdb) -> Result<(), Sense> {
 }
 
 fn refuse_read_only(lun: &Lun) -> Result<(), Sense> {
-    if lun.read_only { Err(Sense::WRITE_PROTECTED) } else { Ok(()) }
+    if lun.refuses_writes() { Err(Sense::WRITE_PROTECTED) } else { Ok(()) }
 }
 
 /// Force unit access; 6-byte CDBs have none.
@@ -68,6 +68,13 @@ pub fn write(cdb: &Cdb, lun: &Lun) -> Planned {
     let range = transfer(cdb, lun)?;
     refuse_read_only(lun)?;
     Ok(Plan::Write { range, through: through(cdb) })
+}
+
+pub fn or_write(cdb: &Cdb, lun: &Lun) -> Planned {
+    refuse_protection(cdb)?;
+    let range = transfer(cdb, lun)?;
+    refuse_read_only(lun)?;
+    Ok(Plan::OrWrite { range, through: through(cdb) })
 }
 
 /// Written through to the medium, which is what a later read would verify. BYTCHK 2 does not exist.

@@ -1,9 +1,12 @@
-//! MODE SENSE and MODE SELECT (SPC-4 6.11-6.14, SBC-3 6.4): two pages, of which nothing can be changed.
+//! MODE SENSE and MODE SELECT (SPC-4 6.11-6.14, SBC-3 6.4): two pages, of which software write protect can be changed.
 
 use crate::commands::cut;
 use crate::fields::{be16, set_be16, set_be32, set_be64};
 use crate::plan::{Cdb, Lun, Plan};
 use crate::sense::Sense;
+
+/// In the control page: software write protect.
+const SWP: u8 = 0x08;
 
 const CACHING: u8 = 0x08;
 const CONTROL: u8 = 0x0a;
@@ -16,21 +19,29 @@ fn caching_page() -> Vec<u8> {
 }
 
 /// Commands may be reordered (queue algorithm modifier 1); busy time-out unlimited.
-fn control_page() -> Vec<u8> {
-    vec![CONTROL, 10, 0, 0x10, 0, 0, 0, 0, 0xff, 0xff, 0, 0]
+fn control_page(write_protected: bool) -> Vec<u8> {
+    vec![CONTROL, 10, 0, 0x10, if write_protected { SWP } else { 0 }, 0, 0, 0, 0xff, 0xff, 0, 0]
 }
 
-fn pages(wanted: u8, changeable: bool) -> Result<Vec<u8>, Sense> {
-    let mut pages = match wanted {
-        CACHING => vec![caching_page()],
-        CONTROL => vec![control_page()],
-        0x3f => vec![caching_page(), control_page()],
-        _ => return Err(Sense::INVALID_FIELD_IN_CDB),
-    };
-    if changeable {
-        pages.iter_mut().for_each(|page| page[2..].fill(0));
+/// What MODE SELECT may change of a page: one bit of the control page.
+fn changeable(mut page: Vec<u8>) -> Vec<u8> {
+    page[2..].fill(0);
+    if page[0] == CONTROL {
+        page[4] = SWP;
     }
-    Ok(pages.concat())
+    page
+}
+
+/// `control` as it is asked for: current, changeable or default values.
+fn pages(wanted: u8, control: u8, lun: &Lun) -> Result<Vec<u8>, Sense> {
+    let values = |page: Vec<u8>| if control == 1 { changeable(page) } else { page };
+    let control_page = || values(control_page(lun.write_protected && control == 0));
+    Ok(match wanted {
+        CACHING => values(caching_page()),
+        CONTROL => control_page(),
+        0x3f => [values(caching_page()), control_page()].concat(),
+        _ => return Err(Sense::INVALID_FIELD_IN_CDB),
+    })
 }
 
 fn block_descriptor(lun: &Lun, long: bool) -> Vec<u8> {
@@ -48,17 +59,15 @@ fn block_descriptor(lun: &Lun, long: bool) -> Vec<u8> {
 pub fn sense(cdb: &Cdb, lun: &Lun) -> Result<Plan, Sense> {
     let ten = cdb[0] == 0x5a;
     let (no_descriptor, long) = (cdb[1] & 0x08 != 0, ten && cdb[1] & 0x10 != 0);
-    let changeable = match cdb[2] >> 6 {
-        1 => true,
-        3 => return Err(Sense::SAVING_NOT_SUPPORTED),
-        _ => false,
-    };
+    if cdb[2] >> 6 == 3 {
+        return Err(Sense::SAVING_NOT_SUPPORTED);
+    }
     if !matches!(cdb[3], 0 | 0xff) {
         return Err(Sense::INVALID_FIELD_IN_CDB); // no subpages
     }
-    let pages = pages(cdb[2] & 0x3f, changeable)?;
+    let pages = pages(cdb[2] & 0x3f, cdb[2] >> 6, lun)?;
     let descriptor = if no_descriptor { Vec::new() } else { block_descriptor(lun, long) };
-    let device_specific = 0x10 | if lun.read_only { 0x80 } else { 0 }; // DPOFUA, WP
+    let device_specific = 0x10 | if lun.refuses_writes() { 0x80 } else { 0 }; // DPOFUA, WP
     let length = descriptor.len() + pages.len();
     let mut bytes = if ten {
         let mut header = vec![0, 0, 0, device_specific, u8::from(long && !no_descriptor), 0, 0, 0];
@@ -82,8 +91,9 @@ pub fn select(cdb: &Cdb, _lun: &Lun) -> Result<Plan, Sense> {
     Ok(if parameter_bytes == 0 { Plan::Good } else { Plan::ModeSelect { parameter_bytes, header_bytes } })
 }
 
-/// Accepts a parameter list that leaves every page and the block descriptor as they are; refuses any change.
-pub fn check_select(parameters: &[u8], header_bytes: usize, lun: &Lun) -> Result<(), Sense> {
+/// Takes a parameter list that changes software write protect at most; refuses any other change. Gives the wanted state.
+pub fn check_select(parameters: &[u8], header_bytes: usize, lun: &Lun) -> Result<bool, Sense> {
+    let mut write_protected = lun.write_protected;
     let header = parameters.get(..header_bytes).ok_or(Sense::PARAMETER_LIST_LENGTH)?;
     let (descriptor_bytes, long) =
         if header_bytes == 8 { (usize::from(be16(header, 6)), header[4] & 1 != 0) } else { (usize::from(header[3]), false) };
@@ -98,7 +108,10 @@ pub fn check_select(parameters: &[u8], header_bytes: usize, lun: &Lun) -> Result
         let page = rest.get(..page_bytes).ok_or(Sense::PARAMETER_LIST_LENGTH)?;
         let present = match page[0] & 0x3f {
             CACHING => caching_page(),
-            CONTROL => control_page(),
+            CONTROL => {
+                write_protected = page.get(4).is_some_and(|byte| byte & SWP != 0);
+                control_page(write_protected)
+            }
             _ => return Err(Sense::INVALID_FIELD_IN_PARAMETERS),
         };
         if page.len() != present.len() || page[2..] != present[2..] {
@@ -106,5 +119,5 @@ pub fn check_select(parameters: &[u8], header_bytes: usize, lun: &Lun) -> Result
         }
         rest = &rest[page_bytes..];
     }
-    Ok(())
+    Ok(write_protected)
 }

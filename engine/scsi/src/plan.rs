@@ -18,6 +18,8 @@ pub struct Lun {
     pub block_size: u32,
     pub blocks: u64,
     pub read_only: bool,
+    /// Software write protect, set by an initiator; until the engine ends.
+    pub write_protected: bool,
     pub thick: bool,
     pub vendor: String,
     pub product: String,
@@ -26,6 +28,12 @@ pub struct Lun {
     pub naa: [u8; 16],
     /// Name of the iSCSI target, for the port's designators.
     pub target_name: String,
+}
+
+impl Lun {
+    pub fn refuses_writes(&self) -> bool {
+        self.read_only || self.write_protected
+    }
 }
 
 /// Bytes of the volume, checked to lie inside it.
@@ -57,6 +65,11 @@ pub enum Plan {
     },
     Read(Range),
     Write {
+        range: Range,
+        through: bool,
+    },
+    /// Sets bits; the rest of the range stays as it is.
+    OrWrite {
         range: Range,
         through: bool,
     },
@@ -102,7 +115,7 @@ impl Plan {
     /// Bytes the initiator has to send.
     pub fn data_out_bytes(&self, block_size: u32) -> usize {
         let bytes = match self {
-            Self::Write { range, .. } => range.length,
+            Self::Write { range, .. } | Self::OrWrite { range, .. } => range.length,
             Self::CompareAndWrite { range, .. } => range.length * 2,
             Self::WriteSame { has_data: true, .. } => block_size.into(),
             Self::Verify { range, compare: Compare::All } => range.length,

@@ -30,6 +30,7 @@ impl Sense {
     pub const SAVING_NOT_SUPPORTED: Self = sense(0x5, 0x39, 0x00);
     pub const POWER_ON: Self = sense(0x6, 0x29, 0x00);
     pub const RESET: Self = sense(0x6, 0x29, 0x03);
+    pub const MODE_CHANGED: Self = sense(0x6, 0x2a, 0x01);
     pub const PARAMETERS_CHANGED: Self = sense(0x6, 0x2a, 0x00);
     pub const RESERVATIONS_PREEMPTED: Self = sense(0x6, 0x2a, 0x03);
     pub const RESERVATIONS_RELEASED: Self = sense(0x6, 0x2a, 0x04);

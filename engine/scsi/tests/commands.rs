@@ -7,6 +7,7 @@ fn lun() -> Lun {
         block_size: 512,
         blocks: 2048,
         read_only: false,
+        write_protected: false,
         thick: false,
         vendor: "GESPANN".to_owned(),
         product: "VOLUME".to_owned(),
@@ -116,7 +117,7 @@ fn unmap_lists_are_checked_whole() {
 fn mode_select_accepts_what_is_so_and_refuses_a_change() {
     let Plan::Answer(mut pages) = plan(&cdb(&[0x1a, 0, 0x3f, 0, 255, 0]), &lun()) else { panic!("MODE SENSE") };
     pages[0] = 0;
-    assert_eq!(mode::check_select(&pages, 4, &lun()), Ok(()));
+    assert_eq!(mode::check_select(&pages, 4, &lun()), Ok(false));
     pages[4 + 8 + 2] ^= 0x04; // WCE
     assert_eq!(mode::check_select(&pages, 4, &lun()), Err(Sense::INVALID_FIELD_IN_PARAMETERS));
     for length in 0..pages.len() {

@@ -104,6 +104,11 @@ impl Volume for FaultyVolume {
         self.inner.extent(offset)
     }
 
+    fn or_write(&self, data: &[u8], offset: u64) -> Result<(), BlockError> {
+        self.faults.before_change()?;
+        self.inner.or_write(data, offset)
+    }
+
     fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Option<usize>, BlockError> {
         self.faults.before_change()?;
         self.inner.compare_and_write(offset, expected, new)

@@ -81,6 +81,8 @@ pub trait Volume: Send + Sync + std::fmt::Debug {
     fn flush(&self) -> Result<(), BlockError>;
     /// State of the blocks from `offset` on, up to the end of the volume.
     fn extent(&self, offset: u64) -> Result<Extent, BlockError>;
+    /// Sets every bit that is set in `data`, with no other write in between.
+    fn or_write(&self, data: &[u8], offset: u64) -> Result<(), BlockError>;
     /// Writes `new` if the range holds `expected`, with no other write in between; else the first differing byte.
     fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Option<usize>, BlockError>;
 }

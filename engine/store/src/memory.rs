@@ -57,6 +57,13 @@ impl Volume for MemoryVolume {
         Ok(Extent { mapped: true, length_bytes: self.size_bytes() - offset })
     }
 
+    fn or_write(&self, data: &[u8], offset: u64) -> Result<(), BlockError> {
+        let mut bytes = self.change();
+        check_range(offset, data.len() as u64, bytes.len() as u64)?;
+        bytes[offset as usize..].iter_mut().zip(data).for_each(|(byte, more)| *byte |= more);
+        Ok(())
+    }
+
     fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Option<usize>, BlockError> {
         let mut bytes = self.change();
         check_range(offset, expected.len().max(new.len()) as u64, bytes.len() as u64)?;

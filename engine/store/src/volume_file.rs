@@ -123,6 +123,16 @@ impl Volume for VolumeFile {
         })
     }
 
+    fn or_write(&self, data: &[u8], offset: u64) -> Result<(), BlockError> {
+        let jobs = self.exclude_writers();
+        check_range(offset, data.len() as u64, self.size_bytes())?;
+        let mut merged = vec![0; data.len()];
+        self.file.read_exact_at(&mut merged, offset)?;
+        merged.iter_mut().zip(data).for_each(|(byte, more)| *byte |= more);
+        jobs.iter().for_each(|job| job.before_change(offset, data.len() as u64));
+        Ok(self.file.write_all_at(&merged, offset)?)
+    }
+
     fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Option<usize>, BlockError> {
         let jobs = self.exclude_writers();
         check_range(offset, expected.len().max(new.len()) as u64, self.size_bytes())?;

@@ -367,7 +367,7 @@ impl<'a> FullFeature<'a> {
         if entry.attentions.load(Ordering::Acquire) == 0 || TOLD_ANYWAY.contains(&cdb[0]) {
             return None;
         }
-        take_attention(entry)
+        entry.take_attention()
     }
 
     fn command(&mut self, command: &Command<'_>) -> Result<(), End> {
@@ -431,6 +431,12 @@ impl<'a> FullFeature<'a> {
     fn data_complete(&mut self, transfer: Transfer<Pending>) -> Result<(), End> {
         let Some(disk) = &self.disk else { return Ok(()) };
         disk.entry.in_flight.store(self.session.waiting() as u32 + 1, Ordering::Relaxed);
+        let writes = transfer.context.class == Class::Write && !matches!(transfer.context.plan, Plan::ModeSelect { .. });
+        if writes && disk.entry.export.lun().refuses_writes() {
+            // Made read-only while its data was on the way.
+            self.check(transfer.initiator_task_tag, transfer.expected_bytes, Sense::WRITE_PROTECTED);
+            return Ok(());
+        }
         let result = self.finish(transfer.initiator_task_tag, transfer.expected_bytes, &transfer.context, &transfer.data);
         self.session.recycle(transfer.data);
         if let Some(disk) = &self.disk {
@@ -454,14 +460,20 @@ impl<'a> FullFeature<'a> {
         match outcome {
             Outcome::Check(sense) => self.check(tag, expected, sense),
             Outcome::Data(bytes) => return self.answer(tag, expected, &bytes),
+            Outcome::WriteProtect(on) => {
+                if entry.export.write_protect(on) {
+                    self.engine.attend(entry.export.id, attention::MODE, Some(entry.ticket.session));
+                }
+                self.session.respond(&mut self.wire.out, tag, status::GOOD, &[], Residual::of(expected, pending.command_bytes));
+            }
             Outcome::Good => match &pending.plan {
                 Plan::Answer(bytes) => return self.answer(tag, expected, bytes),
                 Plan::TellSense { allocation_length } => {
-                    let sense = take_attention(&entry).unwrap_or(Sense::NO_SENSE).encode();
+                    let sense = entry.take_attention().unwrap_or(Sense::NO_SENSE).encode();
                     return self.answer(tag, expected, &sense[..sense.len().min(*allocation_length)]);
                 }
                 _ => {
-                    if matches!(pending.plan, Plan::Write { .. } | Plan::CompareAndWrite { .. }) {
+                    if matches!(pending.plan, Plan::Write { .. } | Plan::OrWrite { .. } | Plan::CompareAndWrite { .. }) {
                         entry.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
                     }
                     let residual = Residual::of(expected, pending.command_bytes);
@@ -572,6 +584,9 @@ impl<'a> FullFeature<'a> {
         const REJECTED: u8 = 255;
         let gate = &entry.export.gate;
         gate.reset(releases_reservation);
+        if releases_reservation {
+            entry.export.write_protect(false); // not saved, so a reset brings the default back
+        }
         self.engine.attend(entry.export.id, bits, except);
         self.catch_up();
         if gate.drain(SEND_TIMEOUT) { task::COMPLETE } else { REJECTED }
@@ -581,17 +596,4 @@ impl<'a> FullFeature<'a> {
 fn carry_out(entry: &SessionEntry, pending: &Pending, data: &[u8]) -> Result<Outcome, Refused> {
     let _permit = entry.export.gate.admit(&entry.ticket, pending.resets, pending.class)?;
     Ok(execute(&entry.export, &entry.ticket, &pending.plan, &pending.lun, data))
-}
-
-fn take_attention(entry: &SessionEntry) -> Option<Sense> {
-    const ORDER: [(u32, Sense); 7] = [
-        (attention::RESET, Sense::RESET),
-        (attention::CLEARED, Sense::COMMANDS_CLEARED),
-        (attention::CAPACITY, Sense::CAPACITY_CHANGED),
-        (attention::RESERVATIONS_PREEMPTED, Sense::RESERVATIONS_PREEMPTED),
-        (attention::REGISTRATIONS_PREEMPTED, Sense::REGISTRATIONS_PREEMPTED),
-        (attention::RESERVATIONS_RELEASED, Sense::RESERVATIONS_RELEASED),
-        (attention::PARAMETERS, Sense::PARAMETERS_CHANGED),
-    ];
-    ORDER.iter().find(|(bit, _)| entry.attentions.fetch_and(!bit, Ordering::AcqRel) & bit != 0).map(|(_, sense)| *sense)
 }

@@ -192,6 +192,9 @@ impl Engine {
                 policy.forget_name(&before.name, id);
                 let identity_changed = before.block_size != target.block_size || before.naa != target.naa;
                 let parameters_changed = before.read_only != target.read_only;
+                if before.generation != target.generation {
+                    export.write_protect(false); // an initiator's setting goes with its lease
+                }
                 export.set_target(target);
                 // A disk does not change its nature under a session: the initiator has to look again.
                 self.sessions.drop_where(id, |_| identity_changed || !online);

@@ -14,6 +14,8 @@ pub enum Outcome {
     Check(Sense),
     /// Answer data.
     Data(Vec<u8>),
+    /// Good, and software write protect is to be so.
+    WriteProtect(bool),
 }
 
 pub fn write_sense(error: &BlockError) -> Sense {
@@ -55,6 +57,11 @@ fn on_volume(volume: &dyn Volume, plan: &Plan, lun: &Lun, data: &[u8]) -> Result
             volume.write_at(&data[..whole.min(range.length as usize)], range.offset).map_err(failed)?;
             flush_if(volume, *through)?;
         }
+        Plan::OrWrite { range, through } => {
+            let whole = data.len() - data.len() % lun.block_size as usize;
+            volume.or_write(&data[..whole.min(range.length as usize)], range.offset).map_err(failed)?;
+            flush_if(volume, *through)?;
+        }
         Plan::Flush => volume.flush().map_err(failed)?,
         Plan::Unmap { parameter_bytes } => {
             if data.len() < *parameter_bytes {
@@ -86,7 +93,7 @@ fn on_volume(volume: &dyn Volume, plan: &Plan, lun: &Lun, data: &[u8]) -> Result
             if data.len() < *parameter_bytes {
                 return Err(Sense::PARAMETER_LIST_LENGTH);
             }
-            mode::check_select(data, *header_bytes, lun)?;
+            return mode::check_select(data, *header_bytes, lun).map(Outcome::WriteProtect);
         }
         _ => {}
     }
@@ -172,6 +179,7 @@ mod tests {
             block_size: 512,
             blocks: 8,
             read_only: false,
+            write_protected: false,
             thick: false,
             vendor: String::new(),
             product: String::new(),

@@ -2,6 +2,7 @@
 
 use crate::export::Export;
 use crate::gate::Ticket;
+use gespann_scsi::Sense;
 use gespann_store::VolumeId;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Shutdown, TcpStream};
@@ -18,6 +19,7 @@ pub mod attention {
     pub const RESERVATIONS_PREEMPTED: u32 = 16;
     pub const RESERVATIONS_RELEASED: u32 = 32;
     pub const REGISTRATIONS_PREEMPTED: u32 = 64;
+    pub const MODE: u32 = 128;
 }
 
 /// The shared side of one session; the rest belongs to its thread.
@@ -79,6 +81,22 @@ impl SessionEntry {
 
     pub fn attend(&self, bits: u32) {
         self.attentions.fetch_or(bits, Ordering::AcqRel);
+    }
+
+    /// The next unit attention to be told; it is told once.
+    pub fn take_attention(&self) -> Option<Sense> {
+        const ORDER: [(u32, Sense); 8] = [
+            (attention::RESET, Sense::RESET),
+            (attention::CLEARED, Sense::COMMANDS_CLEARED),
+            (attention::CAPACITY, Sense::CAPACITY_CHANGED),
+            (attention::RESERVATIONS_PREEMPTED, Sense::RESERVATIONS_PREEMPTED),
+            (attention::REGISTRATIONS_PREEMPTED, Sense::REGISTRATIONS_PREEMPTED),
+            (attention::RESERVATIONS_RELEASED, Sense::RESERVATIONS_RELEASED),
+            (attention::MODE, Sense::MODE_CHANGED),
+            (attention::PARAMETERS, Sense::PARAMETERS_CHANGED),
+        ];
+        let taken = |bit: u32| self.attentions.fetch_and(!bit, Ordering::AcqRel) & bit != 0;
+        ORDER.iter().find(|(bit, _)| taken(*bit)).map(|(_, sense)| *sense)
     }
 
     /// Nothing of this session is admitted after this call, and its thread will notice that the connection is over.

@@ -194,3 +194,39 @@ def test_data_for_no_command_is_dropped(connect: Connect, serve: Serve) -> None:
     header[16:20] = (4711).to_bytes(4, "big")
     initiator.send(header, b"\xff" * 512)
     assert initiator.read10(0, 1) == bytes(512)
+
+
+def test_orwrite_sets_bits_and_leaves_the_others(connect: Connect, serve: Serve) -> None:
+    serve(multihost=True)
+    one, other = connect().login(NAME), connect(name="iqn.2026-01.test:host2").login(NAME)
+    one.write10(1, b"\x0f" * 1024, immediate=1024)
+    for initiator, bits in ((one, b"\x10"), (other, b"\x20")):
+        cdb = struct.pack(">BBQIBB", 0x8B, 0x08, 1, 1, 0, 0)
+        initiator.command(cdb, write=bits * 512, immediate=bits * 512)
+        assert initiator.receive().header[3] == 0
+    assert one.read10(0, 4) == bytes(512) + b"\x3f" * 512 + b"\x0f" * 512 + bytes(512)
+
+
+def test_software_write_protect_holds_for_all_until_a_reset(connect: Connect, serve: Serve) -> None:
+    serve(multihost=True)
+    one, other = connect().login(NAME), connect(name="iqn.2026-01.test:host2").login(NAME)
+    begun = other.command(struct.pack(">BBIBHB", 0x2A, 0, 0, 0, 8, 0), write=bytes(4096))
+    ask = other.receive()
+    one.command(bytes([0x1A, 0x08, 0x0A, 0, 255, 0]), read=255)
+    page = bytearray(one.receive().data)
+    assert (page[2] & 0x80, page[4], page[8] & 0x08) == (0, 0x0A, 0)
+    page[0:4], page[8] = bytes(4), page[8] | 0x08
+    one.command(bytes([0x15, 0x10, 0, 0, len(page), 0]), write=bytes(page), immediate=bytes(page))
+    assert one.receive().header[3] == 0
+    assert one.write10(0, b"\xff" * 512, immediate=512).data[14] == 0x27
+    other.data_out(begun, ask.word(20), 0, 0, b"\xff" * 4096, last=True)
+    assert other.receive().data[14] == 0x27, "a write under way comes too late as well"
+    assert other.status_of(TEST_UNIT_READY) == (2, "6/2a/01")
+    one.command(bytes([0x1A, 0x08, 0x0A, 0, 255, 0]), read=255)
+    page = bytearray(one.receive().data)
+    assert (page[2] & 0x80, page[8] & 0x08) == (0x80, 0x08)
+    one.send(one.header(TASK_MANAGEMENT, 0x80 | 5, immediate=True))
+    assert one.receive().header[2] == 0
+    assert one.status_of(TEST_UNIT_READY) == (2, "6/29/03")
+    assert one.read10(0, 8) == bytes(4096)
+    assert one.write10(0, b"\x01" * 512, immediate=512).header[3] == 0
