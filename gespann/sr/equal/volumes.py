@@ -3,7 +3,9 @@ it could not even take back is found by the next try, since names follow from uu
 
 import asyncio
 import logging
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from gespann.seams.sr_driver import Sr, SrError, Volume, VolumeSpec
 from gespann.sr.equal import errors, metadata, names, settings, words
@@ -12,6 +14,8 @@ from gespann.sr.equal.metadata import Metadata
 from gespann.sr.equal.openings import Openings
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ class Volumes:
         """A volume whose description was edited is left out and named in the log: nobody can guess its VDI's uuid, and
         it must not hide the others."""
         listed = [one.name for one in await self._group.volumes() if names.is_vdi_volume(one.name, sr.uuid)]
-        shown = await asyncio.gather(*(self._group.volume(name) for name in listed))
+        shown = await _all(self._group.volume(name) for name in listed)
         found: list[Volume] = []
         for volume in shown:
             if volume is None:
@@ -164,6 +168,17 @@ class Volumes:
             await self._group.run_unless_missing(words.volume_delete(name))
         except (SrError, errors.CliRefusal) as failure:
             log.warning("volume %s could not be taken back: %s", name, failure)
+
+
+async def _all(calls: Iterable[Coroutine[Any, Any, R]]) -> tuple[R, ...]:
+    """The results in order. When one fails the others do not go on asking an array that nobody listens to."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    try:
+        return tuple(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _checked_size(size_bytes: int) -> int:
