@@ -7,6 +7,7 @@ caller's repeat finds out what happened.
 
 import asyncio
 import logging
+import os
 import socket
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,6 +87,10 @@ class GroupConnection:
         session = await self._take()
         try:
             return await session.ask(line, self._timing.command_timeout_s)
+        except SessionLost as lost:
+            if lost.silent:
+                self._doubt(session.transport)
+            raise
         except Unintelligible as failure:
             raise SessionLost(str(failure)) from None
         finally:
@@ -124,7 +129,7 @@ class GroupConnection:
 
     def _give_back(self, session: Session) -> None:
         """Not a coroutine: it must also happen when the caller was cancelled."""
-        if session.alive:
+        if session.alive and session.transport is self._ssh:
             self._free.append(session)
             self._changed.set()
         else:
@@ -138,7 +143,7 @@ class GroupConnection:
             try:
                 return await Session.start(ssh, self.address.username, self._timing.connect_timeout_s)
             except (SessionLost, asyncssh.Error, OSError) as failure:
-                if self._open > 1:
+                if self._open > 1 and not getattr(failure, "silent", False):
                     self._most = self._open - 1
                     return None
                 # The transport may have died unnoticed since the last command: try once on a new one.
@@ -157,6 +162,15 @@ class GroupConnection:
             "Failed to connect to Equallogic Array; maximum SSH CLI sessions reached",
             f"{self.address.host}: {why}",
         )
+
+    def _doubt(self, ssh: asyncssh.SSHClientConnection) -> None:
+        """What is under way on it goes on; whoever comes next finds out by a new one whether the array is there, and
+        does not wait through the silence of each session in turn."""
+        if self._ssh is ssh:
+            self._ssh = None
+            for session in self._free:
+                session.close()
+            asyncio.get_running_loop().call_later(self._timing.command_timeout_s, ssh.abort)  # no command lasts longer
 
     def _forget_transport(self, ssh: asyncssh.SSHClientConnection) -> None:
         """Sessions in use on it find out by themselves."""
@@ -194,7 +208,8 @@ class GroupConnection:
         except asyncssh.HostKeyNotVerifiable:
             raise changed_key(address.host) from None
         except (TimeoutError, OSError) as failure:
-            why = str(failure) or f"no answer within {self._timing.connect_timeout_s:g} s"
+            known = os.strerror(failure.errno) if failure.errno else str(failure)  # asyncio adds a Python tuple
+            why = known or f"no answer within {self._timing.connect_timeout_s:g} s"
             raise SrError(
                 errors.UNREACHABLE, "Unable to logon to Array. Check IP settings.", f"{address.host}: {why}"
             ) from None

@@ -15,16 +15,21 @@ SYNCHRONISE_TRIES = 5
 
 
 class SessionLost(Exception):
-    """The session can no longer be used. ``asked`` false: the array never saw the line."""
+    """The session can no longer be used. ``asked`` false: the array never saw the line. ``silent``: it did not end, it
+    stopped answering, and so perhaps did everything else on its transport."""
 
-    def __init__(self, why: str, asked: bool = True) -> None:
+    def __init__(self, why: str, asked: bool = True, silent: bool = False) -> None:
         super().__init__(why)
         self.why = why
         self.asked = asked
+        self.silent = silent
 
 
 class Session:
-    def __init__(self, process: "asyncssh.SSHClientProcess[str]", username: str) -> None:
+    def __init__(
+        self, transport: asyncssh.SSHClientConnection, process: "asyncssh.SSHClientProcess[str]", username: str
+    ) -> None:
+        self.transport = transport
         self._process = process
         self._username = username
         self._dialogue = Dialogue()
@@ -34,8 +39,12 @@ class Session:
     async def start(cls, connection: asyncssh.SSHClientConnection, username: str, timeout_s: float) -> "Session":
         """Waits for the first prompt and sends the prelude. ``SessionLost`` when the array closes at once, as it does
         at its limit of seven sessions; ``Unintelligible`` when no prompt of a group comes."""
-        process = await connection.create_process(term_type=None, encoding="utf-8", errors="replace")
-        session = cls(process, username)
+        try:
+            async with asyncio.timeout(timeout_s):
+                process = await connection.create_process(term_type=None, encoding="utf-8", errors="replace")
+        except TimeoutError:
+            raise SessionLost(f"no session within {timeout_s:g} s", asked=False, silent=True) from None
+        session = cls(connection, process, username)
         try:
             async with asyncio.timeout(timeout_s):
                 await session._reply()
@@ -82,7 +91,7 @@ class Session:
                 reply = await self._exchange(line)
         except TimeoutError:
             self.close()
-            raise SessionLost(f"no answer within {timeout_s:g} s") from None
+            raise SessionLost(f"no answer within {timeout_s:g} s", silent=True) from None
         except (OSError, asyncssh.Error) as failure:
             self.close()
             raise SessionLost(type(failure).__name__) from None
