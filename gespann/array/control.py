@@ -47,7 +47,8 @@ class Control:
         self.clock = clock
         self.portal_address = portal_address
         self.database = Database(data_dir / "group.sqlite")
-        self.vault = Vault(data_dir / "secrets.key")
+        sealed = self.database.rows("SELECT 1 FROM chap_user UNION SELECT 1 FROM parameter WHERE key LIKE 'sealed:%'")
+        self.vault = Vault(data_dir / "secrets.key", in_use=bool(sealed))
         self.parameters = Parameters(self.database)
         self.accounts = Accounts(self.database)
         self.events = Events(self.database, clock)

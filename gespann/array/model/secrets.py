@@ -75,8 +75,12 @@ class Vault:
     """AES-256-GCM under a key file of mode 0600. Each text is bound to its owner's name, so that swapping the sealed
     texts of two users in the database opens neither."""
 
-    def __init__(self, key_path: Path) -> None:
+    def __init__(self, key_path: Path, in_use: bool = False) -> None:
+        """``in_use``: something is sealed already. RuntimeError then if the key is missing, since another one would open
+        nothing and let nobody in."""
         if not key_path.exists():
+            if in_use:
+                raise RuntimeError(f"{key_path} is missing: secrets in the database are sealed with it; put it back")
             write_secret(key_path, os.urandom(32))
         self._cipher = AESGCM(read_secret(key_path))
 

@@ -1,6 +1,7 @@
 import pytest
 
 from gespann.array.model.secrets import Vault, check_password, generate_password, hash_password
+from gespann.system.files import write_secret
 
 
 async def test_passwords():
@@ -34,3 +35,17 @@ def test_vault_key_open_to_others_is_refused(tmp_path):
     (tmp_path / "key").chmod(0o644)
     with pytest.raises(PermissionError):
         Vault(tmp_path / "key")
+
+
+async def test_a_group_without_the_key_of_its_secrets_does_not_start_with_another(group):
+    key = group.data_dir / "secrets.key"
+    await group.cli("chapuser create u password abcdefabcdef")
+    kept = key.read_bytes()
+    await group.stop()
+    key.unlink()
+    with pytest.raises(RuntimeError, match="put it back"):
+        await group.start()
+    assert not key.exists()
+    write_secret(key, kept)
+    await group.start()
+    assert group.control.chap_users.secret("u") == "abcdefabcdef"
