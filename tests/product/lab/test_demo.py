@@ -1,4 +1,4 @@
-"""The demo is stopped in the middle: by its user, by a terminal that goes away, or by the machine's worst."""
+"""The demo: the main job on a real guest, from end to end; and stopped in the middle, by its user or worse."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 OWN = os.getpid() % 1000
 NAME, NET = f"td{OWN}", f"198.18.{132 + OWN % 4 * 4}"
 
-pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
@@ -42,6 +42,14 @@ def until(true: Callable[[], bool]) -> None:
 def nothing_is_left(directory: Path) -> bool:
     lab = Lab(directory, NAME, NET)
     return not directory.exists() and lab.switch.owner() is None and lab.switch.ours() == []
+
+
+def test_it_does_the_main_job_and_takes_everything_away(directory: Path) -> None:
+    demo = start(directory)
+    said, _ = demo.communicate(timeout=360)
+    assert demo.returncode == 0, said
+    assert "Done. Every step was checked" in said
+    assert nothing_is_left(directory)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
