@@ -76,8 +76,8 @@ class Vault:
     texts of two users in the database opens neither."""
 
     def __init__(self, key_path: Path, in_use: bool = False) -> None:
-        """``in_use``: something is sealed already. RuntimeError then if the key is missing, since another one would open
-        nothing and let nobody in."""
+        """``in_use``: something is sealed already. RuntimeError then if the key is missing, since another one would
+        open nothing and let nobody in."""
         if not key_path.exists():
             if in_use:
                 raise RuntimeError(f"{key_path} is missing: secrets in the database are sealed with it; put it back")
