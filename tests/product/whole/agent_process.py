@@ -1,0 +1,110 @@
+"""The agent's process with fake machines whose disks are real: each is an iSCSI session that a ``qemu-io`` of its own
+holds, so that it outlives the agent as QEMU does, and the engine checks name, secret and generation.
+
+    python -m tests.product.whole.agent_process --run DIR --data DIR
+"""
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from gespann.host.fake import FakeHypervisor
+from gespann.host.fake.memory import load_domains
+from gespann.host.fake.storage import AnyStorage, Source
+from gespann.main import agent
+from gespann.seams.host_agent import IscsiSource
+from gespann.seams.json_lines import SeamError
+from gespann.system.processes import is_running, kill_session
+
+OPEN_WITHIN_S = 30.0
+
+
+class HeldSessions(AnyStorage):
+    """``folder`` has a file for each holder, with its name and its process."""
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__()
+        self.folder = run_dir / "held"
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        starts = {f"{one.domain.uuid}/{one.domain.start_id}" for one in load_domains(run_dir)}
+        for path in self.folder.glob("*.json"):  # a start that the agent's death cut short has no machine
+            holder = json.loads(path.read_text())["holder"]
+            if holder.rpartition("/")[0] not in starts:
+                self._end(path)
+
+    async def open(self, holder: str, source: Source, read_only: bool) -> None:
+        if isinstance(source, IscsiSource):
+            await self._log_in(holder, source, read_only)
+        await super().open(holder, source, read_only)
+
+    async def close(self, holder: str) -> None:
+        self._end(self._file(holder))
+        await super().close(holder)
+
+    @classmethod
+    def end_all(cls, run_dir: Path) -> None:
+        for path in (run_dir / "held").glob("*.json"):
+            cls._end(path)
+
+    def _file(self, holder: str) -> Path:
+        return self.folder / f"{hashlib.sha256(holder.encode()).hexdigest()[:16]}.json"
+
+    async def _log_in(self, holder: str, source: IscsiSource, read_only: bool) -> None:
+        path = self._file(holder)
+        self._end(path)
+        process = self._start(path, source, read_only)
+        path.write_text(json.dumps({"holder": holder, "pid": process.pid}))
+        said = path.with_suffix(".out")
+        async with asyncio.timeout(OPEN_WITHIN_S):
+            while "iB" not in said.read_text():
+                if process.poll() is not None:
+                    words = said.read_text()
+                    self._end(path)
+                    raise SeamError("STORAGE", words)
+                await asyncio.sleep(0.01)
+
+    def _start(self, path: Path, source: IscsiSource, read_only: bool) -> subprocess.Popen[bytes]:
+        """Its input never ends: it holds the other end of the pipe itself."""
+        image = f"driver=iscsi,transport=tcp,portal={source.host}:{source.port},target={source.target},lun={source.lun}"
+        image += f",user={source.chap_user},password-secret=chap,initiator-name={source.initiator}"
+        secret = path.with_suffix(".secret")
+        secret.write_text(source.chap_secret)
+        words = ["qemu-io", "--object", f"secret,id=chap,file={secret}", *["--read-only"] * read_only]
+        pipe = path.with_suffix(".in")
+        os.mkfifo(pipe)
+        fd = os.open(pipe, os.O_RDWR)
+        try:
+            os.write(fd, b"length\n")
+            with path.with_suffix(".out").open("wb") as out:
+                return subprocess.Popen(
+                    [*words, "--image-opts", image], stdin=fd, stdout=out, stderr=out, start_new_session=True
+                )
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _end(path: Path) -> None:
+        if path.exists():
+            pid = json.loads(path.read_text())["pid"]
+            kill_session(pid)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+            while is_running(pid):
+                pass
+        for left in path.parent.glob(f"{path.stem}.*"):
+            left.unlink()
+
+
+def hypervisor(options: argparse.Namespace) -> FakeHypervisor:
+    return FakeHypervisor(run_dir=options.run, storage=HeldSessions(options.run))
+
+
+if __name__ == "__main__":
+    agent.hypervisor = hypervisor
+    sys.exit(agent.main(sys.argv[1:]))

@@ -1,0 +1,121 @@
+"""What there is, seen from the side: the databases of pool and group, the engine's and the agent's own word."""
+
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gespann.array.data_plane.link import HELLO as ENGINE_HELLO
+from gespann.seams import host_agent
+from gespann.seams.engine_socket import SessionList, VolumeList
+from gespann.seams.host_agent import DomainList
+from gespann.seams.xenapi.datamodel import NULL_REF
+from gespann.sr.equal.names import is_vdi_volume, vdi_volume
+
+if TYPE_CHECKING:
+    from tests.product.whole.whole import Whole
+
+HELLOS = {"engine": ENGINE_HELLO, "agent": host_agent.Hello(version=host_agent.VERSION)}
+Records = dict[str, dict[str, Any]]
+
+
+def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        return database.execute(sql).fetchall()
+    finally:
+        database.close()
+
+
+class State:
+    def __init__(self, whole: "Whole") -> None:
+        self.whole = whole
+
+    def records(self) -> dict[str, Records]:
+        """class -> ref -> fields, as the pool has them on disk."""
+        found: dict[str, Records] = {}
+        for class_name, ref, fields in rows(self.whole.base / "cd/pool.db", "SELECT class, ref, fields FROM record"):
+            found.setdefault(class_name, {})[ref] = msgspec.json.decode(fields)
+        return found
+
+    def volumes(self) -> dict[str, str]:
+        """name -> NAA, of the group's volumes."""
+        return dict(rows(self.whole.group.data_dir / "group.sqlite", "SELECT name, naa FROM volume"))
+
+    def access(self) -> list[tuple[str, str]]:
+        """(volume, CHAP user) of the access records."""
+        sql = "SELECT v.name, a.chap_user FROM access_record a JOIN volume v ON v.id = a.volume_id"
+        return rows(self.whole.group.data_dir / "group.sqlite", sql)
+
+    def chap_users(self) -> list[str]:
+        return [name for (name,) in rows(self.whole.group.data_dir / "group.sqlite", "SELECT name FROM chap_user")]
+
+    def intents(self) -> list[tuple[Any, ...]]:
+        return rows(self.whole.group.data_dir / "group.sqlite", "SELECT * FROM intent")
+
+    async def leftovers(self, *, half_uninstalled: bool = False) -> list[str]:
+        """Empty when pool, group, engine and host agree, and no operation is under way."""
+        records = self.records()
+        pool = self.whole.base / "cd/pool.db"
+        left = [f"journal: {name}" for (name,) in rows(pool, "SELECT operation FROM journal")]
+        left += [f"intent of the group: {row}" for row in self.intents()]
+        for class_name, table in records.items():
+            for record in table.values():
+                if class_name != "task" and record.get("current_operations"):
+                    left.append(f"current_operations of {class_name} {record.get('name_label')}")
+        left += self._half_made_vms(records, (0, 1) if half_uninstalled else (1,))
+        return left + await self._volumes(records) + await self._openings(records)
+
+    def _half_made_vms(self, records: dict[str, Records], disk_counts: tuple[int, ...]) -> list[str]:
+        """Every VM of these tests is made from the template, and has its disk and its NIC."""
+        left = []
+        used = {vbd["VDI"] for vbd in records.get("VBD", {}).values()}
+        for ref, vdi in records.get("VDI", {}).items():
+            if ref not in used:
+                left.append(f"VDI {vdi['name_label']} belongs to no VM")
+        for ref, vm in records.get("VM", {}).items():
+            if vm["name_label"] == "web1":
+                disks = [one for one in records["VBD"].values() if one["VM"] == ref and one["VDI"] != NULL_REF]
+                nics = [one for one in records["VIF"].values() if one["VM"] == ref]
+                if vm["is_a_template"] or len(disks) not in disk_counts or len(nics) != 1:
+                    left.append(f"web1 template {vm['is_a_template']}, {len(disks)} disks, {len(nics)} NICs")
+        for class_name in ("VBD", "VIF"):
+            for record in records.get(class_name, {}).values():
+                if record["VM"] not in records["VM"]:
+                    left.append(f"{class_name} of no VM")
+        return left
+
+    async def _volumes(self, records: dict[str, Records]) -> list[str]:
+        srs = {ref: sr["uuid"] for ref, sr in records.get("SR", {}).items() if sr["type"] == "equal"}
+        wanted = {vdi_volume(srs[vdi["SR"]], vdi["uuid"]): vdi for vdi in records.get("VDI", {}).values()}
+        volumes = self.volumes()
+        found = {name for name in volumes if any(is_vdi_volume(name, sr) for sr in srs.values())}
+        left = [f"volume of no VDI: {name}" for name in found - wanted.keys()]
+        left += [f"VDI without volume: {name}" for name in wanted.keys() - found]
+        left += [f"VDI marked missing: {name}" for name, vdi in wanted.items() if vdi["missing"]]
+        stored = {one.volume for one in (await self.whole.ask(self.whole.engine_socket, VolumeList())).volumes}
+        if stored != set(volumes.values()):
+            left.append(f"the engine's volumes are not the group's: {stored ^ set(volumes.values())}")
+        return left
+
+    async def _openings(self, records: dict[str, Records]) -> list[str]:
+        """As many records, CHAP users and sessions as running machines have disks."""
+        domains = (await self.whole.ask(self.whole.agent_socket, DomainList())).domains
+        vms = records.get("VM", {})
+        running = {vm["uuid"] for vm in vms.values() if vm["power_state"] == "Running" and not vm["is_control_domain"]}
+        left = []
+        if running != {domain.uuid for domain in domains}:
+            left.append(f"running by the pool: {running}, by the host: {[domain.uuid for domain in domains]}")
+        disks = [vbd for vbd in records.get("VBD", {}).values() if vbd["currently_attached"]]
+        if {vms[vbd["VM"]]["uuid"] for vbd in disks} - running:
+            left.append("disks attached to halted VMs")
+        access, users = self.access(), self.chap_users()
+        sessions = (await self.whole.ask(self.whole.engine_socket, SessionList())).sessions
+        counts = (len(disks), sum(len(one.disks) for one in domains), len(access), len(users), len(sessions))
+        if len(set(counts)) != 1 or {user for _, user in access} != set(users):
+            left.append(f"attached, in machines, records, CHAP users, sessions: {counts}; {access}; {users}")
+        opened = rows(self.whole.base / "cd/pool.db", "SELECT COUNT(*) FROM opening")[0][0]
+        if opened != len(disks):
+            left.append(f"{opened} openings written down, {len(disks)} disks attached")
+        return left

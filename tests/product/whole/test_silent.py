@@ -1,0 +1,64 @@
+"""The array cannot be reached, or its engine hangs, in the middle of ``vm-start``: an error in bounded time, nothing
+half made when it is back, and the next try works."""
+
+import os
+import signal
+
+import pytest
+
+from tests.product.whole.life import HALTED, RUNNING, bring, state_of
+from tests.product.whole.whole import ENGINE, Whole, is_clear
+
+pytestmark = pytest.mark.engine
+MIDDLE = 2  # of the pieces on the SSH connection, and of the engine's messages
+
+
+async def fails_and_then_works(whole: Whole, mend) -> None:
+    ended = await whole.try_xe("vm-start vm=web1")  # which waits 60 s at most
+    assert (ended.status, is_clear(ended.stderr)) == (1, True), ended
+    await mend()
+    await whole.settled(str(ended))
+    assert await state_of(whole) == HALTED
+    await bring(whole, RUNNING)
+    await whole.settled("the next try")
+
+
+@pytest.mark.parametrize("how", ["silent", "cut off"])
+async def test_array_unreachable(whole: Whole, how: str) -> None:
+    await whole.make_template()
+    await bring(whole, HALTED)
+    door = whole.ssh_door
+
+    async def strike() -> None:
+        door.open = False
+        if how == "cut off":
+            await door.stop_listening()
+            door.hang_up()
+
+    async def mend() -> None:
+        assert await door.disarm()
+        door.open = True
+        if how == "cut off":
+            await door.start()
+        else:
+            door.hang_up()
+
+    door.arm(MIDDLE, strike)
+    await fails_and_then_works(whole, mend)
+
+
+async def test_engine_hangs(whole: Whole) -> None:
+    await whole.make_template()
+    await bring(whole, HALTED)
+    pid = await whole.pid(ENGINE)
+
+    async def strike() -> None:
+        os.kill(pid, signal.SIGSTOP)
+
+    async def mend() -> None:
+        assert await whole.engine_door.disarm()
+        os.kill(pid, signal.SIGCONT)
+
+    whole.engine_door.arm(MIDDLE, strike)
+    await fails_and_then_works(whole, mend)
+    assert await whole.pid(ENGINE) == pid
