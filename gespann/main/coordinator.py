@@ -104,6 +104,7 @@ class Coordinator:
             self.agent = self._agent_client()
             if self.agent is not None:
                 await self._take_up_work(self.agent)
+            self._show_doors()
             await self._open_doors()
         except BaseException:
             await self.stop()
@@ -127,6 +128,12 @@ class Coordinator:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def _show_doors(self) -> None:
+        """Whether the host's record may say that nothing of it is served in the clear."""
+        if self.host:
+            with self.pool.db.transaction() as tx:
+                tx.set("host", self.host, https_only=bool(self.settings.listen) and not self.settings.plain)
 
     async def _take_up_work(self, agent: JsonLinesClient) -> None:
         """Before any client: what was interrupted is finished, and records and world agree."""

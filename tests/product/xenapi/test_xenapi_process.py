@@ -88,6 +88,17 @@ def test_pool_that_is_known_opens_without_its_agent(base):
         assert len(session.xenapi.host.get_all()) == 1
 
 
+def test_the_host_says_whether_it_serves_in_the_clear(base):
+    tls, plain = ("--listen", "127.0.0.1:0"), ("--plain", "127.0.0.1:0")
+    for doors, only in ((tls, True), ((*tls, *plain), False), ((), False)):
+        with agent(base), coordinator(base, *doors) as process:
+            session = session_when_up(base, process)
+            (record,) = session.xenapi.host.get_all_records().values()
+            assert record["https_only"] is only
+            process.terminate()
+            assert process.wait(LIMIT_S) == 0
+
+
 def test_second_coordinator_on_the_same_data_is_refused(base):
     with agent(base), coordinator(base) as process:
         session = session_when_up(base, process)
