@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// One system call writes no more than this. Linux keeps what one call writes in page cache folios of up to that size,
-/// and ext4 walks over every block of a folio to overwrite one of them: with 2 MiB folios a 4 KiB write took 20 us of
-/// CPU, with 64 KiB ones 4 us.
+/// and ext4 walks over every block of a folio to overwrite one of them: after 1 MiB writes a 4 KiB write took 24 us of
+/// CPU, after pieces of 64 KiB 4 us (`bench/results/engine.md`).
 const WRITE_PIECE_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]

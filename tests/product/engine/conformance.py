@@ -26,13 +26,21 @@ def tests_of(prefix: str) -> list[str]:
 SETUP_NOISE = "[SKIPPED] PERSISTENT RESERVE IN is not implemented."
 
 
+# What fails against every target, and what it prints then. Any other failure of these tests counts.
+WRONG_TESTS = {
+    # libiscsi 1.19 sets this variable in the callback of the reset, and compares it before any callback can have run.
+    "iSCSI.iSCSITMF.LUNResetSimpleAsync": "CU_ASSERT_EQUAL(reconnect_succeeded,1)",
+}
+
+
 def verdict(name: str, output: str) -> str:
-    """``pass``, ``fail`` or ``skip`` from what one test printed."""
+    """``pass``, ``fail``, ``skip``, or ``wrong`` for a test that cannot pass, from what one test printed."""
     if not re.search(r"\.Pr(in|out)[A-Z]", name):
         output = output.replace(SETUP_NOISE, "")
     asserts = re.search(r"asserts\s+\d+\s+\d+\s+(\d+)\s+(\d+)", output)
     if asserts is None or int(asserts.group(2)) > 0:
-        return "fail"
+        known = asserts is not None and int(asserts.group(2)) == 1 and name in WRONG_TESTS
+        return "wrong" if known and WRONG_TESTS[name] in output else "fail"
     return "skip" if "[SKIPPED]" in output else "pass"
 
 
@@ -62,7 +70,8 @@ def main() -> int:
         print(f"{result:5} {name}", flush=True)
         if kept and result != "pass":
             print(f"===== {result} {name}\n{output}", file=kept, flush=True)
-    print(f"total: {counts['pass']} passed, {counts['fail']} failed, {counts['skip']} skipped")
+    wrong = f", {counts['wrong']} not countable (the test itself is wrong)" if counts["wrong"] else ""
+    print(f"total: {counts['pass']} passed, {counts['fail']} failed, {counts['skip']} skipped{wrong}")
     return 1 if counts["fail"] else 0
 
 

@@ -108,6 +108,14 @@ fn a_session_is_replaced_only_when_its_last_write_has_landed() {
 }
 
 #[test]
+fn while_ending_initiators_are_told_to_come_again() {
+    let (engine, _faults) = engine();
+    engine.close();
+    engine.remove_target(A);
+    assert_eq!(log_in(&engine, 1).unwrap_err(), LoginStatus::UNAVAILABLE, "not that the target is gone for good");
+}
+
+#[test]
 fn one_initiator_has_a_bounded_number_of_sessions() {
     let (engine, _faults) = engine();
     for isid in 0..MAX_SESSIONS_OF_INITIATOR {
