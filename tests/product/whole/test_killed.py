@@ -9,11 +9,12 @@ from tests.product.whole.whole import AGENT, COORDINATOR, ENGINE, GROUP, Whole, 
 
 pytestmark = pytest.mark.engine
 MOST_MESSAGES = 40
-BOTH, BEFORE = (False, True), (False,)
-# For the coordinator, what lies after one message of the array is what lies before the next.
+BOTH, BEFORE, AFTER = (False, True), (False,), (True,)
+# For the coordinator, what lies after one message of the array is what lies before the next. The group has more moments
+# in tests/product/array/test_group_killed.py; here it dies when the engine has done what the group does not know yet.
 POINTS = [
     (ENGINE, "engine", BOTH),
-    (GROUP, "engine", BOTH),
+    (GROUP, "engine", AFTER),
     (COORDINATOR, "engine", BEFORE),
     (COORDINATOR, "agent", BOTH),
     (AGENT, "agent", BOTH),
