@@ -129,7 +129,8 @@ class Work:
         try:
             await self._forward(entry, memory, task)
         except Exception as cause:
-            if entry.has_passed_return():
+            unknown = entry.may_have_passed_return() and _nobody_answered(cause)  # it may have happened
+            if entry.has_passed_return() or unknown:
                 self._stall(entry, cause)
                 raise
             entry.cause = _description(cause)
@@ -313,7 +314,7 @@ class Work:
                         tx.set(class_name, ref, current_operations={})
 
 
-def _nobody_answered(error: XenApiError) -> bool:
+def _nobody_answered(error: Exception) -> bool:
     return getattr(error, "nobody_answered", False)
 
 
