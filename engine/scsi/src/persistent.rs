@@ -191,11 +191,11 @@ impl Reservations {
             Some((holder, _)) => holder == port,
             None => false,
         };
-        if ends
-            && let Some((_, kind)) = self.reservation.take()
-            && kind.lets_registrants()
-        {
-            effects.notices = self.tell_others(port, Notice::ReservationsReleased);
+        if ends {
+            let released = self.reservation.take();
+            if released.is_some_and(|(_, kind)| kind.lets_registrants()) {
+                effects.notices = self.tell_others(port, Notice::ReservationsReleased);
+            }
         }
         self.registrants.retain(|other| other.port != port);
         effects
@@ -298,10 +298,9 @@ impl Reservations {
         set_be16(&mut transport_id, 2, name_bytes);
         let mut head = [0; 24];
         head[..8].copy_from_slice(&registrant.key.to_be_bytes());
-        if self.holds(&registrant.port)
-            && let Some((_, kind)) = &self.reservation
-        {
-            (head[12], head[13]) = (0x01, kind.code());
+        match &self.reservation {
+            Some((_, kind)) if self.holds(&registrant.port) => (head[12], head[13]) = (0x01, kind.code()),
+            _ => {}
         }
         set_be16(&mut head, 18, 1);
         set_be32(&mut head, 20, transport_id.len() as u32);

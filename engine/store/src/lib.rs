@@ -89,7 +89,7 @@ pub trait Volume: Send + Sync + std::fmt::Debug {
 
 /// Sizes must be whole 512-byte blocks, at least one.
 pub fn check_size(size_bytes: u64) -> Result<(), StoreError> {
-    if size_bytes == 0 || !size_bytes.is_multiple_of(512) || size_bytes > i64::MAX as u64 {
+    if size_bytes == 0 || size_bytes % 512 != 0 || size_bytes > i64::MAX as u64 {
         return Err(StoreError::BadSize(format!("a volume's size must be a positive multiple of 512 bytes, not {size_bytes}")));
     }
     Ok(())

@@ -147,7 +147,7 @@ fn refresh(engine: &Engine, id: VolumeId, attention_bits: Option<u32>) {
 fn resize_volume(engine: &Engine, id: VolumeId, size_bytes: u64) -> Result<Reply, Refusal> {
     let before = engine.store.info(id).map_err(refusal)?.size_bytes;
     let block_size = engine.policy().exports.get(&id).map_or(512, |export| u64::from(export.target().block_size));
-    if !size_bytes.is_multiple_of(block_size) {
+    if size_bytes % block_size != 0 {
         return Err(Refusal::bad_request(format!("the size of volume {id} must be a multiple of {block_size}")));
     }
     let answer = volume_answer(engine.store.resize(id, size_bytes));

@@ -165,7 +165,7 @@ impl Engine {
 
     fn check_volume(&self, id: VolumeId, target: &Target) -> Result<(), Refusal> {
         let volume = self.store.open(id).map_err(crate::api::refusal)?;
-        if !volume.size_bytes().is_multiple_of(target.block_size.into()) {
+        if volume.size_bytes() % u64::from(target.block_size) != 0 {
             return Err(Refusal::bad_request(format!("the size of volume {id} is no multiple of its block size")));
         }
         Ok(())
@@ -287,9 +287,7 @@ impl Engine {
             let export = self.admitted(&policy, identity, address)?;
             self.reinstate(&export, identity)
         };
-        if let Some(gate) = replaced
-            && !gate.drain(REPLACED_DRAIN)
-        {
+        if replaced.is_some_and(|gate| !gate.drain(REPLACED_DRAIN)) {
             return Err(LoginStatus::UNAVAILABLE);
         }
         let policy = self.policy();
@@ -321,7 +319,8 @@ impl Engine {
         let (name, multihost) = (identity.target.as_deref().unwrap_or_default(), export.target().multihost);
         let mut entries = self.sessions.lock();
         let living = || entries.values().filter(|entry| entry.export.id == export.id && entry.ticket.alive());
-        if !multihost && let Some(other) = living().find(|entry| !entry.initiator.eq_ignore_ascii_case(&identity.initiator)) {
+        let stranger = living().find(|entry| !entry.initiator.eq_ignore_ascii_case(&identity.initiator));
+        if let Some(other) = stranger.filter(|_| !multihost) {
             log!(
                 Warning,
                 "{} refused at {name}: {} is using it and it is not for several hosts",

@@ -145,10 +145,10 @@ fn verify(volume: &dyn Volume, range: Range, compare: Compare, lun: &Lun, data: 
             Compare::OneBlock => data[(done + index) % block_size],
             _ => data[done + index],
         };
-        if compare != Compare::Nothing
-            && let Some(index) = (0..step).find(|index| present[*index] != expected(*index))
-        {
-            return Err(Sense::MISCOMPARE.at((done + index) as u32));
+        if compare != Compare::Nothing {
+            if let Some(index) = (0..step).find(|index| present[*index] != expected(*index)) {
+                return Err(Sense::MISCOMPARE.at((done + index) as u32));
+            }
         }
         done += step;
     }

@@ -73,11 +73,12 @@ pub fn reserve_out(
             Err(Fault::Conflict) => return Err(Refused::Reserved),
             Err(Fault::Check(sense)) => return Ok(Outcome::Check(sense)),
         };
-        if (before.persists || state.persists)
-            && let Err(error) = engine.store.set_reservations(entry.export.id, state.persists.then(|| encode(&state)))
-        {
-            log!(Error, "volume {}: persistent reservations cannot be kept: {error}", entry.export.id);
-            return Ok(Outcome::Check(Sense::INTERNAL_FAILURE));
+        if before.persists || state.persists {
+            let kept = engine.store.set_reservations(entry.export.id, state.persists.then(|| encode(&state)));
+            if let Err(error) = kept {
+                log!(Error, "volume {}: persistent reservations cannot be kept: {error}", entry.export.id);
+                return Ok(Outcome::Check(Sense::INTERNAL_FAILURE));
+            }
         }
         let sessions = engine.sessions.of_volume(entry.export.id);
         let aborted = sessions.iter().filter(|other| effects.aborted.contains(&other.ticket.port));
