@@ -18,6 +18,7 @@ from gespann.pool.plan.storage_view import attached_hosts
 from gespann.pool.reconcile.domains import look_at_host, refresh_guest
 from gespann.pool.reconcile.host_facts import refresh_host, show_live
 from gespann.pool.reconcile.storage_scan import close_strays, refresh_stat
+from gespann.pool.reconcile.unfinished import discard, unfinished_vms
 from gespann.pool.steps.openings import prepare_tables, start_of
 from gespann.pool.steps.runner import Work
 from gespann.pool.steps.storage_door import driver_of, sr_as_driver_sees_it, storage_words
@@ -53,6 +54,7 @@ class Reconciler:
         self._asking: set[str] = set()
         self._busy = 0  # looks and questions under way
         self._unreached: set[str] = set()  # SRs that could not be attached again yet
+        self._unfinished: set[str] = set()  # VMs whose install ended with an earlier coordinator
 
     # -- from start to stop
 
@@ -65,6 +67,8 @@ class Reconciler:
             if await refresh_host(self.pool, host):
                 await self._look(host)
         await self._attach_again(set(self.pool.db.all("SR")))
+        self._unfinished = unfinished_vms(self.pool.db)
+        await self._discard_unfinished()
         for host in self.pool.db.all("host"):
             self._spawn(self._watch(host))
         self._spawn(self._sweep())
@@ -177,6 +181,11 @@ class Reconciler:
                 log.warning("SR %s cannot be reached: %s", self.pool.db.get("SR", sr)["uuid"], error)
                 self._unreached.add(sr)
 
+    async def _discard_unfinished(self) -> None:
+        for vm in list(self._unfinished):
+            if await discard(self.pool, vm):
+                self._unfinished.discard(vm)
+
     async def sweep(self) -> int:
         """Closes what the storage has open for nobody; gives how many."""
         closed = 0
@@ -205,6 +214,7 @@ class Reconciler:
         await self.work.retry_stalled()
         if self._unreached:
             await self._attach_again(set(self._unreached))
+        await self._discard_unfinished()
         await self._measure_storage(self.work.take_changed_srs())
         if count % HOSTS_EVERY_ROUNDS == 0:
             for host in list(self.pool.db.all("host")):

@@ -8,6 +8,7 @@ from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as SafeTree
 
 from gespann.seams.xenapi.errors import XenApiError
+from gespann.seams.xenapi.unfinished import unfinished_label
 from gespann.xe.api import NULL_REF, Record
 from gespann.xe.call import Call, Handler
 from gespann.xe.failures import CommandFailure
@@ -20,12 +21,14 @@ async def vm_install(call: Call) -> None:
     template, record = await _template(call)
     sr = await _wanted_sr(call, record)
     name = call.arguments.required("new-name-label")
+    label = unfinished_label(name)  # a coordinator that starts again takes away what bears it
     if sr is None:
-        vm = await call.run_task("VM.clone", template, name)
+        vm = await call.run_task("VM.clone", template, label)
     else:
-        vm = await call.run_task("VM.copy", template, name, sr)
+        vm = await call.run_task("VM.copy", template, label, sr)
     try:
         await _finish(call, vm, sr)
+        await call.request("VM.set_name_label", vm, name)
     except BaseException:
         # Also when the connection or the server ends meanwhile: half a VM must not stay behind.
         await asyncio.shield(discard_vm(call, vm))

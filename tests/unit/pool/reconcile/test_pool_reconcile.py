@@ -8,6 +8,7 @@ import pytest
 from gespann.seams.json_lines import SeamError
 from gespann.seams.sr_driver import Opening, VolumeSpec
 from gespann.seams.xenapi.errors import XenApiError
+from gespann.seams.xenapi.unfinished import unfinished_label
 from tests.unit.pool.world import DEVICE_CONFIG, MIB, World, until
 
 
@@ -286,3 +287,37 @@ async def test_a_host_made_by_an_earlier_release_tells_this_one_s_versions(world
     assert (record["API_version_major"], record["API_version_minor"]) == (2, 23)
     assert record["software_version"]["API_version"] == "2.23"
     assert record["software_version"]["product_version"] != "1.0"
+
+
+async def test_what_an_unfinished_install_left_is_taken_away(world: World) -> None:
+    sr = await world.make_sr()
+    template = await world.make_vm("tiny", is_a_template=True)
+    await world.make_vbd(template, await world.make_vdi(sr), other_config={"owner": ""})
+    before = world.snapshot()
+    await world.call("VM.copy", template, unfinished_label("web1"), sr)
+    await world.power_cut()
+    await world.boot()
+    assert world.snapshot() == before
+
+
+async def test_an_unfinished_install_waits_for_an_array_that_is_away(world: World) -> None:
+    sr = await world.make_sr()
+    template = await world.make_vm("tiny", is_a_template=True)
+    await world.make_vbd(template, await world.make_vdi(sr), other_config={"owner": ""})
+    before = world.snapshot()
+    await world.call("VM.clone", template, unfinished_label("web1"))
+    await world.power_cut()
+    world.storage.reachable = False
+    await world.boot()
+    assert world.snapshot() != before
+    world.storage.reachable = True
+    await world.reconciler.round(1)
+    await world.reconciler.round(2)
+    assert world.snapshot() == before
+
+
+async def test_a_whole_machine_is_not_taken_for_an_unfinished_one(world: World) -> None:
+    vm = await world.make_vm("vm-install web1")
+    await world.power_cut()
+    await world.boot()
+    assert world.get("VM", vm)["name_label"] == "vm-install web1"
