@@ -1,5 +1,6 @@
 """The file system below the engine is full, or loses writes."""
 
+import os
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -37,7 +38,8 @@ class EngineOnSmallDisk(EngineProcess):
         data = self.folder / "data"
         data.mkdir(exist_ok=True)
         script = 'mount -t tmpfs -o size=8m,mode=700 gespann-test "$1" && shift && exec "$@"'
-        unshare = ["unshare", "--user", "--map-root-user", "--mount"]
+        # root needs no user namespace of its own, and in a chroot could not have one
+        unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
         return [*unshare, "sh", "-c", script, "sh", str(data), *super().command()]
 
 
