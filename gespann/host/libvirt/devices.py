@@ -1,7 +1,8 @@
 """Plugging and unplugging while a machine runs."""
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Awaitable, Callable
 
 import libvirt
 
@@ -17,19 +18,22 @@ from gespann.seams.json_lines import SeamError
 
 LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 ATTACH_DEADLINE_S = 60.0
-#: how often a guest may close the tray under our hands; it does so when it looks at its drives while it boots
-TRAY_TRIES = 5
+#: how often, and how long apart: a guest closes the tray when it looks at its drives while it boots
+TRAY_TRIES = 25
+TRAY_WAIT_S = 0.2
+TRAY_CLOSED = re.compile(r"Tray of .* is not open")  # QEMU, of taking a medium out as of putting one in
 
 
-def change_medium(domain: libvirt.virDomain, xml: str) -> None:
-    """libvirt opens the tray and then puts the medium in; a guest that closes the tray in between makes QEMU refuse."""
+async def past_the_tray(change: Callable[[], Awaitable[None]]) -> None:
+    """libvirt opens the tray and then puts the medium in. A guest that closes it in between makes QEMU refuse, and
+    libvirt believes it open until it hears otherwise: so it is tried again a little later."""
     for left in reversed(range(TRAY_TRIES)):
         try:
-            domain.updateDeviceFlags(xml, LIVE | libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE)
-            return
-        except libvirt.libvirtError as error:
-            if not left or "Tray of the device is not open" not in str(error):
+            return await change()
+        except SeamError as error:
+            if not left or not TRAY_CLOSED.search(error.message):
                 raise
+        await asyncio.sleep(TRAY_WAIT_S)
 
 
 class Devices:
@@ -59,7 +63,7 @@ class Devices:
             secrets.define(connection, uuid, [disk])
             try:
                 if change:
-                    change_medium(domain, disk_xml(uuid, disk))
+                    domain.updateDeviceFlags(disk_xml(uuid, disk), LIVE | libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE)
                 else:
                     domain.attachDeviceFlags(disk_xml(uuid, disk), LIVE)
             except libvirt.libvirtError:
@@ -68,8 +72,11 @@ class Devices:
             if disk.source is None:
                 secrets.undefine(connection, uuid, [disk.device])
 
-        try:
+        async def plug() -> None:
             await self._machines.connection.call(f"attach to {uuid}", work, deadline_s=ATTACH_DEADLINE_S)
+
+        try:
+            await (past_the_tray(plug) if change else plug())
         except ConnectionLost:
             _, view = await self._machines.need(uuid)
             if change or view.disks.get(disk.device) != disk.serial:
