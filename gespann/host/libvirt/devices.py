@@ -1,10 +1,12 @@
 """Plugging and unplugging while a machine runs."""
 
 import asyncio
+import json
 import re
 from collections.abc import Awaitable, Callable
 
 import libvirt
+from libvirt_qemu import qemuMonitorCommand
 
 from gespann.host.bridges import check_bridge
 from gespann.host.libvirt import secrets
@@ -24,15 +26,16 @@ TRAY_WAIT_S = 0.2
 TRAY_CLOSED = re.compile(r"Tray of .* is not open")  # QEMU, of taking a medium out as of putting one in
 
 
-async def past_the_tray(change: Callable[[], Awaitable[None]]) -> None:
+async def past_the_tray(change: Callable[[], Awaitable[None]], open_tray: Callable[[], Awaitable[None]]) -> None:
     """libvirt opens the tray and then puts the medium in. A guest that closes it in between makes QEMU refuse, and
-    libvirt believes it open until it hears otherwise: so it is tried again a little later."""
+    libvirt goes on believing it open: so it is opened past libvirt, and the change tried again."""
     for left in reversed(range(TRAY_TRIES)):
         try:
             return await change()
         except SeamError as error:
             if not left or not TRAY_CLOSED.search(error.message):
                 raise
+        await open_tray()
         await asyncio.sleep(TRAY_WAIT_S)
 
 
@@ -75,8 +78,13 @@ class Devices:
         async def plug() -> None:
             await self._machines.connection.call(f"attach to {uuid}", work, deadline_s=ATTACH_DEADLINE_S)
 
+        async def open_tray() -> None:
+            words = {"execute": "blockdev-open-tray", "arguments": {"id": disk_alias(disk.device), "force": True}}
+            command = json.dumps(words)
+            await self._machines.act("open a tray of", uuid, lambda domain: qemuMonitorCommand(domain, command, 0))
+
         try:
-            await (past_the_tray(plug) if change else plug())
+            await (past_the_tray(plug, open_tray) if change else plug())
         except ConnectionLost:
             _, view = await self._machines.need(uuid)
             if change or view.disks.get(disk.device) != disk.serial:
