@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from gespann.pool.pool import Pool
 
 log = logging.getLogger(__name__)
-OWNER = "owner"  # the key of a VBD's other_config that says: this disk goes when the VM goes
 
 
 def unfinished_vms(db: Database) -> set[str]:
@@ -45,5 +44,5 @@ async def discard(pool: "Pool", vm: str) -> bool:
 def _own_disks(db: Database, vm: str) -> list[str]:
     """Disks that carry the owner's mark and are in nobody else's use."""
     vbds = [db.get("VBD", vbd) for vbd in db.get("VM", vm)["VBDs"]]
-    marked = [vbd["VDI"] for vbd in vbds if vbd["type"] == "Disk" and OWNER in vbd["other_config"]]
+    marked = [vbd["VDI"] for vbd in vbds if vbd["type"] == "Disk" and machine_plans.OWNER in vbd["other_config"]]
     return [vdi for vdi in marked if (disk := db.find("VDI", vdi)) is not None and len(disk["VBDs"]) == 1]
