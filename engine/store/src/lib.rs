@@ -9,6 +9,7 @@
 //! `Volume::flush` has been answered (a write-back cache, as the caching mode page says).
 
 pub mod clone_job;
+pub mod disk;
 pub mod error;
 pub mod faulty;
 pub mod files;
