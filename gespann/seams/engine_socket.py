@@ -152,8 +152,9 @@ class ChapMutual(Request, frozen=True):
 class VolumeInfo(msgspec.Struct, frozen=True, kw_only=True):
     volume: str
     size_bytes: int
-    allocated_bytes: int  # what the volume's data file occupies now
+    allocated_bytes: int  # what of it is mapped now, shared or its own; of a thick volume also what is reserved
     thick: bool
+    origin: str | None = None  # what it was made from by snapshot or clone; may be gone since; a rollback leaves it
 
 
 class VolumeCreate(Request, frozen=True):
@@ -194,6 +195,84 @@ class VolumeClone(Request, frozen=True):
     thick: bool = False
 
 
+class SharePair(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume to be made with the contents of another."""
+
+    source: str
+    volume: str
+    thick: bool = False
+
+
+class VolumeSnapshotReply(msgspec.Struct, frozen=True, kw_only=True):
+    volumes: list[VolumeInfo]  # in the order of the request
+    pause_us: int  # how long writes to the sources had to wait; 0 if all was so already
+
+
+class VolumeSnapshot(Request, frozen=True):
+    """Makes new volumes with the contents that all the sources have at one instant: no write answered before this
+    request is missing. Each is writable, and independent of its source at once: a snapshot and a clone are the same to
+    the engine, both share the source's map. Atomic: after a crash all of them are there or none. Repeated: if all are
+    there with these origins it succeeds; if only some, or with another origin, EXISTS. At most 1,024 pairs, no volume
+    named as both."""
+
+    op: ClassVar[str] = "volume.snapshot"
+    reply: ClassVar[type] = VolumeSnapshotReply
+    pairs: list[SharePair]
+
+
+class VolumeRollback(Request, frozen=True):
+    """``volume`` gets the contents and the size that ``source`` has now (any volume, usually a snapshot of it). BUSY
+    while its target is online or sessions of it exist. Atomic."""
+
+    op: ClassVar[str] = "volume.rollback"
+    reply: ClassVar[type] = VolumeInfo
+    volume: str
+    source: str
+
+
+class DiffExtent(msgspec.Struct, frozen=True, kw_only=True):
+    offset: int  # bytes
+    length: int  # bytes
+
+
+class VolumeDiffReply(msgspec.Struct, frozen=True, kw_only=True):
+    extents: list[DiffExtent]  # ascending; none is empty or touches the next
+    next_offset: int | None  # where to go on; none: all has been said
+
+
+class VolumeDiff(Request, frozen=True):
+    """Where two volumes may differ, to the engine's chunk, from ``offset`` up to the end of ``newer``; what ``older``
+    lacks counts as zeroes. At most ``limit`` extents (1 to 100,000)."""
+
+    op: ClassVar[str] = "volume.diff"
+    reply: ClassVar[type] = VolumeDiffReply
+    older: str
+    newer: str
+    offset: int = 0
+    limit: int = 10_000
+
+
+class VolumeUsageReply(msgspec.Struct, frozen=True, kw_only=True):
+    mapped_bytes: int  # what the volume references, shared or not
+    exclusive_bytes: int  # what deleting it alone would give back
+
+
+class VolumeUsage(Request, frozen=True):
+    op: ClassVar[str] = "volume.usage"
+    reply: ClassVar[type] = VolumeUsageReply
+    volume: str
+
+
+class VolumeLimit(Request, frozen=True):
+    """How much a thin volume may have mapped: beyond it a write that allocates is answered with the space-exhausted
+    sense (DATA PROTECT 27/07). Lives in memory, like the policy: it is pushed again after each start."""
+
+    op: ClassVar[str] = "volume.limit"
+    reply: ClassVar[type] = Empty
+    volume: str
+    max_in_use_bytes: int | None = None
+
+
 class VolumeThick(Request, frozen=True):
     """Reserves (thick) or stops reserving (thin) the space of a volume."""
 
@@ -217,12 +296,26 @@ class VolumeList(Request, frozen=True):
 
 class SpaceReply(msgspec.Struct, frozen=True, kw_only=True):
     total_bytes: int  # of the file system with the data directory
-    free_bytes: int
+    free_bytes: int  # what of it could still be taken, whatever the limit
+    used_bytes: int  # what the volumes occupy; what they share counts once
+    limit_bytes: int | None  # as set by ``space.limit``
+    reclaiming_bytes: int  # of deleted and rolled-back volumes: still in used_bytes, being given back
 
 
 class Space(Request, frozen=True):
     op: ClassVar[str] = "space"
     reply: ClassVar[type] = SpaceReply
+
+
+class SpaceLimit(Request, frozen=True):
+    """How much all volumes together may occupy (none: what the file system has): beyond it a write that allocates is
+    answered with the space-exhausted sense. Past ``warn_percent`` (1 to 100, 100: never) of it initiators are warned
+    (unit attention 38/07). Lives in memory, like the policy: it is pushed again after each start."""
+
+    op: ClassVar[str] = "space.limit"
+    reply: ClassVar[type] = Empty
+    limit_bytes: int | None = None
+    warn_percent: int = 100
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -285,8 +378,14 @@ REQUESTS: tuple[type[Request], ...] = (
     VolumeResize,
     VolumeClone,
     VolumeThick,
+    VolumeSnapshot,
+    VolumeRollback,
+    VolumeDiff,
+    VolumeUsage,
+    VolumeLimit,
     VolumeList,
     Space,
+    SpaceLimit,
     SessionList,
     SessionDrop,
     VolumeDrain,

@@ -88,6 +88,24 @@ fn drain_timeout_ms() -> u64 {
     30_000
 }
 
+fn diff_limit() -> u64 {
+    10_000
+}
+
+fn warn_percent() -> u8 {
+    100
+}
+
+/// One volume to be made by `volume.snapshot`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharePair {
+    pub source: String,
+    pub volume: String,
+    #[serde(default)]
+    pub thick: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Access {
@@ -161,6 +179,18 @@ arguments! {
     VolumeResize { volume: String, size_bytes: u64 }
     VolumeClone { source: String, volume: String, #[serde(default)] thick: bool }
     VolumeThick { volume: String, thick: bool }
+    VolumeSnapshot { pairs: Vec<SharePair> }
+    VolumeRollback { volume: String, source: String }
+    VolumeDiff {
+        older: String,
+        newer: String,
+        #[serde(default)]
+        offset: u64,
+        #[serde(default = "diff_limit")]
+        limit: u64,
+    }
+    VolumeLimit { volume: String, #[serde(default)] max_in_use_bytes: Option<u64> }
+    SpaceLimit { #[serde(default)] limit_bytes: Option<u64>, #[serde(default = "warn_percent")] warn_percent: u8 }
     OptionalVolume { #[serde(default)] volume: Option<String> }
     SessionDrop {
         volume: String,
@@ -207,8 +237,14 @@ requests! {
     "volume.resize" => VolumeResize(VolumeResize),
     "volume.clone" => VolumeClone(VolumeClone),
     "volume.thick" => VolumeThick(VolumeThick),
+    "volume.snapshot" => VolumeSnapshot(VolumeSnapshot),
+    "volume.rollback" => VolumeRollback(VolumeRollback),
+    "volume.diff" => VolumeDiff(VolumeDiff),
+    "volume.usage" => VolumeUsage(VolumeName),
+    "volume.limit" => VolumeLimit(VolumeLimit),
     "volume.list" => VolumeList(OptionalVolume),
     "space" => Space(Nothing),
+    "space.limit" => SpaceLimit(SpaceLimit),
     "session.list" => SessionList(OptionalVolume),
     "session.drop" => SessionDrop(SessionDrop),
     "volume.drain" => VolumeDrain(VolumeDrain),
@@ -232,6 +268,24 @@ pub struct VolumeInfo {
     pub size_bytes: u64,
     pub allocated_bytes: u64,
     pub thick: bool,
+    pub origin: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffExtent {
+    pub offset: u64,
+    pub length: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpaceReply {
+    pub total_bytes: u64,
+    pub free_bytes: u64,
+    pub used_bytes: u64,
+    pub limit_bytes: Option<u64>,
+    pub reclaiming_bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -256,8 +310,12 @@ pub struct Session {
 pub enum Reply {
     Hello(HelloReply),
     Volume(VolumeInfo),
+    // Before `Volumes`, whose one field it has too: the first that fits is taken when an answer is read.
+    Snapshot { volumes: Vec<VolumeInfo>, pause_us: u64 },
     Volumes { volumes: Vec<VolumeInfo> },
-    Space { total_bytes: u64, free_bytes: u64 },
+    Differences { extents: Vec<DiffExtent>, next_offset: Option<u64> },
+    Usage { mapped_bytes: u64, exclusive_bytes: u64 },
+    Space(SpaceReply),
     Sessions { sessions: Vec<Session> },
     Dropped { dropped: u64 },
     Empty {},

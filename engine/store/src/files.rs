@@ -175,7 +175,9 @@ impl FileStore {
     fn describe(&self, volume: &VolumeFile) -> Result<VolumeInfo, StoreError> {
         let allocated_bytes =
             volume.allocated_bytes().map_err(|e| StoreError::from_io("cannot read the size of a volume", &e))?;
-        Ok(VolumeInfo { volume: volume.id, size_bytes: volume.size_bytes(), allocated_bytes, thick: volume.thick() })
+        let cloned_from = self.read_metadata(volume.id).ok().and_then(|metadata| metadata.cloned_from);
+        let origin = cloned_from.and_then(|id| id.parse().ok());
+        Ok(VolumeInfo { volume: volume.id, size_bytes: volume.size_bytes(), allocated_bytes, thick: volume.thick(), origin })
     }
 
     fn write_metadata(&self, metadata: &Metadata) -> io::Result<()> {
@@ -426,7 +428,10 @@ impl Store for FileStore {
         if unsafe { libc::fstatvfs(folder.as_raw_fd(), &mut figures) } != 0 {
             return Err(failed(&io::Error::last_os_error()));
         }
-        Ok(Space { total_bytes: figures.f_blocks * figures.f_frsize, free_bytes: figures.f_bavail * figures.f_frsize })
+        let used_bytes = self.list()?.iter().map(|volume| volume.allocated_bytes).sum();
+        let total_bytes = figures.f_blocks * figures.f_frsize;
+        let free_bytes = figures.f_bavail * figures.f_frsize;
+        Ok(Space { total_bytes, free_bytes, used_bytes, limit_bytes: None, reclaiming_bytes: 0 })
     }
 
     fn open(&self, id: VolumeId) -> Result<Arc<dyn Volume>, StoreError> {

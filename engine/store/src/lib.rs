@@ -23,14 +23,18 @@ pub use error::{BlockError, StoreError};
 pub use identity::VolumeId;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a store says of one volume. Bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeInfo {
     pub volume: VolumeId,
     pub size_bytes: u64,
+    /// What of it is mapped now, shared or its own; of a thick volume also what is reserved.
     pub allocated_bytes: u64,
     pub thick: bool,
+    /// The volume that it was made from by a snapshot or a clone, which may be gone since. Rolling back leaves it.
+    pub origin: Option<VolumeId>,
 }
 
 /// Size of the file system with the data, and what of it an ordinary user could still take. Bytes.
@@ -38,6 +42,54 @@ pub struct VolumeInfo {
 pub struct Space {
     pub total_bytes: u64,
     pub free_bytes: u64,
+    /// What the volumes occupy; shared blocks count once.
+    pub used_bytes: u64,
+    /// As set by `set_limit`.
+    pub limit_bytes: Option<u64>,
+    /// Of deleted or rolled-back volumes: still in `used_bytes`, being given back in the background.
+    pub reclaiming_bytes: u64,
+}
+
+/// How much all volumes together may occupy, and from which part of it on initiators are warned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// None: as much as the file system has.
+    pub limit_bytes: Option<u64>,
+    /// 1 to 100; 100 warns nobody.
+    pub warn_percent: u8,
+}
+
+/// A volume to be made with the contents of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    pub source: VolumeId,
+    pub id: VolumeId,
+    pub thick: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// In the order of the request.
+    pub volumes: Vec<VolumeInfo>,
+    /// How long writes to the sources had to wait; zero if all was so already.
+    pub pause: Duration,
+}
+
+/// Where two volumes may differ: (offset, length) in bytes, ascending, none empty, none touching the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Differences {
+    pub ranges: Vec<(u64, u64)>,
+    /// Where to go on; none when everything up to the end of the newer one has been said.
+    pub next: Option<u64>,
+}
+
+/// Bytes, to the store's granularity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// What the volume references, shared or not.
+    pub mapped_bytes: u64,
+    /// What deleting it alone would give back.
+    pub exclusive_bytes: u64,
 }
 
 /// A run of equal state that begins at the offset asked for.
@@ -62,8 +114,46 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn space(&self) -> Result<Space, StoreError>;
     fn open(&self, id: VolumeId) -> Result<Arc<dyn Volume>, StoreError>;
     /// Persistent reservations as they were set: a text that means nothing to the store.
+    /// Makes all of the volumes, with the contents that all of the sources have at one instant within this call: no write
+    /// that was answered before it is missing, and of one source nothing newer than of another. Each is independent of
+    /// its source at once. If all are there with these origins it succeeds, if only some it is `Exists`. Atomic over
+    /// crashes. The caller has seen to it that no volume is named twice.
+    fn snapshot(&self, pairs: &[Share]) -> Result<Shared, StoreError> {
+        let _ = pairs;
+        Err(unsupported())
+    }
+    /// `id` gets the contents and the size that `from` has now. Nobody may be writing to `id`.
+    fn roll_back(&self, id: VolumeId, from: VolumeId) -> Result<VolumeInfo, StoreError> {
+        let _ = (id, from);
+        Err(unsupported())
+    }
+    /// Ranges that may differ, from `offset` on, up to the end of `newer`; what `older` lacks counts as zeroes. At most
+    /// `most` of them.
+    fn differences(&self, older: VolumeId, newer: VolumeId, offset: u64, most: usize) -> Result<Differences, StoreError> {
+        let _ = (older, newer, offset, most);
+        Err(unsupported())
+    }
+    fn usage(&self, id: VolumeId) -> Result<Usage, StoreError> {
+        let _ = id;
+        Err(unsupported())
+    }
+    /// In force until the store is closed.
+    fn set_limit(&self, limit: Limit) -> Result<(), StoreError> {
+        let _ = limit;
+        Err(unsupported())
+    }
+    /// How much a thin volume may have mapped: a write that needs more is `BlockError::NoSpace`. In force until the
+    /// store is closed.
+    fn set_volume_limit(&self, id: VolumeId, max_in_use_bytes: Option<u64>) -> Result<(), StoreError> {
+        let _ = (id, max_in_use_bytes);
+        Err(unsupported())
+    }
     fn reservations(&self, id: VolumeId) -> Result<Option<String>, StoreError>;
     fn set_reservations(&self, id: VolumeId, reservations: Option<String>) -> Result<(), StoreError>;
+}
+
+fn unsupported() -> StoreError {
+    StoreError::Io("not supported by this store".to_owned())
 }
 
 /// The blocks of one volume. Offsets and lengths are bytes; a range that leaves the volume is `OutOfRange` and

@@ -3,8 +3,9 @@
 use crate::engine::Engine;
 use crate::log;
 use crate::sessions::{SessionEntry, attention};
+use crate::sharing;
 use gespann_control::messages::{self as m, Code, PROTOCOL, Refusal, Reply, Request, VERSION};
-use gespann_store::{StoreError, VolumeId, VolumeInfo};
+use gespann_store::{Limit, StoreError, VolumeId, VolumeInfo};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,16 +21,17 @@ pub fn refusal(error: StoreError) -> Refusal {
     Refusal::new(code, error.to_string())
 }
 
-fn volume_id(text: &str) -> Result<VolumeId, Refusal> {
+pub fn volume_id(text: &str) -> Result<VolumeId, Refusal> {
     text.parse().map_err(|reason: String| Refusal::bad_request(reason))
 }
 
-fn volume_reply(info: &VolumeInfo) -> m::VolumeInfo {
+pub fn volume_reply(info: &VolumeInfo) -> m::VolumeInfo {
     m::VolumeInfo {
         volume: info.volume.to_string(),
         size_bytes: info.size_bytes,
         allocated_bytes: info.allocated_bytes,
         thick: info.thick,
+        origin: info.origin.map(|id| id.to_string()),
     }
 }
 
@@ -60,6 +62,10 @@ pub fn is_slow(request: &Request) -> bool {
             | R::VolumeResize(_)
             | R::VolumeClone(_)
             | R::VolumeThick(_)
+            | R::VolumeSnapshot(_)
+            | R::VolumeRollback(_)
+            | R::VolumeDiff(_)
+            | R::VolumeUsage(_)
             | R::VolumeDrain(_)
     )
 }
@@ -92,11 +98,17 @@ pub fn handle(engine: &Arc<Engine>, request: Request) -> Result<Reply, Refusal> 
             refresh(engine, id, None);
             answer
         }
-        Request::VolumeList(request) => list_volumes(engine, request.volume.as_deref()),
-        Request::Space(_) => {
-            let space = engine.store.space().map_err(refusal)?;
-            Ok(Reply::Space { total_bytes: space.total_bytes, free_bytes: space.free_bytes })
+        Request::VolumeSnapshot(request) => sharing::snapshot(engine, &request),
+        Request::VolumeRollback(request) => sharing::roll_back(engine, &request),
+        Request::VolumeDiff(request) => sharing::differences(engine, &request),
+        Request::VolumeUsage(request) => sharing::usage(engine, &request),
+        Request::VolumeLimit(request) => {
+            let id = volume_id(&request.volume)?;
+            engine.store.set_volume_limit(id, request.max_in_use_bytes).map_err(refusal).map(done)
         }
+        Request::VolumeList(request) => list_volumes(engine, request.volume.as_deref()),
+        Request::Space(_) => space(engine),
+        Request::SpaceLimit(request) => limit_space(engine, &request).map(done),
         Request::SessionList(request) => list_sessions(engine, request.volume.as_deref()),
         Request::SessionDrop(request) => drop_sessions(engine, &request),
         Request::VolumeDrain(request) => drain_volume(engine, &request).map(done),
@@ -153,6 +165,25 @@ fn resize_volume(engine: &Engine, id: VolumeId, size_bytes: u64) -> Result<Reply
     let answer = volume_answer(engine.store.resize(id, size_bytes));
     refresh(engine, id, (before != size_bytes && answer.is_ok()).then_some(attention::CAPACITY));
     answer
+}
+
+fn space(engine: &Engine) -> Result<Reply, Refusal> {
+    let space = engine.store.space().map_err(refusal)?;
+    Ok(Reply::Space(m::SpaceReply {
+        total_bytes: space.total_bytes,
+        free_bytes: space.free_bytes,
+        used_bytes: space.used_bytes,
+        limit_bytes: space.limit_bytes,
+        reclaiming_bytes: space.reclaiming_bytes,
+    }))
+}
+
+fn limit_space(engine: &Engine, request: &m::SpaceLimit) -> Result<(), Refusal> {
+    if !(1..=100).contains(&request.warn_percent) {
+        return Err(Refusal::bad_request("warn_percent must be 1 to 100"));
+    }
+    let limit = Limit { limit_bytes: request.limit_bytes, warn_percent: request.warn_percent };
+    engine.store.set_limit(limit).map_err(refusal)
 }
 
 fn list_volumes(engine: &Engine, volume: Option<&str>) -> Result<Reply, Refusal> {

@@ -14,6 +14,7 @@ mod log;
 mod persistent;
 mod portal;
 mod sessions;
+mod sharing;
 mod signals;
 
 use arguments::{Arguments, Asked};

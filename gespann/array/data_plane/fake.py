@@ -13,22 +13,11 @@ from typing import Any
 
 import msgspec
 
+from gespann.array.data_plane.fake_volumes import FakeVolume, FakeVolumes
 from gespann.seams import engine_socket as seam
 from gespann.seams.json_lines import SeamError, SeamLost
-from gespann.system.files import write_durable
 
-CHUNK_BYTES = 64 * 1024
 TB = 1024**4
-
-
-class FakeVolume(msgspec.Struct):
-    size_bytes: int
-    thick: bool = False
-    chunks: set[int] = msgspec.field(default_factory=set)
-
-    @property
-    def allocated_bytes(self) -> int:
-        return self.size_bytes if self.thick else len(self.chunks) * CHUNK_BYTES
 
 
 class Fault(msgspec.Struct):
@@ -46,9 +35,7 @@ class FakeEngine:
     """Serve it on a socket with ``JsonLinesServer(path, engine.handlers())``, or use it in place of a client."""
 
     def __init__(self, total_bytes: int = TB, state_path: Path | None = None) -> None:
-        self.total_bytes = total_bytes
-        self.foreign_bytes = 0  # what others occupy on the file system
-        self.volumes: dict[str, FakeVolume] = {}
+        self.store = FakeVolumes(total_bytes, state_path)
         self.targets: dict[str, seam.Target] = {}
         self.chap_users: dict[str, str] = {}
         self.mutual: seam.ChapUser | None = None
@@ -61,9 +48,10 @@ class FakeEngine:
         self.away: str | None = None
         self._faults: list[Fault] = []
         self._numbers = itertools.count(1)
-        self._state_path = state_path
-        if state_path is not None and state_path.exists():
-            self.volumes = msgspec.json.decode(state_path.read_bytes(), type=dict[str, FakeVolume])
+
+    @property
+    def volumes(self) -> dict[str, FakeVolume]:
+        return self.store.by_name
 
     # A client's face -------------------------------------------------------------------------------------------------
 
@@ -81,7 +69,7 @@ class FakeEngine:
         self.requests.append(request)
         await self._fault(request.op, after=False)
         reply = self._answer(request)
-        self._save()
+        self.store.save()
         await self._fault(request.op, after=True)
         return reply
 
@@ -104,6 +92,7 @@ class FakeEngine:
         self.chap_users.clear()
         self.mutual = None
         self.configured = False
+        self.store.forget_limits()
         if self.on_down is not None:
             self.on_down(why)
 
@@ -152,10 +141,10 @@ class FakeEngine:
         self.sessions.pop(session, None)
 
     def write(self, volume: str, offset: int, length: int) -> None:
-        self.volumes[volume].chunks |= set(range(offset // CHUNK_BYTES, -(-(offset + length) // CHUNK_BYTES)))
+        self.store.write(volume, offset, length)
 
     def unmap(self, volume: str, offset: int, length: int) -> None:
-        self.volumes[volume].chunks -= set(range(-(-offset // CHUNK_BYTES), (offset + length) // CHUNK_BYTES))
+        self.store.unmap(volume, offset, length)
 
     # The engine itself -----------------------------------------------------------------------------------------------
 
@@ -168,10 +157,6 @@ class FakeEngine:
                     await asyncio.Event().wait()
                 else:
                     raise fault.error
-
-    def _save(self) -> None:
-        if self._state_path is not None:
-            write_durable(self._state_path, msgspec.json.encode(self.volumes), 0o600)
 
     def _hello(self) -> seam.HelloReply:
         return seam.HelloReply(
@@ -188,38 +173,57 @@ class FakeEngine:
             case seam.Hello():
                 return self._hello()
             case seam.Space():
-                return seam.SpaceReply(total_bytes=self.total_bytes, free_bytes=self._free())
+                return self.store.space()
             case seam.SessionList(volume=volume):
                 sessions = [s for s in self.sessions.values() if volume in (None, s.volume)]
                 return seam.SessionListReply(sessions=sessions)
             case seam.SessionDrop():
                 return seam.SessionDropReply(dropped=self._drop(request))
             case seam.VolumeList(volume=volume):
-                wanted = self.volumes if volume is None else {volume: self._volume(volume)}
-                return seam.VolumeListReply(volumes=[self._info(name) for name in wanted])
+                wanted = list(self.volumes) if volume is None else [volume]
+                return seam.VolumeListReply(volumes=[self.store.info(name) for name in wanted])
             case seam.VolumeCreate() | seam.VolumeResize() | seam.VolumeClone() | seam.VolumeThick():
-                return self._change_volume(request)
+                return self.store.change(request)
+            case seam.VolumeRollback(volume=volume):
+                self._refuse_in_use(volume)
+                return self.store.change(request)
+            case seam.VolumeSnapshot():
+                return self.store.snapshot(request)
+            case seam.VolumeDiff():
+                return self.store.differences(request)
+            case seam.VolumeUsage(volume=volume):
+                return self.store.usage(volume)
             case seam.VolumeDelete(volume=volume):
                 if volume in self.targets:
                     raise SeamError("BUSY", "a target serves it")
                 self.volumes.pop(volume, None)
+                self.store.volume_limits.pop(volume, None)
             case seam.VolumeDrain(volume=volume):
-                self._volume(volume)
+                self.store.find(volume)
+            case seam.VolumeLimit():
+                self.store.limit_volume(request)
+            case seam.SpaceLimit():
+                self.store.limit = request
             case _:
                 self._set_policy(request)
         return seam.Empty()
+
+    def _refuse_in_use(self, volume: str) -> None:
+        target = self.targets.get(volume)
+        if (target is not None and target.online) or any(s.volume == volume for s in self.sessions.values()):
+            raise SeamError("BUSY", f"{volume} is online or has sessions")
 
     def _set_policy(self, request: seam.Request) -> None:
         match request:
             case seam.Configure(targets=targets, chap_users=chap_users, mutual=mutual):
                 for target in targets:
-                    self._volume(target.volume)
+                    self.store.find(target.volume)
                 self.targets = {target.volume: target for target in targets}
                 self.chap_users = {user.user: user.secret for user in chap_users}
                 self.mutual = mutual
                 self.configured = True
             case seam.TargetPut(target=target):
-                self._volume(target.volume)
+                self.store.find(target.volume)
                 self.targets[target.volume] = target
             case seam.TargetRemove(volume=volume):
                 self.targets.pop(volume, None)
@@ -248,55 +252,6 @@ class FakeEngine:
         for number in chosen:
             del self.sessions[number]
         return len(chosen)
-
-    def _change_volume(self, request: Any) -> seam.VolumeInfo:
-        match request:
-            case seam.VolumeCreate(volume=name, size_bytes=size, thick=thick):
-                self._make(name, FakeVolume(size_bytes=size, thick=thick))
-            case seam.VolumeClone(source=source, volume=name, thick=thick):
-                origin = self._volume(source)
-                self._make(name, FakeVolume(size_bytes=origin.size_bytes, thick=thick, chunks=set(origin.chunks)))
-            case seam.VolumeResize(volume=name, size_bytes=size):
-                volume = self._volume(name)
-                if volume.thick:
-                    self._need(size - volume.size_bytes)
-                volume.size_bytes = size
-                volume.chunks = {chunk for chunk in volume.chunks if chunk * CHUNK_BYTES < size}
-            case seam.VolumeThick(volume=name, thick=thick):
-                volume = self._volume(name)
-                if thick and not volume.thick:
-                    self._need(volume.size_bytes - volume.allocated_bytes)
-                volume.thick = thick
-        return self._info(request.volume)
-
-    def _make(self, name: str, volume: FakeVolume) -> None:
-        there = self.volumes.get(name)
-        if there is not None:
-            if there.size_bytes != volume.size_bytes:
-                raise SeamError("EXISTS", f"{name} has {there.size_bytes} bytes")
-            return
-        if volume.size_bytes <= 0:
-            raise SeamError("BAD_REQUEST", "size_bytes")
-        self._need(volume.allocated_bytes)
-        self.volumes[name] = volume
-
-    def _need(self, size_bytes: int) -> None:
-        if size_bytes > self._free():
-            raise SeamError("NO_SPACE", "no space left on device")
-
-    def _free(self) -> int:
-        return self.total_bytes - self.foreign_bytes - sum(volume.allocated_bytes for volume in self.volumes.values())
-
-    def _volume(self, name: str) -> FakeVolume:
-        if name not in self.volumes:
-            raise SeamError("NOT_FOUND", f"no volume {name}")
-        return self.volumes[name]
-
-    def _info(self, name: str) -> seam.VolumeInfo:
-        volume = self._volume(name)
-        return seam.VolumeInfo(
-            volume=name, size_bytes=volume.size_bytes, allocated_bytes=volume.allocated_bytes, thick=volume.thick
-        )
 
 
 def _admits(access: seam.Access, initiator: str, chap_user: str, address: str) -> bool:

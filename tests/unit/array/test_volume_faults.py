@@ -197,7 +197,7 @@ async def test_volume_that_the_group_does_not_know_is_reported_and_kept(group):
 
 
 async def test_two_who_ask_for_the_last_space_get_it_once(group):
-    group.engine.total_bytes = 3 * GB
+    group.engine.store.total_bytes = 3 * GB
     lifecycle = group.control.lifecycle
     results = await asyncio.gather(
         *(lifecycle.create(lifecycle.draft(f"v{n}", 2 * GB, 1)) for n in range(5)), return_exceptions=True

@@ -48,7 +48,7 @@ impl Store for OneVolume {
         Ok(())
     }
     fn space(&self) -> Result<Space, StoreError> {
-        Ok(Space { total_bytes: 0, free_bytes: 0 })
+        Ok(Space { total_bytes: 0, free_bytes: 0, used_bytes: 0, limit_bytes: None, reclaiming_bytes: 0 })
     }
     fn open(&self, _: VolumeId) -> Result<Arc<dyn Volume>, StoreError> {
         Ok(self.volume.clone())
