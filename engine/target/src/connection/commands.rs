@@ -1,0 +1,218 @@
+//! SCSI commands of a session: from the request to the answer.
+
+use super::End;
+use super::full_feature::{FullFeature, Pending};
+use crate::execute::{Outcome, execute, read_sense};
+use crate::gate::Refused;
+use crate::log;
+use crate::persistent;
+use crate::sessions::{SessionEntry, attention};
+use gespann_iscsi::Command;
+use gespann_iscsi::session::{Begun, ReadAnswer, Residual};
+use gespann_iscsi::transfer::Transfer;
+use gespann_scsi::persistent::{Class, class_of};
+use gespann_scsi::{Plan, Range, Sense, plan, plan_for_absent_lun, status};
+use gespann_store::Volume;
+use std::sync::atomic::Ordering;
+
+const READ_PIECE_BYTES: u32 = 512 * 1024;
+
+impl FullFeature<'_> {
+    pub fn check(&mut self, initiator_task_tag: u32, expected_bytes: u32, sense: Sense) {
+        let residual = Residual::of(expected_bytes, 0);
+        self.session.respond(&mut self.wire.out, initiator_task_tag, status::CHECK_CONDITION, &sense.encode(), residual);
+    }
+
+    /// The unit attention to report in place of this command, if one is waiting (SPC-4 5.14).
+    fn attention(&self, cdb: &[u8; 16]) -> Option<Sense> {
+        const TOLD_ANYWAY: [u8; 3] = [0x03, 0x12, 0xa0]; // REQUEST SENSE, INQUIRY, REPORT LUNS
+        let entry = &self.disk.as_ref()?.entry;
+        if entry.attentions.load(Ordering::Acquire) == 0 || TOLD_ANYWAY.contains(&cdb[0]) {
+            return None;
+        }
+        entry.take_attention()
+    }
+
+    pub fn command(&mut self, command: &Command<'_>) -> Result<(), End> {
+        self.catch_up();
+        let Some(disk) = &self.disk else { return Err(Some("a SCSI command in a discovery session".to_owned())) };
+        let (lun, resets) = (disk.lun.clone(), disk.resets);
+        let (tag, expected) = (command.initiator_task_tag, command.expected_bytes);
+        let plan = if command.extended || (command.reads && command.writes) {
+            Plan::Refuse(Sense::INVALID_OPCODE)
+        } else if command.lun != 0 {
+            plan_for_absent_lun(&command.cdb, &lun)
+        } else if let Some(sense) = self.attention(&command.cdb) {
+            Plan::Refuse(sense)
+        } else {
+            plan(&command.cdb, &lun)
+        };
+        let class = class_of(&command.cdb);
+        disk.entry.in_flight.store(self.session.waiting() as u32 + 1, Ordering::Relaxed);
+        let result = match plan {
+            Plan::Refuse(sense) => {
+                self.check(tag, expected, sense);
+                Ok(())
+            }
+            // Blocks are sent, but the command says that there are none.
+            Plan::CompareAndWrite { range, .. } if range.length == 0 && expected > 0 => {
+                self.check(tag, expected, Sense::INVALID_FIELD_IN_CDB);
+                Ok(())
+            }
+            Plan::Read(range) => self.read(command, range, resets, class),
+            plan => {
+                let command_bytes = plan.data_out_bytes(lun.block_size) as u64;
+                if command_bytes == 0 {
+                    self.finish(tag, expected, &Pending { plan, class, lun, resets, command_bytes }, &[])
+                } else {
+                    self.begin_write(command, Pending { plan, class, lun, resets, command_bytes })
+                }
+            }
+        };
+        if let Some(disk) = &self.disk {
+            disk.entry.in_flight.store(self.session.waiting() as u32, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn begin_write(&mut self, command: &Command<'_>, pending: Pending) -> Result<(), End> {
+        let wanted = if command.writes { u32::try_from(pending.command_bytes).unwrap_or(u32::MAX) } else { 0 };
+        let (tag, expected) = (command.initiator_task_tag, if command.writes { command.expected_bytes } else { 0 });
+        if command.immediate.len() >= wanted.min(expected) as usize && command.last {
+            // All is here: not even a copy is made.
+            self.session.check_immediate(command).map_err(|reason| Some(reason.to_owned()))?;
+            let data = &command.immediate[..wanted.min(expected) as usize];
+            return self.finish(tag, expected, &pending, data);
+        }
+        match self.session.begin_write(command, wanted, pending, &mut self.wire.out) {
+            Begun::Waiting => Ok(()),
+            Begun::Ready(_) => Err(Some("internal: data was complete after all".to_owned())),
+            Begun::Close(reason) => Err(Some(reason.to_owned())),
+        }
+    }
+
+    pub fn data_complete(&mut self, transfer: Transfer<Pending>) -> Result<(), End> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        disk.entry.in_flight.store(self.session.waiting() as u32 + 1, Ordering::Relaxed);
+        let writes = transfer.context.class == Class::Write && !matches!(transfer.context.plan, Plan::ModeSelect { .. });
+        if writes && disk.entry.export.lun().refuses_writes() {
+            // Made read-only while its data was on the way.
+            self.check(transfer.initiator_task_tag, transfer.expected_bytes, Sense::WRITE_PROTECTED);
+            return Ok(());
+        }
+        let result = self.finish(transfer.initiator_task_tag, transfer.expected_bytes, &transfer.context, &transfer.data);
+        self.session.recycle(transfer.data);
+        if let Some(disk) = &self.disk {
+            disk.entry.in_flight.store(self.session.waiting() as u32, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Runs a command all of whose data is here, and answers it.
+    fn finish(&mut self, tag: u32, expected: u32, pending: &Pending, data: &[u8]) -> Result<(), End> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        let entry = disk.entry.clone();
+        let result = match &pending.plan {
+            Plan::PersistentOut { cdb, .. } => persistent::reserve_out(self.engine, &entry, pending.resets, cdb, data),
+            _ => carry_out(&entry, pending, data),
+        };
+        let outcome = match result {
+            Ok(outcome) => outcome,
+            Err(refused) => return self.refused(refused, tag, expected),
+        };
+        match outcome {
+            Outcome::Check(sense) => self.check(tag, expected, sense),
+            Outcome::Data(bytes) => return self.answer(tag, expected, &bytes),
+            Outcome::WriteProtect(on) => {
+                if entry.export.write_protect(on) {
+                    self.engine.attend(entry.export.id, attention::MODE, Some(entry.ticket.session));
+                }
+                self.session.respond(&mut self.wire.out, tag, status::GOOD, &[], Residual::of(expected, pending.command_bytes));
+            }
+            Outcome::Good => match &pending.plan {
+                Plan::Answer(bytes) => return self.answer(tag, expected, bytes),
+                Plan::TellSense { allocation_length } => {
+                    let sense = entry.take_attention().unwrap_or(Sense::NO_SENSE).encode();
+                    return self.answer(tag, expected, &sense[..sense.len().min(*allocation_length)]);
+                }
+                _ => {
+                    if matches!(pending.plan, Plan::Write { .. } | Plan::OrWrite { .. } | Plan::CompareAndWrite { .. }) {
+                        entry.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                    }
+                    let residual = Residual::of(expected, pending.command_bytes);
+                    self.session.respond(&mut self.wire.out, tag, status::GOOD, &[], residual);
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, refused: Refused, tag: u32, expected: u32) -> Result<(), End> {
+        match refused {
+            Refused::Revoked => return Err(Some("its lease is over".to_owned())),
+            Refused::Aborted => {} // no answer: a reset has aborted it
+            Refused::Reserved => {
+                let residual = Residual::of(expected, 0);
+                self.session.respond(&mut self.wire.out, tag, status::RESERVATION_CONFLICT, &[], residual);
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, tag: u32, expected: u32, bytes: &[u8]) -> Result<(), End> {
+        let residual = Residual::of(expected, bytes.len() as u64);
+        let total = (bytes.len() as u32).min(expected);
+        if total == 0 {
+            self.session.respond(&mut self.wire.out, tag, status::GOOD, &[], residual);
+            return Ok(());
+        }
+        let mut answer = ReadAnswer::new(tag, total, residual);
+        let copy = |buffer: &mut [u8], offset: u32| {
+            buffer.copy_from_slice(&bytes[offset as usize..][..buffer.len()]);
+            Ok::<(), ()>(())
+        };
+        let _ = self.session.send_data(&mut self.wire.out, &mut answer, u32::MAX, copy);
+        Ok(())
+    }
+
+    /// Reads straight into the bytes to be sent. A long read is admitted anew for each piece, so that a slow initiator
+    /// never holds up a drain.
+    fn read(&mut self, command: &Command<'_>, range: Range, resets: u64, class: Class) -> Result<(), End> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        let entry = disk.entry.clone();
+        let (tag, expected) = (command.initiator_task_tag, if command.reads { command.expected_bytes } else { 0 });
+        let residual = Residual::of(expected, range.length);
+        let total = range.length.min(expected.into()) as u32;
+        let mut answer = ReadAnswer::new(tag, total, residual);
+        loop {
+            let permit = match entry.export.gate.admit(&entry.ticket, resets, class) {
+                Ok(permit) => permit,
+                Err(refused) => return self.refused(refused, tag, command.expected_bytes),
+            };
+            if total == 0 {
+                self.session.respond(&mut self.wire.out, tag, status::GOOD, &[], residual);
+                return Ok(());
+            }
+            let volume: &dyn Volume = entry.export.volume.as_ref();
+            let fill = |buffer: &mut [u8], offset: u32| volume.read_at(buffer, range.offset + u64::from(offset));
+            let done = self.session.send_data(&mut self.wire.out, &mut answer, READ_PIECE_BYTES, fill);
+            drop(permit);
+            match done {
+                Ok(true) => break,
+                Ok(false) => self.flush()?,
+                Err(error) => {
+                    log!(Error, "volume {}: cannot read at {}: {error}", entry.export.id, range.offset);
+                    self.check(tag, command.expected_bytes, read_sense(&error));
+                    return Ok(());
+                }
+            }
+        }
+        entry.read_bytes.fetch_add(total.into(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn carry_out(entry: &SessionEntry, pending: &Pending, data: &[u8]) -> Result<Outcome, Refused> {
+    let _permit = entry.export.gate.admit(&entry.ticket, pending.resets, pending.class)?;
+    Ok(execute(&entry.export, &entry.ticket, &pending.plan, &pending.lun, data))
+}

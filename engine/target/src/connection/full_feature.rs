@@ -1,0 +1,263 @@
+//! A session after its login: PDUs in, answers out, and what is no SCSI command.
+
+use super::wire::{SEND_TIMEOUT, Wire, is_timeout};
+use super::{End, Timing};
+use crate::engine::Engine;
+use crate::log;
+use crate::sessions::{SessionEntry, attention};
+use gespann_iscsi::login::Identity;
+use gespann_iscsi::pdu::{Pdu, reject};
+use gespann_iscsi::session::{TaskManagement, task};
+use gespann_iscsi::{DecodeError, Decoder, Established, Session, Step, text};
+use gespann_scsi::persistent::Class;
+use gespann_scsi::{Lun, Plan, Sense};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Answers are sent when this much has gathered, or nothing more is to be read.
+const FLUSH_BYTES: usize = 256 * 1024;
+/// Buffers of a silent session shrink to this.
+const IDLE_BUFFER_BYTES: usize = 64 * 1024;
+/// A discovery session asks one question.
+const DISCOVERY_LIMIT: Duration = Duration::from_secs(60);
+
+/// What is kept of a command while its data is on the way.
+#[derive(Debug)]
+pub struct Pending {
+    pub plan: Plan,
+    pub class: Class,
+    pub lun: Arc<Lun>,
+    pub resets: u64,
+    pub command_bytes: u64,
+}
+
+/// What a normal session has and a discovery session has not.
+#[derive(Debug)]
+pub struct Disk {
+    pub entry: Arc<SessionEntry>,
+    pub lun: Arc<Lun>,
+    version: u64,
+    pub resets: u64,
+}
+
+pub struct FullFeature<'a> {
+    pub engine: &'a Engine,
+    pub wire: Wire,
+    pub session: Session<Pending>,
+    identity: Identity,
+    peer: SocketAddr,
+    pub disk: Option<Disk>,
+}
+
+impl<'a> FullFeature<'a> {
+    pub fn run(
+        engine: &'a Engine,
+        mut wire: Wire,
+        established: &Established,
+        entry: Option<Arc<SessionEntry>>,
+        peer: SocketAddr,
+        timing: Timing,
+    ) -> End {
+        let parameters = &established.parameters;
+        (wire.out.header_digest, wire.out.data_digest) = (parameters.header_digest, parameters.data_digest);
+        (wire.decoder.header_digest, wire.decoder.data_digest) = (parameters.header_digest, parameters.data_digest);
+        wire.decoder.max_data_bytes = parameters.target_max_recv_bytes as usize;
+        let identity = established.identity.clone();
+        if let Some(entry) = &entry {
+            let (name, user) = (&entry.export.target().name, &entry.chap_user);
+            let session = entry.ticket.session;
+            log!(
+                Info,
+                "session {session}: {} from {peer} on {name}, CHAP user {user:?}, generation {}",
+                entry.initiator,
+                entry.ticket.generation
+            );
+        }
+        let disk = entry.map(|entry| Disk {
+            lun: entry.export.lun(),
+            version: 0,
+            resets: entry.export.gate.resets(&entry.ticket),
+            entry,
+        });
+        let mut this = Self { engine, wire, session: Session::new(established), identity, peer, disk };
+        this.serve(timing)
+    }
+
+    fn serve(&mut self, timing: Timing) -> End {
+        let lost = |error: io::Error| Some(format!("the connection was lost: {error}"));
+        if let Err(error) = self.wire.stream.set_read_timeout(Some(timing.ping_after)) {
+            return lost(error);
+        }
+        let mut unanswered = 0;
+        let started = Instant::now();
+        loop {
+            if self.disk.is_none() && started.elapsed() > DISCOVERY_LIMIT {
+                return Some("a discovery session that lasted too long".to_owned());
+            }
+            let verdict = self.serve_received();
+            if let Err(error) = self.wire.flush() {
+                return lost(error);
+            }
+            if let Err(end) = verdict {
+                return end;
+            }
+            match self.wire.read() {
+                Ok(true) => {
+                    unanswered = 0;
+                    self.disk.iter().for_each(|disk| disk.entry.note_pdu());
+                }
+                Ok(false) if self.revoked() => return Some("dropped".to_owned()),
+                Ok(false) => return Some("the initiator closed the connection".to_owned()),
+                Err(error) if is_timeout(&error) => {
+                    if unanswered >= timing.missed_pings {
+                        return Some(format!("{unanswered} pings were not answered"));
+                    }
+                    unanswered += 1;
+                    self.wire.decoder.shrink();
+                    self.wire.out.shrink(IDLE_BUFFER_BYTES);
+                    self.session.shrink();
+                    self.session.ping(&mut self.wire.out);
+                }
+                Err(error) => return lost(error),
+            }
+        }
+    }
+
+    fn revoked(&self) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.entry.ticket.revoked())
+    }
+
+    /// Serves every whole PDU that is there.
+    fn serve_received(&mut self) -> Result<(), End> {
+        // The decoder leaves for the time being, so that a PDU may borrow from it while the rest is at work.
+        let mut decoder = std::mem::replace(&mut self.wire.decoder, Decoder::new(0));
+        let result = loop {
+            match decoder.next() {
+                Ok(None) => break Ok(()),
+                Ok(Some(pdu)) => {
+                    if let Err(end) = self.serve_pdu(pdu) {
+                        break Err(end);
+                    }
+                }
+                Err(error) => break Err(self.undecodable(error)),
+            }
+        };
+        self.wire.decoder = decoder;
+        result
+    }
+
+    fn undecodable(&mut self, error: DecodeError) -> End {
+        Some(match error {
+            DecodeError::TooLong => "a data segment longer than agreed".to_owned(),
+            DecodeError::HeaderDigest => "a header digest did not match".to_owned(),
+            DecodeError::DataDigest(bhs) => {
+                self.session.reject(&bhs, reject::DATA_DIGEST, &mut self.wire.out);
+                "a data digest did not match".to_owned()
+            }
+        })
+    }
+
+    fn serve_pdu(&mut self, pdu: Pdu<'_>) -> Result<(), End> {
+        match self.session.receive(pdu, &mut self.wire.out) {
+            Step::Nothing => {}
+            Step::Command(command) => self.command(&command)?,
+            Step::DataComplete(transfer) => self.data_complete(transfer)?,
+            Step::DataBad(transfer) => {
+                self.check(transfer.initiator_task_tag, transfer.expected_bytes, Sense::DATA_LENGTH);
+            }
+            Step::TaskManagement(request) => self.task_management(&request)?,
+            Step::SendTargets { initiator_task_tag, value } => self.send_targets(initiator_task_tag, &value),
+            Step::Logout => return Err(None),
+            Step::Close(reason) => return Err(Some(reason.to_owned())),
+        }
+        if self.wire.out.len() >= FLUSH_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    pub fn flush(&mut self) -> Result<(), End> {
+        self.wire.flush().map_err(|error| Some(format!("the connection was lost: {error}")))
+    }
+
+    fn send_targets(&mut self, initiator_task_tag: u32, value: &str) {
+        let own = self.identity.target.clone();
+        // In a normal session an empty value means its own target, and "All" is for discovery only (RFC 7143 appendix C).
+        let wanted = match (value, own) {
+            ("All", None) => "",
+            ("", Some(_)) => self.identity.target.as_deref().unwrap_or_default(),
+            ("" | "All", _) => "iqn.none",
+            (name, _) => name,
+        };
+        let mut reply = Vec::new();
+        if let Ok(local) = self.wire.stream.local_addr() {
+            let address = self.peer.ip().to_canonical();
+            for (name, portal) in self.engine.discover(&self.identity, address, local, wanted) {
+                text::add(&mut reply, "TargetName", &name);
+                text::add(&mut reply, "TargetAddress", &portal);
+            }
+        }
+        self.session.send_text(initiator_task_tag, reply, &mut self.wire.out);
+    }
+
+    /// Looks at what has changed since the last command: settings of the disk, resets by others.
+    pub fn catch_up(&mut self) {
+        let Some(disk) = &mut self.disk else { return };
+        let export = &disk.entry.export;
+        let version = export.version();
+        if version != disk.version {
+            (disk.version, disk.lun) = (version, export.lun());
+        }
+        let resets = export.gate.resets(&disk.entry.ticket);
+        if resets != disk.resets {
+            disk.resets = resets;
+            self.session.abort_all();
+        }
+    }
+
+    fn task_management(&mut self, request: &TaskManagement) -> Result<(), End> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        let entry = disk.entry.clone();
+        let names_lun = matches!(request.function, task::ABORT_TASK..=task::LUN_RESET);
+        let answer = match request.function {
+            _ if names_lun && request.lun != 0 => task::NO_SUCH_LUN,
+            task::ABORT_TASK => {
+                let found = self.session.abort(request.referenced_task_tag, &mut self.wire.out);
+                if found { task::COMPLETE } else { task::NO_SUCH_TASK }
+            }
+            task::ABORT_TASK_SET => {
+                self.session.abort_all();
+                task::COMPLETE
+            }
+            task::CLEAR_TASK_SET => self.reset(&entry, attention::CLEARED, false, Some(entry.ticket.session)),
+            task::LUN_RESET | task::TARGET_WARM_RESET | task::TARGET_COLD_RESET => {
+                self.reset(&entry, attention::RESET, true, None)
+            }
+            _ => task::NOT_SUPPORTED,
+        };
+        self.session.answer_task_management(&mut self.wire.out, request.initiator_task_tag, answer);
+        if request.function == task::TARGET_COLD_RESET {
+            self.flush()?;
+            log!(Info, "session {}: cold reset of its target", entry.ticket.session);
+            self.engine.sessions.drop_where(entry.export.id, |_| true);
+            return Err(Some("cold reset".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Voids what waits in all sessions and waits for what runs; then it is over and may be answered.
+    /// A reset is told to every session, a cleared task set to the others (SAM-5 5.14, 6.3).
+    fn reset(&mut self, entry: &SessionEntry, bits: u32, releases_reservation: bool, except: Option<u64>) -> u8 {
+        const REJECTED: u8 = 255;
+        let gate = &entry.export.gate;
+        gate.reset(releases_reservation);
+        if releases_reservation {
+            entry.export.write_protect(false); // not saved, so a reset brings the default back
+        }
+        self.engine.attend(entry.export.id, bits, except);
+        self.catch_up();
+        if gate.drain(SEND_TIMEOUT) { task::COMPLETE } else { REJECTED }
+    }
+}
