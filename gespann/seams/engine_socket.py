@@ -263,6 +263,20 @@ class VolumeUsage(Request, frozen=True):
     volume: str
 
 
+class VolumeAddedReply(msgspec.Struct, frozen=True, kw_only=True):
+    added_bytes: int
+
+
+class VolumeAdded(Request, frozen=True):
+    """How much ``volume`` references that ``than`` does not, or does with other contents; without ``than`` all that it
+    references. Summed over a volume and its snapshots, each than the one it came from, it is what they occupy."""
+
+    op: ClassVar[str] = "volume.added"
+    reply: ClassVar[type] = VolumeAddedReply
+    volume: str
+    than: str | None = None
+
+
 class VolumeLimit(Request, frozen=True):
     """How much a thin volume may have mapped: beyond it a write that allocates is answered with the space-exhausted
     sense (DATA PROTECT 27/07). Lives in memory, like the policy: it is pushed again after each start."""
@@ -382,6 +396,7 @@ REQUESTS: tuple[type[Request], ...] = (
     VolumeRollback,
     VolumeDiff,
     VolumeUsage,
+    VolumeAdded,
     VolumeLimit,
     VolumeList,
     Space,

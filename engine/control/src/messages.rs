@@ -189,6 +189,7 @@ arguments! {
         #[serde(default = "diff_limit")]
         limit: u64,
     }
+    VolumeAdded { volume: String, #[serde(default)] than: Option<String> }
     VolumeLimit { volume: String, #[serde(default)] max_in_use_bytes: Option<u64> }
     SpaceLimit { #[serde(default)] limit_bytes: Option<u64>, #[serde(default = "warn_percent")] warn_percent: u8 }
     OptionalVolume { #[serde(default)] volume: Option<String> }
@@ -241,6 +242,7 @@ requests! {
     "volume.rollback" => VolumeRollback(VolumeRollback),
     "volume.diff" => VolumeDiff(VolumeDiff),
     "volume.usage" => VolumeUsage(VolumeName),
+    "volume.added" => VolumeAdded(VolumeAdded),
     "volume.limit" => VolumeLimit(VolumeLimit),
     "volume.list" => VolumeList(OptionalVolume),
     "space" => Space(Nothing),
@@ -315,6 +317,7 @@ pub enum Reply {
     Volumes { volumes: Vec<VolumeInfo> },
     Differences { extents: Vec<DiffExtent>, next_offset: Option<u64> },
     Usage { mapped_bytes: u64, exclusive_bytes: u64 },
+    Added { added_bytes: u64 },
     Space(SpaceReply),
     Sessions { sessions: Vec<Session> },
     Dropped { dropped: u64 },

@@ -137,6 +137,20 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         let _ = id;
         Err(unsupported())
     }
+    /// What `id` has mapped and `than` has not, or has with other contents; all that it has mapped if there is no `than`.
+    fn added_bytes(&self, id: VolumeId, than: Option<VolumeId>) -> Result<u64, StoreError> {
+        let Some(than) = than else { return Ok(self.usage(id)?.mapped_bytes) };
+        let volume = self.open(id)?;
+        let (mut added_bytes, mut offset) = (0, Some(0));
+        while let Some(from) = offset {
+            let found = self.differences(than, id, from, 10_000)?;
+            for (start, length) in found.ranges {
+                added_bytes += mapped_within(volume.as_ref(), start, start + length)?;
+            }
+            offset = found.next;
+        }
+        Ok(added_bytes)
+    }
     /// In force until the store is closed.
     fn set_limit(&self, limit: Limit) -> Result<(), StoreError> {
         let _ = limit;
@@ -150,6 +164,18 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     }
     fn reservations(&self, id: VolumeId) -> Result<Option<String>, StoreError>;
     fn set_reservations(&self, id: VolumeId, reservations: Option<String>) -> Result<(), StoreError>;
+}
+
+fn mapped_within(volume: &dyn Volume, start: u64, end: u64) -> Result<u64, StoreError> {
+    let (mut offset, mut mapped_bytes) = (start, 0);
+    while offset < end {
+        let failed = |error| StoreError::Io(format!("cannot see what is mapped at {offset}: {error}"));
+        let extent = volume.extent(offset).map_err(failed)?;
+        let length = extent.length_bytes.min(end - offset).max(1);
+        mapped_bytes += if extent.mapped { length } else { 0 };
+        offset += length;
+    }
+    Ok(mapped_bytes)
 }
 
 fn unsupported() -> StoreError {

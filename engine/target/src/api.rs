@@ -66,6 +66,7 @@ pub fn is_slow(request: &Request) -> bool {
             | R::VolumeRollback(_)
             | R::VolumeDiff(_)
             | R::VolumeUsage(_)
+            | R::VolumeAdded(_)
             | R::VolumeDrain(_)
     )
 }
@@ -102,6 +103,7 @@ pub fn handle(engine: &Arc<Engine>, request: Request) -> Result<Reply, Refusal> 
         Request::VolumeRollback(request) => sharing::roll_back(engine, &request),
         Request::VolumeDiff(request) => sharing::differences(engine, &request),
         Request::VolumeUsage(request) => sharing::usage(engine, &request),
+        Request::VolumeAdded(request) => sharing::added(engine, &request),
         Request::VolumeLimit(request) => {
             let id = volume_id(&request.volume)?;
             engine.store.set_volume_limit(id, request.max_in_use_bytes).map_err(refusal).map(done)

@@ -82,3 +82,9 @@ pub fn usage(engine: &Engine, request: &m::VolumeName) -> Result<Reply, Refusal>
     let usage = engine.store.usage(volume_id(&request.volume)?).map_err(refusal)?;
     Ok(Reply::Usage { mapped_bytes: usage.mapped_bytes, exclusive_bytes: usage.exclusive_bytes })
 }
+
+pub fn added(engine: &Engine, request: &m::VolumeAdded) -> Result<Reply, Refusal> {
+    let than = request.than.as_deref().map(volume_id).transpose()?;
+    let added_bytes = engine.store.added_bytes(volume_id(&request.volume)?, than).map_err(refusal)?;
+    Ok(Reply::Added { added_bytes })
+}

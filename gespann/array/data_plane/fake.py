@@ -191,6 +191,8 @@ class FakeEngine:
                 return self.store.snapshot(request)
             case seam.VolumeDiff():
                 return self.store.differences(request)
+            case seam.VolumeAdded(volume=volume, than=than):
+                return self.store.added(volume, than)
             case seam.VolumeUsage(volume=volume):
                 return self.store.usage(volume)
             case seam.VolumeDelete(volume=volume):

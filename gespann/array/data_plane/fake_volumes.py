@@ -116,6 +116,11 @@ class FakeVolumes:
         exclusive = sum(1 for place in chunks.items() if users[place] == 1)
         return seam.VolumeUsageReply(mapped_bytes=len(chunks) * CHUNK_BYTES, exclusive_bytes=exclusive * CHUNK_BYTES)
 
+    def added(self, name: str, than: str | None) -> seam.VolumeAddedReply:
+        known = {} if than is None else self.find(than).chunks
+        fresh = self.find(name).chunks.items() - known.items()
+        return seam.VolumeAddedReply(added_bytes=len(fresh) * CHUNK_BYTES)
+
     def differences(self, request: seam.VolumeDiff) -> seam.VolumeDiffReply:
         if not 1 <= request.limit <= 100_000:
             raise SeamError("BAD_REQUEST", "limit")
