@@ -4,6 +4,7 @@
 //! [`login::Gatekeeper`] who may come in; [`session`] is the full feature phase of one connection. Error recovery level
 //! 0, one connection a session.
 
+pub mod budget;
 pub mod chap;
 pub mod decoder;
 pub mod login;
@@ -15,6 +16,7 @@ pub mod session;
 pub mod text;
 pub mod transfer;
 
+pub use budget::Budget;
 pub use decoder::{DecodeError, Decoder};
 pub use login::{Established, Gatekeeper, Login, LoginStatus, LoginStep};
 pub use out::Out;

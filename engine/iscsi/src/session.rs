@@ -4,11 +4,13 @@
 //! [`Out`]. The session knows nothing of SCSI but where CDB, status and sense go.
 
 use crate::Established;
+use crate::budget::{Budget, HeldBack, Share};
 use crate::out::Out;
 use crate::parameters::Parameters;
 use crate::pdu::{self, Pdu, RESERVED_TAG, before, header, opcode, put, reject};
 use crate::text::{self, TEXT_LIMIT_BYTES};
 use crate::transfer::{Fault, Transfer};
+use std::sync::Arc;
 
 /// Commands an initiator may have under way.
 pub const COMMAND_WINDOW: u32 = 128;
@@ -82,6 +84,8 @@ pub enum Step<'a, T> {
 pub enum Begun<'a> {
     Ready(&'a [u8]),
     Waiting,
+    /// No room for it: wants TASK SET FULL, or BUSY if nothing else is under way. Its data will be ignored.
+    Full,
     Close(&'static str),
 }
 
@@ -95,13 +99,15 @@ pub struct Session<T> {
     next_tag: u32,
     waiting: Vec<Transfer<T>>,
     /// Buffers of writes that are over: fresh memory costs more than copying into it.
-    spare: Vec<Vec<u8>>,
+    spare: Vec<(Vec<u8>, Share)>,
+    budget: Arc<Budget>,
+    held_back: Option<HeldBack>,
     text_in: Vec<u8>,
     text_out: Option<(Vec<u8>, u32)>,
 }
 
 impl<T> Session<T> {
-    pub fn new(established: &Established) -> Self {
+    pub fn new(established: &Established, budget: Arc<Budget>) -> Self {
         Self {
             parameters: established.parameters.clone(),
             discovery: established.identity.target.is_none(),
@@ -111,6 +117,8 @@ impl<T> Session<T> {
             next_tag: 0,
             waiting: Vec::new(),
             spare: Vec::new(),
+            budget,
+            held_back: None,
             text_in: Vec::new(),
             text_out: None,
         }
@@ -190,6 +198,9 @@ impl<T> Session<T> {
         if self.waiting.iter().any(|transfer| transfer.initiator_task_tag == tag) {
             return self.refuse(&pdu, reject::TASK_IN_PROGRESS, out);
         }
+        if pdu.immediate() && self.waiting.len() >= MAX_TASKS {
+            return self.refuse(&pdu, reject::TOO_MANY_IMMEDIATE, out);
+        }
         Step::Command(Command {
             initiator_task_tag: tag,
             lun: pdu.lun(),
@@ -228,11 +239,12 @@ impl<T> Session<T> {
         if command.last && immediate_bytes >= u64::from(wanted_bytes) {
             return Begun::Ready(&command.immediate[..wanted_bytes as usize]);
         }
-        if self.waiting.len() >= MAX_TASKS {
-            return Begun::Close("too many immediate commands");
-        }
-        let buffer = self.spare.pop().unwrap_or_default();
-        self.waiting.push(Transfer::new(command, wanted_bytes, context, buffer));
+        // What comes unasked cannot be held back, only refused.
+        let unasked = if command.last { immediate_bytes } else { u64::from(self.parameters.first_burst_bytes) };
+        let share = self.budget.take(unasked.min(wanted_bytes.into()));
+        let Some(share) = share.filter(|_| self.waiting.len() < MAX_TASKS) else { return Begun::Full };
+        let buffer = self.spare.pop().map(|(buffer, _)| buffer).unwrap_or_default();
+        self.waiting.push(Transfer::new(command, wanted_bytes, context, buffer, share));
         self.ask_for_data(out);
         Begun::Waiting
     }
@@ -240,7 +252,7 @@ impl<T> Session<T> {
     /// Takes back the buffer of a transfer that is over.
     pub fn recycle(&mut self, buffer: Vec<u8>) {
         if self.spare.len() < SPARE_BUFFERS && buffer.capacity() <= SPARE_BUFFER_BYTES {
-            self.spare.push(buffer);
+            self.spare.extend(self.budget.take_spare(buffer.capacity() as u64).map(|share| (buffer, share)));
         }
     }
 
@@ -249,13 +261,29 @@ impl<T> Session<T> {
         self.spare = Vec::new();
     }
 
-    /// Sends R2Ts in the order of the commands, as far as the budget goes.
-    fn ask_for_data(&mut self, out: &mut Out) {
+    /// Does it wait for room that other sessions hold? Then [`Session::ask_for_data`] wants to be called now and then.
+    pub fn held_back(&self) -> bool {
+        self.held_back.is_some()
+    }
+
+    /// The caller's context of the oldest command that takes room.
+    pub fn oldest(&self) -> Option<&T> {
+        self.waiting.iter().find(|transfer| transfer.takes_room()).map(|transfer| &transfer.context)
+    }
+
+    /// Sends R2Ts in the order of the commands, as far as there is room for what they bring.
+    pub fn ask_for_data(&mut self, out: &mut Out) {
+        let was_held_back = self.held_back.take();
         let started = self.waiting.iter().filter(|transfer| transfer.started);
-        let mut budget_used: u64 = started.map(|transfer| u64::from(transfer.wanted_bytes)).sum();
+        let mut asked_bytes: u64 = started.map(|transfer| u64::from(transfer.wanted_bytes)).sum();
         for index in 0..self.waiting.len() {
             let wanted = u64::from(self.waiting[index].wanted_bytes);
-            if !self.waiting[index].started && budget_used > 0 && budget_used + wanted > SOLICITED_BUDGET_BYTES {
+            if !self.waiting[index].started && asked_bytes > 0 && asked_bytes + wanted > SOLICITED_BUDGET_BYTES {
+                break;
+            }
+            if !self.waiting[index].has_room() {
+                self.spare.clear();
+                self.held_back = was_held_back.or_else(|| Some(self.budget.hold_back()));
                 break;
             }
             let was_started = self.waiting[index].started;
@@ -272,7 +300,7 @@ impl<T> Session<T> {
                 out.pdu(&bhs, &[]);
             }
             if self.waiting[index].started && !was_started {
-                budget_used += wanted;
+                asked_bytes += wanted;
             }
         }
     }
@@ -287,7 +315,11 @@ impl<T> Session<T> {
                 self.reject(pdu.bhs, reject::PROTOCOL_ERROR, out);
                 Step::Close(reason)
             }
-            Err(Fault::Command) => Step::DataBad(self.waiting.remove(index)),
+            Err(Fault::Command) => {
+                let transfer = self.waiting.remove(index);
+                self.ask_for_data(out);
+                Step::DataBad(transfer)
+            }
             Ok(()) if self.waiting[index].complete() => {
                 let transfer = self.waiting.remove(index);
                 self.ask_for_data(out);
@@ -310,6 +342,7 @@ impl<T> Session<T> {
 
     pub fn abort_all(&mut self) {
         self.waiting.clear();
+        self.held_back = None;
     }
 
     /// A SCSI Response. `moved_bytes`: what the command transfers or would have transferred in full.

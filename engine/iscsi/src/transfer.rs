@@ -2,6 +2,7 @@
 //!
 //! DataPDUInOrder and DataSequenceInOrder are Yes, so data arrives front to back and a growing buffer is all there is.
 
+use crate::budget::Share;
 use crate::parameters::Parameters;
 use crate::pdu::{Pdu, RESERVED_TAG};
 
@@ -25,6 +26,8 @@ pub struct Transfer<T> {
     /// What of it the command needs; the rest is never asked for.
     pub wanted_bytes: u32,
     pub data: Vec<u8>,
+    /// Room for the data that is here or asked for.
+    share: Share,
     unsolicited_open: bool,
     unsolicited_bytes: u32,
     next_data_sn: u32,
@@ -52,8 +55,8 @@ pub enum Fault {
 }
 
 impl<T> Transfer<T> {
-    /// `buffer` is used for the data; what is in it does not matter.
-    pub fn new(command: &crate::Command<'_>, wanted_bytes: u32, context: T, buffer: Vec<u8>) -> Self {
+    /// `buffer` is used for the data; what is in it does not matter. `share` has room for what comes unasked.
+    pub fn new(command: &crate::Command<'_>, wanted_bytes: u32, context: T, buffer: Vec<u8>, share: Share) -> Self {
         let kept = command.immediate.len().min(wanted_bytes as usize);
         let mut data = buffer;
         data.clear();
@@ -65,6 +68,7 @@ impl<T> Transfer<T> {
             expected_bytes: command.expected_bytes,
             wanted_bytes,
             data,
+            share,
             unsolicited_open: !command.last,
             unsolicited_bytes: command.immediate.len() as u32,
             next_data_sn: 0,
@@ -77,6 +81,15 @@ impl<T> Transfer<T> {
 
     pub fn complete(&self) -> bool {
         !self.unsolicited_open && self.data.len() >= self.wanted_bytes as usize
+    }
+
+    pub fn takes_room(&self) -> bool {
+        self.started || self.unsolicited_open || !self.data.is_empty()
+    }
+
+    /// Is there room for all of it? Asked before the first R2T.
+    pub fn has_room(&mut self) -> bool {
+        self.started || self.unsolicited_open || self.share.grow_to(self.wanted_bytes.into())
     }
 
     /// The next R2T, if one may and need be sent now.

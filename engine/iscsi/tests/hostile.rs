@@ -5,7 +5,7 @@ use gespann_iscsi::chap::Secret;
 use gespann_iscsi::login::Identity;
 use gespann_iscsi::pdu::{Bhs, header, opcode};
 use gespann_iscsi::session::{Begun, Step};
-use gespann_iscsi::{Decoder, Established, Gatekeeper, Login, LoginStatus, LoginStep, Out, Parameters, Session};
+use gespann_iscsi::{Budget, Decoder, Established, Gatekeeper, Login, LoginStatus, LoginStep, Out, Parameters, Session};
 
 const RUNS: u64 = 500;
 
@@ -144,7 +144,7 @@ fn a_session_survives_anything() {
     let mut complete = 0;
     for seed in 1..=RUNS {
         let mut chance = Chance(seed);
-        let mut session: Session<u32> = Session::new(&established());
+        let mut session: Session<u32> = Session::new(&established(), Budget::new(1 << 20));
         let (mut out, mut cmd_sn, mut asked) = (Out::default(), 1, Vec::new());
         for _ in 0..60 {
             let (bhs, data) = random_pdu(&mut chance, &mut cmd_sn, &asked);

@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::connection::Timing;
+use crate::engine::WRITE_DATA_BYTES;
 use crate::log::Level;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ Usage: gespann-engine --data DIR --socket PATH [options]
   --login-timeout S      seconds a connection has to log in (default 15)
   --ping-after S         seconds of silence before an initiator is pinged (default 10)
   --missed-pings N       unanswered pings after which a session is dropped (default 3)
+  --write-data MIB       memory for write data on its way, in all sessions together, 16 to 65536 (default 256)
+  --data-timeout S       seconds a session has to send the data of a command while others wait for memory (default 20)
   --log-level LEVEL      error, warning, info or debug (default info); the log goes to standard error
   --version, --help
 
@@ -29,6 +32,7 @@ pub struct Arguments {
     pub socket: PathBuf,
     pub portals: Vec<SocketAddr>,
     pub timing: Timing,
+    pub write_data_bytes: u64,
     pub log_level: Level,
 }
 
@@ -45,6 +49,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn mebibytes(text: &str) -> Result<u64, String> {
+    match text.parse::<u64>() {
+        Ok(count @ 16..=65_536) => Ok(count << 20),
+        _ => Err(format!("{text:?} is no number of MiB from 16 to 65536")),
+    }
+}
+
 fn level(text: &str) -> Result<Level, String> {
     let found = Level::NAMES.iter().find(|(name, _)| *name == text);
     found.map(|(_, level)| *level).ok_or_else(|| format!("{text:?} is no log level: error, warning, info or debug"))
@@ -52,7 +63,13 @@ fn level(text: &str) -> Result<Level, String> {
 
 pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
     let (mut data, mut socket, mut portals, mut log_level) = (None, None, Vec::new(), Level::Info);
-    let mut timing = Timing { login: Duration::from_secs(15), ping_after: Duration::from_secs(10), missed_pings: 3 };
+    let mut write_data_bytes = WRITE_DATA_BYTES;
+    let mut timing = Timing {
+        login: Duration::from_secs(15),
+        ping_after: Duration::from_secs(10),
+        missed_pings: 3,
+        data: Duration::from_secs(20),
+    };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value; see --help"));
         match word.as_str() {
@@ -69,6 +86,8 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
             "--missed-pings" => {
                 timing.missed_pings = value()?.parse().map_err(|_| "--missed-pings needs a number".to_owned())?
             }
+            "--write-data" => write_data_bytes = mebibytes(&value()?)?,
+            "--data-timeout" => timing.data = seconds(&value()?)?,
             "--log-level" => log_level = level(&value()?)?,
             _ => return Err(format!("{word:?} is not known; see --help")),
         }
@@ -78,5 +97,5 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
     }
     let data = data.ok_or("--data is missing; see --help")?;
     let socket = socket.ok_or("--socket is missing; see --help")?;
-    Ok(Asked::Run(Arguments { data, socket, portals, timing, log_level }))
+    Ok(Asked::Run(Arguments { data, socket, portals, timing, write_data_bytes, log_level }))
 }

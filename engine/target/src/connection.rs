@@ -28,6 +28,8 @@ pub struct Timing {
     pub login: Duration,
     pub ping_after: Duration,
     pub missed_pings: u32,
+    /// For the data of a command, while other sessions wait for the room that it takes.
+    pub data: Duration,
 }
 
 /// Why a connection ends, for the log. `None`: in order.

@@ -14,7 +14,7 @@ use crate::sessions::{SessionEntry, Sessions, attention};
 use gespann_control::messages::{ChapUser, Code, Configure, Refusal, Target};
 use gespann_iscsi::chap::Secret;
 use gespann_iscsi::login::Identity;
-use gespann_iscsi::{LoginStatus, text};
+use gespann_iscsi::{Budget, LoginStatus, text};
 use gespann_store::{Store, VolumeId};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -22,9 +22,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-pub const MAX_SESSIONS: usize = 4096;
+pub const MAX_SESSIONS: usize = 8192;
+/// Of one address: a host with a disk for each of a few thousand machines, and not all there are.
+const MAX_SESSIONS_OF_ADDRESS: usize = 6144;
 /// Of one initiator name on one target: enough for many paths, too few to keep others out.
-pub const MAX_SESSIONS_OF_INITIATOR: usize = 32;
+const MAX_SESSIONS_OF_INITIATOR: usize = 32;
+/// Write data on its way, in all sessions together.
+pub const WRITE_DATA_BYTES: u64 = 256 << 20;
 /// A login that takes the place of a session waits this long for that session's last command.
 const REPLACED_DRAIN: Duration = Duration::from_secs(10);
 
@@ -62,11 +66,28 @@ impl Policy {
     }
 }
 
+/// How many sessions there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionLimits {
+    pub in_all: usize,
+    pub of_address: usize,
+    pub of_initiator: usize,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        let (of_address, of_initiator) = (MAX_SESSIONS_OF_ADDRESS, MAX_SESSIONS_OF_INITIATOR);
+        Self { in_all: MAX_SESSIONS, of_address, of_initiator }
+    }
+}
+
 #[derive(Debug)]
 pub struct Engine {
     pub store: Arc<dyn Store>,
     pub boot_id: String,
     pub sessions: Sessions,
+    pub session_limits: SessionLimits,
+    pub write_data: Arc<Budget>,
     policy: RwLock<Policy>,
     /// A gate outlives its target: what was admitted before a target went away is still drained.
     gates: Mutex<HashMap<VolumeId, Arc<Gate>>>,
@@ -106,6 +127,8 @@ impl Engine {
             store,
             boot_id,
             sessions: Sessions::default(),
+            session_limits: SessionLimits::default(),
+            write_data: Budget::new(WRITE_DATA_BYTES),
             policy: RwLock::default(),
             gates: Mutex::default(),
             next_session: AtomicU64::new(1),
@@ -333,7 +356,12 @@ impl Engine {
         if own().any(|entry| entry.isid == identity.isid) {
             return Err(LoginStatus::UNAVAILABLE); // it logs in twice at the same time, and this is the later one
         }
-        if entries.len() >= MAX_SESSIONS || own().count() >= MAX_SESSIONS_OF_INITIATOR {
+        let limits = &self.session_limits;
+        let from_here = || entries.values().filter(|entry| entry.address == address);
+        if entries.len() >= limits.in_all
+            || own().count() >= limits.of_initiator
+            || (entries.len() >= limits.of_address && from_here().count() >= limits.of_address)
+        {
             return Err(LoginStatus::OUT_OF_RESOURCES);
         }
         let session = self.next_session.fetch_add(1, Ordering::Relaxed);

@@ -19,6 +19,7 @@ mod signals;
 
 use arguments::{Arguments, Asked};
 use engine::Engine;
+use gespann_iscsi::Budget;
 use gespann_store::files::FileStore;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -52,7 +53,9 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     raise_descriptor_limit();
     let store = FileStore::open(&arguments.data).map_err(|error| error.to_string())?;
     store.notes.iter().for_each(|note| log!(Warning, "{note}"));
-    let engine = Arc::new(Engine::new(Arc::new(store), new_boot_id()?));
+    let mut engine = Engine::new(Arc::new(store), new_boot_id()?);
+    engine.write_data = Budget::new(arguments.write_data_bytes);
+    let engine = Arc::new(engine);
     open_portals(&engine, arguments)?;
     let listener = control_socket::listen(&arguments.socket);
     let listener =

@@ -3,6 +3,8 @@
 import contextlib
 import resource
 import socket
+import struct
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from gespann.seams.engine_socket import (
 )
 from tests.product.engine.conftest import MIB, NAME, VOLUME
 from tests.product.engine.engine_process import Control, EngineProcess
-from tests.product.engine.initiator import Initiator, Refused
+from tests.product.engine.initiator import NOP_OUT, RESERVED, Initiator, Pdu, Refused
 
 pytestmark = pytest.mark.engine
 Connect = Callable[..., Initiator]
@@ -153,3 +155,103 @@ def test_more_immediate_data_than_the_command_has_ends_the_session(connect: Conn
     with pytest.raises(OSError):  # noqa: PT011 - closed or reset
         initiator.receive()
     assert connect().login(NAME).read10(0, 1) == bytes(512)
+
+
+WRITE_10 = struct.Struct(">BBIBHB")
+
+
+def ask_to_write(initiator: Initiator, blocks: int, *, last: bool = True) -> int:
+    """Announces a write at block 0 without any of its data; its task tag."""
+    return initiator.command(WRITE_10.pack(0x2A, 0, 0, 0, blocks, 0), write=bytes(blocks * 512), last=last)
+
+
+def ping(initiator: Initiator) -> Pdu:
+    """What the target says first after an immediate NOP-Out."""
+    initiator.send(initiator.header(NOP_OUT, 0x80, immediate=True))
+    return initiator.receive()
+
+
+def receive_to_the_end(initiator: Initiator) -> None:
+    while True:
+        initiator.receive()
+
+
+def take_all_room(initiator: Initiator) -> None:
+    """Two writes of 8 MiB, which have room, and their first R2Ts: the 16 MiB that ``--write-data 16`` leaves."""
+    for _ in range(2):
+        ask_to_write(initiator, 16384)
+        assert [initiator.receive().opcode for _ in range(4)] == [0x31] * 4
+
+
+ONE_BURST = {"MaxBurstLength": "1048576", "MaxOutstandingR2T": "4"}
+
+
+def small(engine: EngineProcess, *options: str) -> Control:
+    """Started with room for 16 MiB of write data, with one open volume."""
+    engine.options = ["--write-data", "16", *options]
+    control = engine.start()
+    control.call(VolumeCreate(volume=VOLUME, size_bytes=64 * MIB))
+    control.call(
+        Configure(
+            targets=[Target(volume=VOLUME, name=NAME, online=True, multihost=True, access=[Access()])], chap_users=[]
+        )
+    )
+    return control
+
+
+def test_write_data_of_all_sessions_together_is_bounded(engine: EngineProcess) -> None:
+    control = small(engine)
+    greedy, other = Initiator(engine.port).login(NAME, keys=ONE_BURST), Initiator(engine.port).login(NAME)
+    take_all_room(greedy)
+    tag = ask_to_write(other, 8)
+    assert ping(other).opcode == 0x20, "a NOP-In, and no R2T before it: there is no room"
+    assert other.read10(0, 1) == bytes(512), "what needs no room is served"
+    greedy.close()
+    ask = other.receive()
+    assert (ask.opcode, ask.word(44)) == (0x31, 4096)
+    other.data_out(tag, ask.word(20), 0, 0, b"\x07" * 4096, last=True)
+    assert other.receive().header[3] == 0
+    assert other.read10(0, 8) == b"\x07" * 4096
+    control.close()
+
+
+def test_who_holds_room_that_others_wait_for_has_to_use_it(engine: EngineProcess) -> None:
+    control = small(engine, "--ping-after", "1", "--missed-pings", "1000", "--data-timeout", "1")
+    greedy, other = Initiator(engine.port).login(NAME, keys=ONE_BURST), Initiator(engine.port).login(NAME)
+    take_all_room(greedy)
+    for _ in range(2):
+        assert greedy.receive().opcode == 0x20, "pinged, but not dropped: nobody waits for its room"
+    assert other.write10(0, b"\x07" * 4096).header[3] == 0
+    with pytest.raises(ConnectionResetError):
+        receive_to_the_end(greedy)
+    assert "others wait for the room" in engine.log.read_text()
+    control.close()
+
+
+def test_data_without_being_asked_for_is_refused_where_there_is_no_room(engine: EngineProcess) -> None:
+    control = small(engine)
+    keys = {"InitialR2T": "No", "FirstBurstLength": "262144"}
+    greedy, other = (Initiator(engine.port).login(NAME, keys=keys) for _ in range(2))
+    for _ in range(32):  # half of 16 MiB, by 256 KiB
+        ask_to_write(greedy, 1024, last=False)
+    assert ping(greedy).opcode == 0x20, "none is refused"
+    ask_to_write(greedy, 1024, last=False)
+    full = greedy.receive()
+    assert (full.opcode, full.header[3]) == (0x21, 0x28), "TASK SET FULL"
+    tag = ask_to_write(other, 1024, last=False)
+    busy = other.receive()
+    assert (busy.opcode, busy.header[3]) == (0x21, 0x08), "BUSY: it has no task that could end"
+    other.data_out(tag, RESERVED, 0, 0, b"\xff" * 8192, last=True)  # was on its way: ignored
+    assert other.read10(0, 1) == bytes(512)
+    greedy.close()
+    assert wait_until(lambda: len(control.call(SessionList()).sessions) == 1)
+    assert other.write10(0, b"\x09" * 4096).header[3] == 0
+    control.close()
+
+
+@pytest.mark.parametrize("words", [["--write-data", "15"], ["--write-data", "x"], ["--data-timeout", "0"]])
+def test_limits_that_make_no_sense_are_refused(engine: EngineProcess, words: list[str]) -> None:
+    engine.options = words
+    ended = subprocess.run(engine.command(), capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 1
+    assert words[1] in ended.stderr

@@ -106,7 +106,9 @@ impl Disk for OsDisk {
         if unsafe { libc::fstatvfs(folder.as_raw_fd(), &mut figures) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Space { total_bytes: figures.f_blocks * figures.f_frsize, free_bytes: figures.f_bavail * figures.f_frsize })
+        let (total_bytes, free_bytes) = (figures.f_blocks * figures.f_frsize, figures.f_bavail * figures.f_frsize);
+        let used_bytes = (figures.f_blocks - figures.f_bfree) * figures.f_frsize;
+        Ok(Space { total_bytes, free_bytes, used_bytes, limit_bytes: None, reclaiming_bytes: 0 })
     }
 }
 

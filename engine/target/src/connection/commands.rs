@@ -14,6 +14,7 @@ use gespann_scsi::persistent::{Class, class_of};
 use gespann_scsi::{Plan, Range, Sense, plan, plan_for_absent_lun, status};
 use gespann_store::Volume;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 const READ_PIECE_BYTES: u32 = 512 * 1024;
 
@@ -62,11 +63,8 @@ impl FullFeature<'_> {
             Plan::Read(range) => self.read(command, range, resets, class),
             plan => {
                 let command_bytes = plan.data_out_bytes(lun.block_size) as u64;
-                if command_bytes == 0 {
-                    self.finish(tag, expected, &Pending { plan, class, lun, resets, command_bytes }, &[])
-                } else {
-                    self.begin_write(command, Pending { plan, class, lun, resets, command_bytes })
-                }
+                let pending = Pending { plan, class, lun, resets, command_bytes, begun: None };
+                if command_bytes == 0 { self.finish(tag, expected, &pending, &[]) } else { self.begin_write(command, pending) }
             }
         };
         if let Some(disk) = &self.disk {
@@ -84,8 +82,15 @@ impl FullFeature<'_> {
             let data = &command.immediate[..wanted.min(expected) as usize];
             return self.finish(tag, expected, &pending, data);
         }
+        let pending = Pending { begun: Some(Instant::now()), ..pending };
         match self.session.begin_write(command, wanted, pending, &mut self.wire.out) {
             Begun::Waiting => Ok(()),
+            Begun::Full => {
+                // SAM-5 5.3.1: TASK SET FULL is for a task set that has a task.
+                let full = if self.session.waiting() > 0 { status::TASK_SET_FULL } else { status::BUSY };
+                self.session.respond(&mut self.wire.out, tag, full, &[], Residual::of(expected, 0));
+                Ok(())
+            }
             Begun::Ready(_) => Err(Some("internal: data was complete after all".to_owned())),
             Begun::Close(reason) => Err(Some(reason.to_owned())),
         }
@@ -102,6 +107,9 @@ impl FullFeature<'_> {
         }
         let result = self.finish(transfer.initiator_task_tag, transfer.expected_bytes, &transfer.context, &transfer.data);
         self.session.recycle(transfer.data);
+        if self.session.held_back() {
+            self.session.ask_for_data(&mut self.wire.out);
+        }
         if let Some(disk) = &self.disk {
             disk.entry.in_flight.store(self.session.waiting() as u32, Ordering::Relaxed);
         }

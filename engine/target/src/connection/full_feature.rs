@@ -23,6 +23,9 @@ const IDLE_BUFFER_BYTES: usize = 64 * 1024;
 /// A discovery session asks one question.
 const DISCOVERY_LIMIT: Duration = Duration::from_secs(60);
 
+/// How often a session that waits for room looks whether there is some.
+const HELD_BACK_POLL: Duration = Duration::from_millis(5);
+
 /// What is kept of a command while its data is on the way.
 #[derive(Debug)]
 pub struct Pending {
@@ -31,6 +34,8 @@ pub struct Pending {
     pub lun: Arc<Lun>,
     pub resets: u64,
     pub command_bytes: u64,
+    /// If it waits for data.
+    pub begun: Option<Instant>,
 }
 
 /// What a normal session has and a discovery session has not.
@@ -81,16 +86,14 @@ impl<'a> FullFeature<'a> {
             resets: entry.export.gate.resets(&entry.ticket),
             entry,
         });
-        let mut this = Self { engine, wire, session: Session::new(established), identity, peer, disk };
+        let mut this =
+            Self { engine, wire, session: Session::new(established, engine.write_data.clone()), identity, peer, disk };
         this.serve(timing)
     }
 
     fn serve(&mut self, timing: Timing) -> End {
         let lost = |error: io::Error| Some(format!("the connection was lost: {error}"));
-        if let Err(error) = self.wire.stream.set_read_timeout(Some(timing.ping_after)) {
-            return lost(error);
-        }
-        let mut unanswered = 0;
+        let (mut unanswered, mut patience) = (0, Duration::ZERO);
         let started = Instant::now();
         loop {
             if self.disk.is_none() && started.elapsed() > DISCOVERY_LIMIT {
@@ -103,6 +106,15 @@ impl<'a> FullFeature<'a> {
             if let Err(end) = verdict {
                 return end;
             }
+            if self.engine.write_data.contended() && self.oldest_data().is_some_and(|age| age > timing.data) {
+                return Some("it did not send its data, and others wait for the room".to_owned());
+            }
+            let wanted = if self.session.held_back() { HELD_BACK_POLL } else { timing.ping_after };
+            if wanted != std::mem::replace(&mut patience, wanted) {
+                if let Err(error) = self.wire.stream.set_read_timeout(Some(wanted)) {
+                    return lost(error);
+                }
+            }
             match self.wire.read() {
                 Ok(true) => {
                     unanswered = 0;
@@ -110,6 +122,7 @@ impl<'a> FullFeature<'a> {
                 }
                 Ok(false) if self.revoked() => return Some("dropped".to_owned()),
                 Ok(false) => return Some("the initiator closed the connection".to_owned()),
+                Err(error) if is_timeout(&error) && self.session.held_back() => self.session.ask_for_data(&mut self.wire.out),
                 Err(error) if is_timeout(&error) => {
                     if unanswered >= timing.missed_pings {
                         return Some(format!("{unanswered} pings were not answered"));
@@ -123,6 +136,10 @@ impl<'a> FullFeature<'a> {
                 Err(error) => return lost(error),
             }
         }
+    }
+
+    fn oldest_data(&self) -> Option<Duration> {
+        self.session.oldest().and_then(|pending| pending.begun).map(|begun| begun.elapsed())
     }
 
     fn revoked(&self) -> bool {

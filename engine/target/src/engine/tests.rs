@@ -62,11 +62,15 @@ fn target() -> Target {
 }
 
 fn log_in(engine: &Engine, isid: u8) -> Result<Arc<SessionEntry>, LoginStatus> {
+    log_in_as(engine, isid, "iqn.2026-01.test:host", "127.0.0.1")
+}
+
+fn log_in_as(engine: &Engine, isid: u8, initiator: &str, address: &str) -> Result<Arc<SessionEntry>, LoginStatus> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
     let target = Some("iqn.2026-01.test:a".to_owned());
-    let identity = Identity { initiator: "iqn.2026-01.test:host".to_owned(), target, isid: [isid; 6], ..Identity::default() };
-    engine.establish(&identity, "127.0.0.1".parse().unwrap(), &stream)
+    let identity = Identity { initiator: initiator.to_owned(), target, isid: [isid; 6], ..Identity::default() };
+    engine.establish(&identity, address.parse().unwrap(), &stream)
 }
 
 fn engine() -> (Arc<Engine>, Arc<Faults>) {
@@ -115,12 +119,52 @@ fn while_ending_initiators_are_told_to_come_again() {
     assert_eq!(log_in(&engine, 1).unwrap_err(), LoginStatus::UNAVAILABLE, "not that the target is gone for good");
 }
 
+fn limited(session_limits: SessionLimits) -> Engine {
+    let (engine, _faults) = engine();
+    Engine { session_limits, ..Arc::try_unwrap(engine).unwrap() }
+}
+
+fn open_to_all(engine: &Engine) {
+    engine.put_target(Target { multihost: true, ..target() }).unwrap();
+}
+
 #[test]
 fn one_initiator_has_a_bounded_number_of_sessions() {
-    let (engine, _faults) = engine();
-    for isid in 0..MAX_SESSIONS_OF_INITIATOR {
-        log_in(&engine, isid as u8).unwrap();
+    let engine = limited(SessionLimits { of_initiator: 3, ..SessionLimits::default() });
+    open_to_all(&engine);
+    for isid in 0..3 {
+        log_in(&engine, isid).unwrap();
     }
     assert_eq!(log_in(&engine, 200).unwrap_err(), LoginStatus::OUT_OF_RESOURCES);
     assert!(log_in(&engine, 0).is_ok(), "taking the place of a session is no further one");
+    assert!(log_in_as(&engine, 0, "iqn.2026-01.test:other", "127.0.0.1").is_ok(), "others are not kept out");
+}
+
+#[test]
+fn one_address_has_a_bounded_number_of_sessions() {
+    let engine = limited(SessionLimits { of_address: 3, ..SessionLimits::default() });
+    open_to_all(&engine);
+    let entries: Vec<_> = (0..3).map(|isid| log_in(&engine, isid).unwrap()).collect();
+    assert_eq!(log_in(&engine, 3).unwrap_err(), LoginStatus::OUT_OF_RESOURCES);
+    assert!(log_in_as(&engine, 3, "iqn.2026-01.test:host", "127.0.0.2").is_ok(), "another address");
+    engine.sessions.remove(&entries[0]);
+    assert!(log_in(&engine, 3).is_ok(), "one has left");
+}
+
+#[test]
+fn there_is_a_bounded_number_of_sessions_in_all() {
+    let engine = limited(SessionLimits { in_all: 3, ..SessionLimits::default() });
+    open_to_all(&engine);
+    let log_in_host = |host: u8| log_in_as(&engine, 1, &format!("iqn.2026-01.test:host{host}"), &format!("10.0.0.{host}"));
+    let entries: Vec<_> = (0..3).map(|host| log_in_host(host).unwrap()).collect();
+    assert_eq!(log_in_host(3).unwrap_err(), LoginStatus::OUT_OF_RESOURCES);
+    engine.sessions.remove(&entries[0]);
+    assert!(log_in_host(3).is_ok(), "one has left");
+}
+
+#[test]
+fn the_limits_leave_room_for_a_large_pool() {
+    let limits = SessionLimits::default();
+    assert!(limits.of_initiator < limits.of_address && limits.of_address < limits.in_all);
+    assert!(limits.of_address >= 4000, "a host logs its disks in from one address");
 }
