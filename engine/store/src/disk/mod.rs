@@ -5,8 +5,10 @@
 //! length of a file) or `sync_folder` (names). `incarnation` tells the two apart afterwards.
 
 pub mod os;
+pub mod sim;
 
 pub use os::OsDisk;
+pub use sim::SimDisk;
 
 use crate::Space;
 use std::fs::File;
