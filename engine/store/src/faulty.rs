@@ -14,6 +14,8 @@ pub struct Faults {
 #[derive(Debug, Default)]
 struct State {
     stalled: bool,
+    /// Counts releases: what stood still before one goes on after it.
+    released: u64,
     waiting: usize,
     write_errno: Option<i32>,
     flush_errno: Option<i32>,
@@ -29,9 +31,25 @@ impl Faults {
         self.state().stalled = true;
     }
 
+    /// All go on, those that come later as well.
     pub fn release(&self) {
         self.state().stalled = false;
+        self.release_stalled();
+    }
+
+    /// Those that stand still go on; later ones wait if they did before.
+    pub fn release_stalled(&self) {
+        self.state().released += 1;
         self.changed.notify_all();
+    }
+
+    /// Later ones pass those that stand still.
+    pub fn let_pass(&self) {
+        self.state().stalled = false;
+    }
+
+    pub fn stalled(&self) -> usize {
+        self.state().waiting
     }
 
     /// Returns once `count` changes are standing still.
@@ -52,12 +70,15 @@ impl Faults {
 
     fn before_change(&self) -> Result<(), BlockError> {
         let mut state = self.state();
-        state.waiting += 1;
-        self.changed.notify_all();
-        while state.stalled {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        if state.stalled {
+            state.waiting += 1;
+            self.changed.notify_all();
+            let released = state.released;
+            while state.released == released {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            state.waiting -= 1;
         }
-        state.waiting -= 1;
         fail(state.write_errno)
     }
 }

@@ -401,4 +401,6 @@ impl Engine {
 }
 
 #[cfg(test)]
+pub mod one_volume;
+#[cfg(test)]
 mod tests;

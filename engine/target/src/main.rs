@@ -10,6 +10,8 @@ mod execute;
 mod export;
 mod gate;
 mod gatekeeper;
+#[cfg(test)]
+mod lease_tests;
 mod log;
 mod persistent;
 mod portal;

@@ -1,7 +1,7 @@
 //! The sessions there are, as others see them: the control socket, resets, a drop.
 
 use crate::export::Export;
-use crate::gate::Ticket;
+use crate::gate::{Rule, Ticket};
 use gespann_scsi::Sense;
 use gespann_store::VolumeId;
 use std::collections::BTreeMap;
@@ -102,6 +102,9 @@ impl SessionEntry {
     /// Nothing of this session is admitted after this call, and its thread will notice that the connection is over.
     /// True if it was not dropped before.
     pub fn drop_now(&self) -> bool {
+        if !self.export.gate.keeps(Rule::Drop) {
+            return true;
+        }
         let first = self.export.gate.revoke(&self.ticket);
         // An error means that the connection is gone already.
         let _ = self.stream.shutdown(Shutdown::Both);

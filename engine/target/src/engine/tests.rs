@@ -1,59 +1,15 @@
 //! Logins against volumes that stand still.
 
+use super::one_volume::{A, OneVolume};
 use super::*;
 use crate::gate::Refused;
 use gespann_control::messages::Access;
 use gespann_scsi::persistent::Class;
 use gespann_store::faulty::{Faults, FaultyVolume};
 use gespann_store::memory::MemoryVolume;
-use gespann_store::{Space, StoreError, Volume, VolumeInfo};
 use std::net::TcpListener;
 use std::sync::mpsc;
 use std::thread;
-
-const A: VolumeId = VolumeId([0x6a; 16]);
-
-/// One volume, with switches.
-#[derive(Debug)]
-struct OneVolume {
-    volume: Arc<FaultyVolume>,
-}
-
-impl Store for OneVolume {
-    fn create(&self, id: VolumeId, _: u64, _: bool) -> Result<VolumeInfo, StoreError> {
-        self.info(id)
-    }
-    fn delete(&self, _: VolumeId) -> Result<(), StoreError> {
-        Ok(())
-    }
-    fn resize(&self, id: VolumeId, _: u64) -> Result<VolumeInfo, StoreError> {
-        self.info(id)
-    }
-    fn clone_volume(&self, id: VolumeId, _: VolumeId, _: bool) -> Result<VolumeInfo, StoreError> {
-        self.info(id)
-    }
-    fn set_thick(&self, id: VolumeId, _: bool) -> Result<VolumeInfo, StoreError> {
-        self.info(id)
-    }
-    fn list(&self) -> Result<Vec<VolumeInfo>, StoreError> {
-        Ok(Vec::new())
-    }
-    fn info(&self, id: VolumeId) -> Result<VolumeInfo, StoreError> {
-        Err(StoreError::NotFound(id))
-    }
-    fn reservations(&self, _: VolumeId) -> Result<Option<String>, StoreError> {
-        Ok(None)
-    }
-    fn set_reservations(&self, _: VolumeId, _: Option<String>) -> Result<(), StoreError> {
-        Ok(())
-    }
-    fn space(&self) -> Result<Space, StoreError> {
-        Ok(Space { total_bytes: 0, free_bytes: 0, used_bytes: 0, limit_bytes: None, reclaiming_bytes: 0 })
-    }
-    fn open(&self, _: VolumeId) -> Result<Arc<dyn Volume>, StoreError> {
-        Ok(self.volume.clone())
-    }
-}
 
 fn target() -> Target {
     let access = vec![Access { initiator: String::new(), chap_user: String::new(), address: String::new() }];
