@@ -130,8 +130,10 @@ impl Disk for SimDisk {
 
     fn space(&self) -> io::Result<Space> {
         self.look(Call::new(Operation::Look, "space", ""), |state| {
-            let free = state.capacity_blocks.saturating_sub(state.used_blocks());
-            Ok(Space { total_bytes: state.capacity_blocks * PAGE, free_bytes: free * PAGE })
+            let used_bytes = state.used_blocks() * PAGE;
+            let total_bytes = state.capacity_blocks * PAGE;
+            let free_bytes = total_bytes.saturating_sub(used_bytes);
+            Ok(Space { total_bytes, free_bytes, used_bytes, limit_bytes: None, reclaiming_bytes: 0 })
         })
     }
 }
