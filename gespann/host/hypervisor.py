@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gespann.seams.host_agent import (
+    CountersReply,
     Disk,
     Domain,
     DomainSpec,
@@ -61,6 +62,8 @@ class Hypervisor(Protocol):
     async def nic_detach(self, uuid: str, device: int, timeout_s: float) -> None: ...
 
     async def guest_metrics(self, uuid: str) -> GuestMetricsReply: ...
+
+    async def counters(self) -> CountersReply: ...
 
     async def image_open(self, image_id: str, source: IscsiSource | FileSource, read_only: bool) -> str:
         """Gives the path of the NBD socket."""

@@ -51,6 +51,7 @@ class AgentServer:
             seam.NicAttach: self._nic_attach,
             seam.NicDetach: self._nic_detach,
             seam.GuestMetrics: self._guest_metrics,
+            seam.Counters: self._counters,
             seam.ImageOpen: self._image_open,
             seam.ImageClose: self._image_close,
             seam.BridgeEnsure: self._bridge_ensure,
@@ -147,6 +148,9 @@ class AgentServer:
     async def _guest_metrics(self, request: seam.GuestMetrics) -> seam.GuestMetricsReply:
         spec_check.check_uuid(request.uuid)
         return await self.hypervisor.guest_metrics(request.uuid)
+
+    async def _counters(self, request: seam.Counters) -> seam.CountersReply:
+        return await self.hypervisor.counters()
 
     async def _image_open(self, request: seam.ImageOpen) -> seam.ImageExportSocketReply:
         spec_check.check_image_id(request.image_id)

@@ -30,6 +30,7 @@ from gespann.pool.model.database import Database, DatabaseTooNew
 from gespann.pool.pool import Pool
 from gespann.pool.reconcile.first_start import first_start
 from gespann.pool.reconcile.reconciler import Reconciler, prepare
+from gespann.pool.rrd.collector import Collector
 from gespann.seams import host_agent
 from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.seams.sr_driver import SrDriver
@@ -100,11 +101,13 @@ class Coordinator:
             accounts = Accounts(settings.data)
             accounts.open(_root_password(settings.root_password_file))
             self.api = Api(self.pool, accounts)
+            self.figures = Collector(self.pool, settings.data / "rrd")
             self.server = ApiServer(self.api, cli=serve_cli, web=settings.web)
             self.agent = self._agent_client()
             if self.agent is not None:
                 await self._take_up_work(self.agent)
             self._show_doors()
+            self.figures.start()
             await self._open_doors()
         except BaseException:
             await self.stop()
@@ -116,6 +119,8 @@ class Coordinator:
             await self.server.stop()
         if hasattr(self, "api"):
             await self.api.close()
+        if hasattr(self, "figures"):
+            await self.figures.stop()
         if self.reconciler is not None:
             await self.reconciler.stop()
         if getattr(self, "agent", None) is not None:

@@ -271,6 +271,60 @@ class GuestMetrics(Request, frozen=True):
     uuid: str
 
 
+class DiskCounters(msgspec.Struct, frozen=True, kw_only=True):
+    """Since the domain started."""
+
+    device: int
+    read_bytes: int
+    written_bytes: int
+    reads: int
+    writes: int
+
+
+class NicCounters(msgspec.Struct, frozen=True, kw_only=True):
+    """As the guest sees it: ``received`` is what came to it."""
+
+    device: int
+    received_bytes: int
+    sent_bytes: int
+
+
+class DomainCounters(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    start_id: str
+    vcpu_seconds: list[float]  # of each, since the domain started
+    memory_bytes: int  # that it has now
+    memory_free_bytes: int = -1  # as its own kernel says; -1: it does not say
+    disks: list[DiskCounters] = []
+    nics: list[NicCounters] = []
+
+
+class InterfaceCounters(msgspec.Struct, frozen=True, kw_only=True):
+    device: str
+    received_bytes: int
+    sent_bytes: int
+
+
+class CountersReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters only rise, until a host or a domain starts anew."""
+
+    taken_s: float  # on the agent's own clock, which never goes back: rates are differences over this
+    cpu_busy_seconds: list[float]  # of each CPU
+    load_average: float  # of the last minute
+    memory_total_bytes: int
+    memory_free_bytes: int
+    interfaces: list[InterfaceCounters]
+    domains: list[DomainCounters]
+
+
+class Counters(Request, frozen=True):
+    """What host and domains have used. A domain that does not answer at once is left out, so that this never waits
+    for one that hangs."""
+
+    op: ClassVar[str] = "counters"
+    reply: ClassVar[type] = CountersReply
+
+
 class ImageExportSocketReply(msgspec.Struct, frozen=True, kw_only=True):
     socket: str
 
@@ -339,6 +393,7 @@ REQUESTS: tuple[type[Request], ...] = (
     NicAttach,
     NicDetach,
     GuestMetrics,
+    Counters,
     ImageOpen,
     ImageClose,
     BridgeEnsure,

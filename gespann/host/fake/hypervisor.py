@@ -1,6 +1,7 @@
 """The fake hypervisor. Keeps every promise of seam 5, and breaks them when told to."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from gespann.host.fake.consoles import FakeConsoles
+from gespann.host.fake.counters import fake_counters
 from gespann.host.fake.facts import fake_facts
 from gespann.host.fake.guest import FakeDomain, GuestBehaviour
 from gespann.host.fake.images import FakeImages
@@ -18,6 +20,7 @@ from gespann.host.fake.storage import AnyStorage, FakeStorage
 from gespann.host.hypervisor import Told
 from gespann.host.images import Images
 from gespann.seams.host_agent import (
+    CountersReply,
     Disk,
     Domain,
     DomainChanged,
@@ -67,6 +70,7 @@ class FakeHypervisor:
         self._sleep = sleep
         self._consoles = FakeConsoles(run_dir)
         self._next_domid = 1
+        self._opened_s = time.monotonic()
 
     # --- what a test says
 
@@ -250,6 +254,12 @@ class FakeHypervisor:
     async def guest_metrics(self, uuid: str) -> GuestMetricsReply:
         self._maybe_fail("guest_metrics")
         return self._find(uuid).metrics()
+
+    async def counters(self) -> CountersReply:
+        self._maybe_fail("counters")
+        used = sum(running.domain.memory_bytes for running in self._running.values())
+        running_s = time.monotonic() - self._opened_s
+        return fake_counters(running_s, self.memory_bytes, self.memory_bytes - used, list(self._running.values()))
 
     async def image_open(self, image_id: str, source: IscsiSource | FileSource, read_only: bool) -> str:
         self._maybe_fail("image_open")

@@ -10,12 +10,15 @@ from gespann import __version__
 from gespann.host import facts
 from gespann.host.accelerator import find_accelerator
 from gespann.host.bridges import bridge_ensure
+from gespann.host.counters import host_counters
 from gespann.host.hypervisor import Told
 from gespann.host.images import Images
 from gespann.host.libvirt.devices import Devices
+from gespann.host.libvirt.domain_counters import domain_counters
 from gespann.host.libvirt.machines import Machines
 from gespann.host.libvirt.power import Power
 from gespann.seams.host_agent import (
+    CountersReply,
     Disk,
     Domain,
     DomainSpec,
@@ -139,6 +142,10 @@ class LibvirtHypervisor:
 
     async def guest_metrics(self, uuid: str) -> GuestMetricsReply:
         return await self._machines.guest_metrics(uuid)
+
+    async def counters(self) -> CountersReply:
+        domains = await self._machines.connection.call("counters", domain_counters, asks=True)
+        return host_counters(domains, facts.meminfo())
 
     async def image_open(self, image_id: str, source: IscsiSource | FileSource, read_only: bool) -> str:
         return await self._images.export(image_id, source, read_only)

@@ -47,6 +47,7 @@ def _scrypt(password: str, salt: bytes) -> bytes:
 
 class Accounts:
     def __init__(self, directory: Path) -> None:
+        self.directory = directory  # for what is kept beside
         self._path = directory / "accounts.json"
         self.password_path = directory / "root.password"
         self._accounts: dict[str, Account] = {}

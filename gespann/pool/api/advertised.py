@@ -16,6 +16,7 @@ CLASSES = frozenset(
         "VM",
         "VM_guest_metrics",
         "VM_metrics",
+        "auth",
         "console",
         "event",
         "host",

@@ -9,32 +9,39 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from gespann.pool.api import http_audit
 from gespann.pool.api.accounts import Accounts
+from gespann.pool.api.audit import AuditLog
 from gespann.pool.api.caller import Caller
-from gespann.pool.api.classes import event, message, role, secret, session, task
-from gespann.pool.api.dispatch import Dispatcher
+from gespann.pool.api.classes import auth, event, external_auth, message, role, secret, session, subject, task
+from gespann.pool.api.directory import Directory, PamDirectory
+from gespann.pool.api.dispatch import Dispatcher, least_roles
 from gespann.pool.api.events import Events
+from gespann.pool.api.permissions import ensure_roles
 from gespann.pool.api.sessions import Sessions
+from gespann.pool.api.subjects import Subjects
 from gespann.pool.api.tasks import Tasks
 from gespann.pool.pool import Pool
 from gespann.seams.xenapi.datamodel import ROLES, Type
 
 #: imported for the handlers that they register
-HANDLER_MODULES = (event, message, role, secret, session, task)
+HANDLER_MODULES = (auth, event, external_auth, http_audit, message, role, secret, session, subject, task)
 
 
 class Api:
     """Also to be found by handlers as ``call.pool.services["api"]``."""
 
-    def __init__(self, pool: Pool, accounts: Accounts) -> None:
+    def __init__(self, pool: Pool, accounts: Accounts, directory: Directory | None = None) -> None:
         self.pool = pool
         self.accounts = accounts
-        self.sessions = Sessions(pool, accounts)
+        self.audit = AuditLog(accounts.directory / "audit.log", pool.clock)
+        self.subjects = Subjects(pool, directory or PamDirectory())
+        self.sessions = Sessions(pool, accounts, self.subjects)
         self.tasks = Tasks(pool)
         self.events = Events(pool)
-        self.dispatcher = Dispatcher(pool, self.sessions, self.tasks)
+        self.dispatcher = Dispatcher(pool, self.sessions, self.tasks, self.audit)
         pool.services["api"] = self
-        role.ensure_roles(pool.db)
+        ensure_roles(pool.db, least_roles())
 
     async def call(self, method: str, *params: Any) -> Any:
         """For those inside this process. Plain Python values; XenApiError. Records are live: do not change them."""
@@ -50,6 +57,7 @@ class Api:
 
     async def close(self) -> None:
         await self.dispatcher.close()
+        self.audit.close()
 
 
 class CallerApi:

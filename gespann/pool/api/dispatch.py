@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gespann.pool.api import generic, wire_xml
+from gespann.pool.api import audit, generic, wire_xml
 from gespann.pool.api.advertised import CLASSES
+from gespann.pool.api.audit import AuditLog
 from gespann.pool.api.caller import Caller
+from gespann.pool.api.http_handlers import ROUTES
 from gespann.pool.api.messages import HANDLERS, Call, Handler
+from gespann.pool.api.permissions import denied, permission_name
 from gespann.pool.api.record_cache import RecordCache
 from gespann.pool.api.sessions import Session, Sessions
 from gespann.pool.api.tasks import Tasks
 from gespann.pool.api.values import Decoder, decoder, wrong_type
 from gespann.pool.pool import Pool
 from gespann.seams.xenapi import datamodel
-from gespann.seams.xenapi.datamodel import ROLES, Message, Type
+from gespann.seams.xenapi.datamodel import Message, Type
 from gespann.seams.xenapi.errors import XenApiError
 
 log = logging.getLogger(__name__)
@@ -38,6 +41,7 @@ class Bound:
     decoders: tuple[tuple[str, Type, Decoder], ...]
     required: int
     result: Type
+    audited: bool
 
 
 def bind(class_name: str, name: str) -> Bound | None:
@@ -57,6 +61,7 @@ def bind(class_name: str, name: str) -> Bound | None:
         decoders=tuple((p.name, p.type, decoder(p.type)) for p in message.params),
         required=sum(not p.optional for p in message.params),
         result=ODD_RESULTS.get(method, message.result),
+        audited=audit.is_told(method),
     )
 
 
@@ -66,13 +71,23 @@ def implemented() -> list[str]:
     return sorted(names)
 
 
+def least_roles() -> list[tuple[str, str]]:
+    """The permissions that there are, each with the least role that has it."""
+    found = []
+    for method in implemented():
+        class_name, _, name = method.partition(".")
+        found.append((permission_name(method), datamodel.classes()[class_name].messages[name].least_role))
+    return found + sorted((route.permission, route.role) for route in ROUTES)
+
+
 class Dispatcher:
     """``call`` for those inside this process; ``invoke`` for the wire."""
 
-    def __init__(self, pool: Pool, sessions: Sessions, tasks: Tasks) -> None:
+    def __init__(self, pool: Pool, sessions: Sessions, tasks: Tasks, audit_log: AuditLog) -> None:
         self.pool = pool
         self.sessions = sessions
         self.tasks = tasks
+        self.audit = audit_log
         self.records = RecordCache(pool.db.tables)
         self._bound: dict[str, Bound] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -95,10 +110,11 @@ class Dispatcher:
         )
         call = Call(self.pool, session.ref if session else "", task, bound.method, caller)
         values = self._decode(call, bound, params[1:] if bound.message.needs_session else params)
+        who = session.who() if session else []
         if not is_async:
-            return bound.result, await self._run(call, bound, values)
+            return bound.result, await self._run_told(call, bound, values, who)
         task.show()
-        background = asyncio.create_task(self._run_async(call, bound, values))
+        background = asyncio.create_task(self._run_async(call, bound, values, who))
         self._background.add(background)
         background.add_done_callback(self._background.discard)
         return Type("ref", "task"), task.ref
@@ -141,9 +157,8 @@ class Dispatcher:
             raise wrong_type("session_id")
         session = self.sessions.use(params[0])
         if not session.may(bound.message.least_role):
-            allowed = ", ".join(reversed(ROLES[ROLES.index(bound.message.least_role) :]))
-            text = f"No permission in user session. (Roles with this permission: {allowed})"
-            raise XenApiError("RBAC_PERMISSION_DENIED", [bound.method, text])
+            self.audit.write(session.who(), False, "RBAC_PERMISSION_DENIED", "API", bound.method)
+            raise denied(bound.method, bound.message.least_role)
         return session
 
     def _decode(self, call: Call, bound: Bound, params: Sequence[Any]) -> list[Any]:
@@ -156,6 +171,28 @@ class Dispatcher:
         for param in bound.message.params[len(values) :]:
             values.append(param.default)
         return values
+
+    async def _run_told(self, call: Call, bound: Bound, values: list[Any], who: list[str]) -> Any:
+        """``_run``, with a line in the audit log. What the parameters name is looked up before the call: it may be
+        gone after it."""
+        if not bound.audited:
+            return await self._run(call, bound, values)
+        args = audit.arguments(self.pool.db, bound.method, bound.message.params, values)
+        error = ""
+        try:
+            value = await self._run(call, bound, values)
+            if not who:  # a log-in: the session is what it has made
+                who = self.sessions.use(value).who()
+            return value
+        except XenApiError as refused:
+            error = refused.code
+            raise
+        except asyncio.CancelledError:
+            error = "CANCELLED"
+            raise
+        finally:
+            allowed = bool(who) or not error
+            self.audit.write(who or ["", "", ""], allowed, error, "API", bound.method, args)
 
     async def _run(self, call: Call, bound: Bound, values: list[Any]) -> Any:
         try:
@@ -174,9 +211,9 @@ class Dispatcher:
         call.task.finish(wire_xml.encode(bound.result, value, self.records) if shown else "")
         return value
 
-    async def _run_async(self, call: Call, bound: Bound, values: list[Any]) -> None:
+    async def _run_async(self, call: Call, bound: Bound, values: list[Any], who: list[str]) -> None:
         try:
-            await self._run(call, bound, values)
+            await self._run_told(call, bound, values, who)
         except XenApiError:
             pass  # the task tells it
         except asyncio.CancelledError:

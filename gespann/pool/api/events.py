@@ -22,6 +22,8 @@ from gespann.seams.xenapi.errors import XenApiError
 BATCH_S = 0.05
 WAIT_LIMIT_S = 3600.0
 SUBSCRIPTIONS_LIMIT = 1000
+#: told to those who wait: what can change. The published roles cannot, and are many.
+CHANGING = sorted(name for name in CLASSES if datamodel.classes()[name].gen_events and name != "role")
 _TOKEN = re.compile(r"[0-9]{1,20},[0-9]{1,20}")
 
 Event = dict[str, Any]
@@ -157,20 +159,17 @@ class Events:
 
     def _everything(self, wanted: Subscription) -> Iterable[Change]:
         now = self._db.generation
-        for class_name in sorted(CLASSES):
-            if datamodel.classes()[class_name].gen_events:
-                for ref in self._db.all(class_name):
-                    if wanted.wants(class_name, ref):
-                        yield Change(now, class_name, ref, "add")
+        for class_name in CHANGING:
+            for ref in self._db.all(class_name):
+                if wanted.wants(class_name, ref):
+                    yield Change(now, class_name, ref, "add")
 
     def _events(self, wanted: Subscription, position: int) -> list[Event]:
         changes = self._db.history.since(position)
         return [
             self._event(change)
             for change in changes
-            if change.class_name in CLASSES
-            and datamodel.classes()[change.class_name].gen_events
-            and wanted.wants(change.class_name, change.ref)
+            if change.class_name in CHANGING and wanted.wants(change.class_name, change.ref)
         ]
 
     def _event(self, change: Change) -> Event:
@@ -192,6 +191,4 @@ class Events:
 
     def ref_counts(self) -> Mapping[str, int]:
         """Live objects of each class: by it clients notice that they hold one too many."""
-        return {
-            name.lower(): len(self._db.all(name)) for name in sorted(CLASSES) if datamodel.classes()[name].gen_events
-        }
+        return {name.lower(): len(self._db.all(name)) for name in CHANGING}

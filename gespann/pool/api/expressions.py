@@ -2,8 +2,9 @@
 
     field "is_a_snapshot" = "false" and not (field "SR" = "OpaqueRef:..." or field "type" = "suspend")
 
-Words: ``true``, ``false``, ``field "name"``, quoted texts, ``=``, ``not``, ``and``, ``or``, brackets; ``not`` binds
-tightest, then ``and``, then ``or``. Values are compared as the texts that stand for them: ``true``, ``12``, refs.
+Words: ``true``, ``false``, ``field "name"``, quoted texts, ``=``, ``not``, ``and``, ``or``, brackets. As in the
+original's grammar, ``and`` and ``or`` bind alike, from left to right, and ``not`` denies all that follows it within its
+brackets: ``not A and B`` is ``not (A and B)``. Values are compared as the texts that stand for them: ``true``, ``12``.
 """
 
 import re
@@ -55,6 +56,14 @@ def _as_text(value: Any) -> str:
     return str(value)
 
 
+def _both(left: Test, right: Test) -> Test:
+    return lambda record: left(record) and right(record)
+
+
+def _either(left: Test, right: Test) -> Test:
+    return lambda record: left(record) or right(record)
+
+
 class _Parser:
     def __init__(self, tokens: list[tuple[str, str]], class_: Class) -> None:
         self._tokens = tokens
@@ -63,7 +72,7 @@ class _Parser:
         self._depth = 0
 
     def whole(self) -> Test:
-        test = self._either()
+        test = self._expression()
         if self._at != len(self._tokens):
             raise BadExpression(f"unexpected {self._tokens[self._at][1]!r}")
         return test
@@ -78,17 +87,15 @@ class _Parser:
         self._at += 1
         return found
 
-    def _either(self) -> Test:
-        tests = [self._both()]
-        while self._take("word", "or"):
-            tests.append(self._both())
-        return tests[0] if len(tests) == 1 else lambda record: any(test(record) for test in tests)
-
-    def _both(self) -> Test:
-        tests = [self._one()]
-        while self._take("word", "and"):
-            tests.append(self._one())
-        return tests[0] if len(tests) == 1 else lambda record: all(test(record) for test in tests)
+    def _expression(self) -> Test:
+        test = self._one()
+        while True:
+            if self._take("word", "and"):
+                test = _both(test, self._one())
+            elif self._take("word", "or"):
+                test = _either(test, self._one())
+            else:
+                return test
 
     def _one(self) -> Test:
         self._depth += 1
@@ -101,7 +108,7 @@ class _Parser:
 
     def _one_within(self) -> Test:
         if self._take("word", "not"):
-            inner = self._one()
+            inner = self._expression()
             return lambda record: not inner(record)
         if self._take("word", "true"):
             return lambda record: True
@@ -116,7 +123,7 @@ class _Parser:
                 raise
             except BadExpression:  # not a bracketed term: a bracketed expression
                 self._at = start + 1
-            inside = self._either()
+            inside = self._expression()
             self._need(")")
             return inside
         return self._equation(self._term())

@@ -24,10 +24,13 @@ from typing import TYPE_CHECKING
 
 import h11
 
+from gespann.pool.api.audit import QUIET_HTTP, quoted
 from gespann.pool.api.caller import Caller
+from gespann.pool.api.permissions import denied
 from gespann.pool.api.sessions import Session
 from gespann.pool.api.tasks import Task
 from gespann.pool.api.values import invalid
+from gespann.seams.xenapi import datamodel
 from gespann.seams.xenapi.datamodel import ROLES
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -133,6 +136,11 @@ class Route:
     role: str
     handler: Handler
 
+    @property
+    def permission(self) -> str:
+        name = datamodel.http_actions().get((self.method, self.prefix))
+        return f"http/{name or self.method.lower() + self.prefix.replace('/', '_')}"
+
 
 ROUTES: list[Route] = []
 
@@ -179,7 +187,8 @@ async def answer(
     try:
         session, ends = await _session(api, query, headers, caller)
         if not session.may(route.role):
-            raise XenApiError("RBAC_PERMISSION_DENIED", [f"http{route.prefix}", "No permission in user session."])
+            api.audit.write(session.who(), False, "RBAC_PERMISSION_DENIED", "HTTP", route.permission)
+            raise denied(route.permission, route.role)
         task = _task(api, route, query, session)
     except XenApiError as error:
         _refuse(writer, _STATUS.get(error.code, 400), error)
@@ -190,6 +199,10 @@ async def answer(
     try:
         await _run(route, request)
     finally:
+        if route.permission not in QUIET_HTTP:
+            shown = {name: value for name, value in query.items() if name in ("uuid", "ref", "vdi", "sr_id", "sr_uuid")}
+            args = " ".join(f"({quoted(name)} '' {quoted(value)} '')" for name, value in shown.items())
+            api.audit.write(session.who(), True, request.task.error_code, "HTTP", route.permission, f"({args})")
         if ends:
             api.sessions.end(session.ref)
 

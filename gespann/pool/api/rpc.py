@@ -23,7 +23,7 @@ BODY_LIMIT_BYTES = 16 * 1024 * 1024
 #: of all requests that are arriving, from strangers too: they are in memory
 BODIES_LIMIT_BYTES = 256 * 1024 * 1024
 BODY_TIMEOUT_S = 60.0  # for a whole request to arrive
-JSON_PATHS = ("/jsonrpc",)
+JSON_PATHS = ("/jsonrpc", "/json")  # the second is the older name
 CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "X-Requested-With"}
 #: calls that wait: dropped when their client goes away
 WAITING = frozenset({"event.from", "event.next", "event_from", "event_next"})

@@ -4,8 +4,10 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
-from gespann.pool.api.accounts import Accounts
+from gespann.pool.api.accounts import ROOT, Accounts
+from gespann.pool.api.audit import track_id
 from gespann.pool.api.caller import Caller
+from gespann.pool.api.subjects import Admitted, Subjects
 from gespann.pool.api.values import datetime_text
 from gespann.pool.pool import Pool
 from gespann.seams.xenapi.datamodel import NULL_REF, ROLES
@@ -37,7 +39,13 @@ class Session:
     recorded_s: float
     subscriptions: set[str] | None = None  # event.register
     position: int = 0  # generation up to which event.next has told
+    admitted: Admitted | None = None  # by a directory; None: an account of the pool's own
     services: dict[str, Any] = field(default_factory=dict)
+
+    def who(self) -> list[str]:
+        """For the audit log: track id, subject identifier, user name."""
+        identifier = self.admitted.identifier if self.admitted else "LOCAL_SUPERUSER"
+        return [track_id(self.ref), identifier if self.admitted or self.is_local_superuser else "", self.user]
 
     def may(self, role: str) -> bool:
         return ROLES.index(self.role) >= ROLES.index(role)
@@ -51,27 +59,44 @@ class _Failures:
 
 
 class Sessions:
-    def __init__(self, pool: Pool, accounts: Accounts) -> None:
+    def __init__(self, pool: Pool, accounts: Accounts, subjects: Subjects) -> None:
         self._pool = pool
         self.accounts = accounts
+        self._subjects = subjects
         self._open: dict[str, Session] = {}  # least recently used first
         self._failures: dict[str, _Failures] = {}
 
     async def login(self, caller: Caller, user: str, password: str, originator: str = "") -> str:
-        """A session ref. SESSION_AUTHENTICATION_FAILED after a delay that grows with each failure of the address."""
+        """A session ref. SESSION_AUTHENTICATION_FAILED after a delay that grows with each failure of the address; or
+        as ``Subjects.admit``."""
         originator = originator or caller.originator
         if caller.local_root:
             return self.begin(user or "root", ROLES[-1], originator, is_local_superuser=True).ref
         await self._wait_turn(caller.address, user)
         account = await self.accounts.check(user, password)
-        if account is None:
+        if account is not None:
+            self._failures.pop(caller.address, None)
+            return self.begin(account.name, account.role, originator, is_local_superuser=account.name == ROOT).ref
+        try:
+            if user == ROOT or not user or not self._subjects.enabled:
+                raise XenApiError("SESSION_AUTHENTICATION_FAILED", [user, "Authentication failure"])
+            admitted = await self._subjects.admit(user, password)
+        except XenApiError as error:
             self._note_failure(caller.address)
-            log.warning("wrong password for %.64r from %s", user, caller.address or "the local socket")
-            raise XenApiError("SESSION_AUTHENTICATION_FAILED", [user, "Authentication failure"])
+            log.warning("%.64r from %s is not let in: %s", user, caller.address or "the local socket", error.code)
+            raise
         self._failures.pop(caller.address, None)
-        return self.begin(account.name, account.role, originator, is_local_superuser=account.name == "root").ref
+        return self.begin(user, admitted.role, originator, admitted=admitted).ref
 
-    def begin(self, user: str, role: str, originator: str = "", *, is_local_superuser: bool = False) -> Session:
+    def begin(
+        self,
+        user: str,
+        role: str,
+        originator: str = "",
+        *,
+        is_local_superuser: bool = False,
+        admitted: Admitted | None = None,
+    ) -> Session:
         now = self._pool.clock.now()
         self._make_room(user, originator)
         host = next(iter(self._pool.db.all("host")), NULL_REF)
@@ -84,12 +109,15 @@ class Sessions:
             "is_local_superuser": is_local_superuser,
             "auth_user_name": user,
             "originator": originator,
+            "subject": admitted.subjects[0] if admitted else NULL_REF,
+            "auth_user_sid": admitted.identifier if admitted else "",
         }
         with self._pool.db.transaction() as tx:
             ref = tx.create("session", record)
         used_s = self._pool.clock.monotonic_s()
-        self._open[ref] = Session(ref, user, role, originator, is_local_superuser, used_s, used_s)
-        return self._open[ref]
+        session = Session(ref, user, role, originator, is_local_superuser, used_s, used_s, admitted=admitted)
+        self._open[ref] = session
+        return session
 
     def use(self, ref: str) -> Session:
         """The session, marked as used now. SESSION_INVALID: never was, ended, or idle for too long."""
@@ -115,6 +143,28 @@ class Sessions:
         if self._open.pop(ref, None) is not None:
             with self._pool.db.transaction() as tx:
                 tx.destroy("session", ref)
+
+    # -- those who came in by a directory
+
+    def subject_changed(self, subject: str) -> None:
+        """Its sessions get the role that is theirs now, or end."""
+        for session in list(self._open.values()):
+            if session.admitted is not None and subject in session.admitted.subjects:
+                role = self._subjects.role_of(session.admitted.subjects)
+                if role is None:
+                    self.end(session.ref)
+                else:
+                    session.role = role
+
+    def subject_identifiers(self) -> list[str]:
+        """Of everybody who has a session by a directory."""
+        return sorted({s.admitted.identifier for s in self._open.values() if s.admitted is not None})
+
+    def end_subjects(self, identifier: str | None = None) -> None:
+        """The sessions of one user of the directory, or of all."""
+        for session in list(self._open.values()):
+            if session.admitted is not None and identifier in (None, session.admitted.identifier):
+                self.end(session.ref)
 
     def _make_room(self, user: str, originator: str) -> None:
         now_s = self._pool.clock.monotonic_s()

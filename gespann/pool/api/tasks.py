@@ -37,6 +37,7 @@ class Task:
         self.progress = 0.0
         self.cancellable = False
         self.finished = False
+        self.error_code = ""
         #: made by a client, which may give it to one transfer over HTTP
         self.is_for_transfer = False
 
@@ -100,6 +101,7 @@ class Task:
         if self.finished:
             return
         self.finished = True
+        self.error_code = error_info[0] if error_info else ""
         self.progress = max(self.progress, progress)
         self._tasks.end(self, status, result, list(error_info))
 

@@ -15,9 +15,11 @@ from gespann.pool.classes import (
     vm_machine,
     vm_power,
 )
+from gespann.pool.rrd import figures, http_rrd
 
 #: imported for the handlers that they register
 HANDLER_MODULES = (
     *(host, http_console, http_images, network, pbd, pif, pool),
     *(sr, vbd, vdi, vif, vm_machine, vm_power),
+    *(figures, http_rrd),
 )

@@ -231,6 +231,7 @@ class Transaction:
         self._db = db
         self._changed: dict[tuple[str, str], dict[str, Any] | None] = {}
         self._own_members: set[tuple[str, str, str]] = set()  # many sides that are copies of this transaction
+        self._given_uuids: dict[tuple[str, str], str] = {}  # (class, uuid) -> who was given it here last
         self._statements: list[tuple[str, tuple[Any, ...]]] = []
 
     def get(self, class_name: str, ref: str) -> Record:
@@ -295,11 +296,13 @@ class Transaction:
     def _check_uuid(self, class_name: str, ref: str, uuid: str) -> None:
         holder = self._db._uuids[class_name].get(uuid)
         taken = holder is not None and holder != ref and self.exists(class_name, holder)
-        for (other_class, other), record in self._changed.items():
-            if record is not None and other_class == class_name and other != ref:
-                taken = taken or record.get("uuid") == uuid
+        other = self._given_uuids.get((class_name, uuid), ref)
+        if other != ref:
+            record = self._changed.get((class_name, other))
+            taken = taken or (record is not None and record["uuid"] == uuid)
         if uuid and taken:
             raise XenApiError("DB_UNIQUENESS_CONSTRAINT_VIOLATION", [class_name, "uuid", uuid])
+        self._given_uuids[class_name, uuid] = ref
 
     def _own(self, class_name: str, ref: str) -> dict[str, Any]:
         record = self._changed.get((class_name, ref))

@@ -261,6 +261,13 @@ def error_params() -> dict[str, tuple[str, ...]]:
     return {e["code"]: tuple(e["params"] or ()) for e in _load("facts/errors.json")}
 
 
+@cache
+def http_actions() -> dict[tuple[str, str], str]:
+    """(HTTP method, path) -> the published name of the action."""
+    return {(a["method"], a["uri"]): a["name"] for a in _load("facts/http_actions.json")}
+
+
+@cache
 def role_ref(role: str) -> str:
     """Refs of roles are made from their names, and the same in every pool (``subject.roles`` has one as default)."""
     return f"OpaqueRef:{uuid_module.UUID(hashlib.md5(role.encode(), usedforsecurity=False).hexdigest())}"

@@ -70,6 +70,15 @@ async def test_both_versions(doors):
     await doors.thread(client)
 
 
+async def test_older_path_speaks_json_too(doors):
+    def client():
+        _, headers, body = doors.post("/json", json.dumps({"method": "system.isAlive", "params": [], "id": 7}))
+        assert headers["Content-Type"] == "application/json"
+        assert json.loads(body) == {"result": True, "error": None, "id": 7}
+
+    await doors.thread(client)
+
+
 async def test_integers_are_strings_but_for_counts_of_references(doors):
     def client():
         session = login(doors)
@@ -502,6 +511,26 @@ async def test_basic_password_opens_a_session_for_the_one_request(doors, route):
     answer = await doors.thread(exchange, doors, head)
     assert answer.startswith(b"HTTP/1.1 200")
     assert not doors.db.all("session")
+
+
+async def test_audit_log_is_read_by_whoever_has_a_session(doors):
+    def client():
+        session = login(doors)
+        doors.json("pool.set_name_label", session, doors.json("pool.get_all", session)["result"][0], "renamed")
+        connection = doors.http()
+        connection.request("GET", "/audit_log?since=2020-01-01T00:00Z", headers={"Cookie": f"session_id={session}"})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        assert answer.headers["Content-Type"] == "text/plain"
+        assert "'session.login_with_password'" in text.splitlines()[0]
+        assert "'ALLOWED' 'OK' 'API' 'pool.set_name_label'" in text
+        assert session not in text
+        connection.request("GET", f"/audit_log?since=29990101&session_id={session}")
+        assert connection.getresponse().read() == b""
+        connection.request("GET", "/audit_log")
+        assert connection.getresponse().status == 401
+
+    await doors.thread(client)
 
 
 async def test_role_is_checked(doors, route):

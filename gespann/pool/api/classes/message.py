@@ -1,12 +1,13 @@
 """XenAPI class message: what an administrator should come to know. Kept in the database, the newest ``KEPT``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gespann.pool.api.generic import matching
 from gespann.pool.api.messages import Call, implements
-from gespann.pool.api.values import datetime_text
+from gespann.pool.api.values import datetime_text, decode
 from gespann.pool.model.database import Database
+from gespann.seams.xenapi.datamodel import Type
 from gespann.seams.xenapi.errors import XenApiError
 from gespann.system.clock import Clock
 
@@ -59,6 +60,30 @@ async def destroy_many(call: Call, messages: list[str]) -> None:
     with call.pool.db.transaction() as tx:
         for ref in messages:
             tx.destroy("message", ref)
+
+
+@implements("message.destroy_all")
+async def destroy_all(call: Call, filters: dict[str, str]) -> None:
+    """Those that pass all filters: ``before`` and ``after`` (times), ``priority`` (a number), ``cls``, ``name``,
+    ``obj_uuid``; none: all. INVALID_VALUE for any other."""
+    tests = [_filter(name, text) for name, text in filters.items()]
+    gone = [ref for ref, record in call.pool.db.all("message").items() if all(test(record) for test in tests)]
+    with call.pool.db.transaction() as tx:
+        for ref in gone:
+            tx.destroy("message", ref)
+
+
+def _filter(name: str, text: str) -> Callable[[Mapping[str, Any]], bool]:
+    match name:
+        case "before" | "after":
+            moment = decode(Type("datetime"), name, text)
+            return lambda m: bool(m["timestamp"] < moment if name == "before" else m["timestamp"] > moment)
+        case "priority":
+            number = decode(Type("int"), name, text)
+            return lambda m: bool(m["priority"] == number)
+        case "cls" | "name" | "obj_uuid":
+            return lambda m: bool(m[name].lower() == text.lower())
+    raise XenApiError("INVALID_VALUE", ["filters", name])
 
 
 @implements("message.get")

@@ -38,10 +38,24 @@ async def change_password(call: Call, old_pwd: str, new_pwd: str) -> None:
 
 @implements("session.get_all_subject_identifiers")
 async def get_all_subject_identifiers(call: Call) -> list[str]:
-    """Those who logged in through a directory service: there is none, so nobody."""
-    return []
+    """Those who are logged in through a directory."""
+    return api_of(call).sessions.subject_identifiers()
 
 
 @implements("session.logout_subject_identifier")
 async def logout_subject_identifier(call: Call, subject_identifier: str) -> None:
-    """Ends the sessions of somebody of a directory service; nobody has any."""
+    """Ends all sessions of one user of the directory."""
+    api_of(call).sessions.end_subjects(subject_identifier)
+
+
+@implements("session.slave_login")
+async def slave_login(call: Call, host: str, psecret: str) -> str:
+    """For hosts of a pool that share a secret. This pool has none (its hosts show certificates), so no secret is the
+    right one."""
+    raise XenApiError("SESSION_AUTHENTICATION_FAILED", [host, "Pool credentials invalid"])
+
+
+@implements("session.slave_local_login")
+async def slave_local_login(call: Call, psecret: str) -> str:
+    """As ``slave_login``."""
+    raise XenApiError("SESSION_AUTHENTICATION_FAILED", ["localhost", "Pool credentials invalid"])

@@ -57,6 +57,12 @@ async def test_what_is_not_there(world):
         ('field "name_description" = ""', True),
         ('((true)) AND (((field "name_label" = "web1")))', True),
         (r'field "name_label" = "we\b1"', True),
+        # `and` and `or` bind alike, from the left; `not` denies all that follows
+        ("true or false and false", False),
+        ("false and false or true", True),
+        ("not false and false", True),
+        ("(not false) and false", False),
+        ("true and not false or true", False),
     ],
 )
 async def test_filters(world, expr, found):
@@ -220,7 +226,7 @@ async def test_roles(world):
     operator = world.session("vm-operator")
     assert await world.api.call("VM.get_all", reader) == [world.vm]
     code, method, text = await refusal(world.api.call("VM.set_name_label", reader, world.vm, "x"))
-    assert (code, method) == ("RBAC_PERMISSION_DENIED", "VM.set_name_label")
+    assert (code, method) == ("RBAC_PERMISSION_DENIED", "vm.set_name_label")
     assert "pool-admin" in text
     await world.api.call("VM.add_tags", operator, world.vm, "blue")
     code, *_ = await refusal(world.api.call("pool.set_name_label", operator, world.pool, "x"))
