@@ -205,6 +205,32 @@ async def test_pause(host: Host):
     await host.told(("s1", "paused"), ("s1", "running"), ("s1", "paused"))
 
 
+async def test_counters_tell_what_host_and_domain_have_used(host: Host):
+    await host.create(disks=[await host.disk(0), await host.disk(3)])
+    before: list[seam.CountersReply] = []
+
+    async def risen() -> bool:
+        now = await host.agent.call(seam.Counters())
+        mine = next((domain for domain in now.domains if domain.uuid == host.uuid), None)
+        if mine is None or not mine.disks:
+            return False
+        before.append(now)
+        was = next(domain for domain in before[0].domains if domain.uuid == host.uuid)
+        return sum(mine.vcpu_seconds) > sum(was.vcpu_seconds) and sum(now.cpu_busy_seconds) > sum(
+            before[0].cpu_busy_seconds
+        )
+
+    await until(risen)
+    now = before[-1]
+    mine = next(domain for domain in now.domains if domain.uuid == host.uuid)
+    assert mine.start_id == "s1"
+    assert mine.memory_bytes == 128 * MIB
+    assert [disk.device for disk in mine.disks] == [0, 3]
+    assert [nic.device for nic in mine.nics] == [0]
+    assert now.taken_s > before[0].taken_s
+    assert 0 < now.memory_free_bytes <= now.memory_total_bytes
+
+
 async def test_attach_and_detach(host: Host):
     await host.create()
     await until(host.has_address)
