@@ -27,6 +27,11 @@ test: ## sets up, then every test: engine, Python, real guests
 	$(CARGO) test $(ENGINE) --workspace --quiet
 	$(PYTHON) -m pytest -q $(PYTEST_ARGS)
 
+.PHONY: crash
+crash: ## kills the engine under writers until Ctrl-C or a loss; KILLS=n ends it, SEED=n repeats a run's choices
+	@setup/prepare test
+	@$(PYTHON) -m tests.fault.engine.campaign $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
+
 .PHONY: up
 up: ## sets up and starts a lab that stays: an array group, and a pool with one host
 	@setup/prepare

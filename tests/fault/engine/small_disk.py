@@ -1,0 +1,35 @@
+"""An engine whose data directory is a small file system of its own, which outlives the engine."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.product.engine.engine_process import EngineProcess
+
+
+class EngineOnSmallDisk(EngineProcess):
+    """The file system is a tmpfs in the mount namespace of a process that waits; each engine is started in there."""
+
+    def __init__(self, binary: Path, folder: Path, size_mib: int) -> None:
+        super().__init__(binary, folder)
+        data = folder / "data"
+        data.mkdir(exist_ok=True)
+        script = 'mount -t tmpfs -o "size=$2m,mode=700" gespann-test "$1" && echo mounted && exec cat'
+        # root needs no user namespace of its own, and in a chroot could not have one
+        self.users = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+        self.holder = subprocess.Popen(
+            ["unshare", *self.users, "--mount", "sh", "-c", script, "sh", str(data), str(size_mib)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.holder.stdout is not None
+        assert self.holder.stdout.readline() == b"mounted\n", "no small file system could be mounted"
+
+    def command(self) -> list[str]:
+        users = ["--user", "--preserve-credentials"] if self.users else []
+        return ["nsenter", f"--target={self.holder.pid}", *users, "--mount", "--", *super().command()]
+
+    def stop(self) -> None:
+        super().stop()
+        self.holder.kill()
+        self.holder.communicate()
