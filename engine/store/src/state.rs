@@ -130,6 +130,7 @@ impl State {
             }
             Record::Thick { volume, thick } => self.volume(*volume)?.thick = *thick,
             Record::Reservations { volume, text } => self.volume(*volume)?.reservations.clone_from(text),
+            Record::Shareable { volume } => self.volume(*volume)?.raw = false,
             Record::Delete { volume } => {
                 self.volumes.remove(volume);
             }

@@ -89,9 +89,27 @@ pub enum Record {
     Thick { volume: VolumeNumber, thick: bool },
     Reservations { volume: VolumeNumber, text: Option<String> },
     Delete { volume: VolumeNumber },
+    /// Others refer to slots of this volume from now on: it is no raw image any more.
+    Shareable { volume: VolumeNumber },
 }
 
 impl Record {
+    /// The one volume that has to be there for the record to mean anything, besides those it relies on.
+    pub fn concerns(&self) -> Option<VolumeNumber> {
+        match self {
+            Self::Map { volume, .. }
+            | Self::Holes { volume, .. }
+            | Self::Rollback { volume, .. }
+            | Self::Resize { volume, .. }
+            | Self::Thick { volume, .. }
+            | Self::Reservations { volume, .. }
+            | Self::Delete { volume }
+            | Self::Shareable { volume } => Some(*volume),
+            Self::FileAdd(file) => Some(file.volume),
+            Self::Begin { .. } | Self::Commit { .. } | Self::Create { .. } | Self::Share(_) => None,
+        }
+    }
+
     /// Volumes whose data this record relies on. After a loss of power it counts only if a later commit names them all;
     /// a record without any is made durable before it is answered.
     pub fn relies_on(&self) -> Vec<VolumeNumber> {

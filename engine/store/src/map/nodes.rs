@@ -169,7 +169,7 @@ pub struct Leaf {
     /// Of the volume for which the OWN marks were set.
     pub tenure: u64,
     pub entries: [Entry; LEAF_SLOTS as usize],
-    /// By index, of the entries that are marked PART.
+    /// Of the entries that are marked PART, in order of their indexes.
     pub parts: Vec<(u16, Part)>,
 }
 
@@ -179,13 +179,19 @@ impl Leaf {
     }
 
     pub fn part(&self, index: usize) -> Option<Part> {
-        self.parts.iter().find(|(at, _)| usize::from(*at) == index).map(|(_, part)| *part)
+        let found = self.parts.binary_search_by_key(&index, |(at, _)| usize::from(*at));
+        found.ok().map(|place| self.parts[place].1)
     }
 
     pub fn set(&mut self, index: usize, entry: Entry, part: Option<Part>) {
         self.entries[index] = entry.with_part(part.is_some());
-        self.parts.retain(|(at, _)| usize::from(*at) != index);
-        self.parts.extend(part.map(|part| (index as u16, part)));
+        let found = self.parts.binary_search_by_key(&index, |(at, _)| usize::from(*at));
+        match (found, part) {
+            (Ok(place), Some(part)) => self.parts[place].1 = part,
+            (Ok(place), None) => drop(self.parts.remove(place)),
+            (Err(place), Some(part)) => self.parts.insert(place, (index as u16, part)),
+            (Err(_), None) => {}
+        }
     }
 
     /// Marks made for another tenure mean nothing.

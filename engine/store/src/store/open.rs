@@ -1,0 +1,290 @@
+//! Opening a store: the newest checkpoint, the logs after it, and what an interrupted process left lying about.
+
+use super::background::Background;
+use super::{MappedStore, Options};
+use crate::data_files::{self, DataFile, FileTable};
+use crate::disk::Disk;
+use crate::journal::record::{FileAdded, FileKind, Record, VolumeNumber};
+use crate::journal::{self, Journal, read::read_log};
+use crate::metadata::Metadata;
+use crate::shared::Shared;
+use crate::state::State;
+use crate::volume::MappedVolume;
+use crate::{StoreError, VolumeId, checkpoint};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
+
+/// What is on the disk, without any change to it.
+#[derive(Debug)]
+pub struct Found {
+    pub state: State,
+    /// The latest record that counts or was read.
+    pub latest: u64,
+    /// The next checkpoint and log get this number.
+    pub next_number: u64,
+    /// Something was read from logs: the checkpoint alone does not say it all.
+    pub logged: bool,
+    /// Volumes of the first format, whose facts are in files of their own.
+    pub imported: bool,
+    pub notes: Vec<String>,
+}
+
+fn numbered(disk: &dyn Disk, prefix: &str) -> io::Result<Vec<u64>> {
+    let names = disk.list("map")?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| name.strip_prefix(prefix)?.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Reads all there is to know of the volumes. An error is told with the file it is about, and changes nothing.
+pub fn read_state(disk: &dyn Disk, options: Options) -> Result<Found, StoreError> {
+    let failed = |error: io::Error| StoreError::from_io("cannot read the maps of the volumes", &error);
+    let checkpoints = if folder_is_there(disk, "map") { numbered(disk, "checkpoint-").map_err(failed)? } else { Vec::new() };
+    let Some(newest) = checkpoints.last().copied() else { return import(disk, options) };
+    let damaged = |what: String, words: String| {
+        StoreError::Io(format!("{what} is damaged: {words}; `gespann-engine check` tells more, and nothing has been changed"))
+    };
+    let (mut state, mut latest) = checkpoint::read(disk, newest)
+        .map_err(failed)?
+        .map_err(|words| damaged(checkpoint::path(newest), words))?;
+    let logs: Vec<u64> = numbered(disk, "log-").map_err(failed)?.into_iter().filter(|number| *number >= newest).collect();
+    let next_number = logs.last().copied().unwrap_or(newest).max(newest) + 1;
+    let began = latest;
+    for (number, expected) in logs.iter().zip(newest..) {
+        if *number != expected {
+            break; // a gap: what lies behind it was never answered
+        }
+        let file = disk.open(&journal::log_path(*number)).map_err(failed)?;
+        let result = replay(disk, &file, &mut state, latest).map_err(failed)?;
+        let (reached, whole) = result.map_err(|words| damaged(journal::log_path(*number), words))?;
+        latest = reached;
+        if !whole {
+            break;
+        }
+    }
+    Ok(Found { state, latest, next_number, logged: latest > began, imported: false, notes: Vec::new() })
+}
+
+fn folder_is_there(disk: &dyn Disk, path: &str) -> bool {
+    disk.list(path).is_ok()
+}
+
+type Replayed = Result<(u64, bool), String>;
+
+/// Applies one log. After a loss of power only what commits cover counts. Tells the latest number, and whether what
+/// follows in a later log may count.
+fn replay(disk: &dyn Disk, file: &Arc<dyn crate::disk::DiskFile>, state: &mut State, after: u64) -> io::Result<Replayed> {
+    let here = disk.incarnation()?;
+    let mut commits: HashMap<VolumeNumber, u64> = HashMap::new();
+    let mut same_incarnation = None;
+    let first = read_log(file, after, &mut |_, record| {
+        match record {
+            Record::Begin { version, .. } if version != journal::VERSION => {
+                return Err(format!("it is of version {version}, not {}", journal::VERSION));
+            }
+            Record::Begin { incarnation, .. } => same_incarnation = Some(incarnation == here),
+            Record::Commit { volumes, .. } => volumes.into_iter().for_each(|(volume, upto)| {
+                let known = commits.entry(volume).or_default();
+                *known = upto.max(*known);
+            }),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let latest = match first {
+        Err(words) => return Ok(Err(words)),
+        Ok(latest) => latest,
+    };
+    let Some(same_incarnation) = same_incarnation else { return Ok(Ok((latest, false))) };
+    let counts = |number: u64, record: &Record, state: &State| {
+        let covered = |volume: &VolumeNumber| commits.get(volume).is_some_and(|upto| *upto >= number);
+        let there = record.concerns().is_none_or(|volume| state.volumes.contains_key(&volume));
+        same_incarnation || (there && record.relies_on().iter().all(covered))
+    };
+    let applied = read_log(file, after, &mut |number, record| {
+        if counts(number, &record, state) { state.apply(&record).map_err(|words| format!("record {number}: {words}")) } else { Ok(()) }
+    })?;
+    Ok(applied.map(|latest| (latest, true)))
+}
+
+/// Volumes as the first format kept them: a file each, named by the volume, and its facts beside it.
+fn import(disk: &dyn Disk, options: Options) -> Result<Found, StoreError> {
+    let failed = |error: io::Error| StoreError::from_io("cannot read the volumes", &error);
+    let mut state = State::new(options.chunk_bytes);
+    let mut notes = Vec::new();
+    let names = if folder_is_there(disk, data_files::FOLDER) { disk.list(data_files::FOLDER).map_err(failed)? } else { Vec::new() };
+    if names.iter().any(|name| data_files::number_in(name).is_some()) {
+        return Err(StoreError::Io("there are data files of volumes, but no map of them: the folder map is empty".to_owned()));
+    }
+    let mut imported = false;
+    for name in names {
+        let Ok(id) = name.parse::<VolumeId>() else { continue };
+        let path = data_files::path(&name);
+        let size_bytes = disk.open(&path).and_then(|file| file.len()).map_err(failed)?;
+        let facts = read_facts(disk, id);
+        if let Err(reason) = &facts {
+            notes.push(format!("volume {id}: its metadata {reason}; its data is kept, as a thin volume"));
+        }
+        let facts = facts.ok();
+        let number = state.next_volume;
+        let base = FileAdded { number: state.next_file, volume: number, kind: FileKind::Base, name };
+        state.add_raw(number, id, size_bytes, facts.as_ref().is_some_and(|facts| facts.thick), &base);
+        if let (Some(volume), Some(facts)) = (state.volumes.get_mut(&number), facts) {
+            volume.origin = facts.cloned_from.and_then(|id| id.parse().ok());
+            volume.reservations = facts.reservations;
+        }
+        imported = true;
+    }
+    Ok(Found { state, latest: 0, next_number: 1, logged: false, imported, notes })
+}
+
+fn read_facts(disk: &dyn Disk, id: VolumeId) -> Result<Metadata, String> {
+    let read = || {
+        let file = disk.open(&format!("meta/{id}"))?;
+        let mut bytes = vec![0; file.len()?.min(1 << 20) as usize];
+        file.read_at(&mut bytes, 0)?;
+        Ok(bytes)
+    };
+    let bytes: Vec<u8> = read().map_err(|error: io::Error| format!("cannot be read: {error}"))?;
+    Metadata::decode(&bytes)
+}
+
+impl MappedStore {
+    /// Opens what is there, or makes a store. When this returns all that was found is in a checkpoint of its own.
+    pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Self, StoreError> {
+        if !options.chunk_bytes.is_power_of_two() || !(16 << 10..=256 << 10).contains(&options.chunk_bytes) {
+            return Err(StoreError::BadSize("a store's chunks must be a power of two from 16 KiB to 256 KiB".to_owned()));
+        }
+        let failed = |error: io::Error| StoreError::from_io("cannot open the store", &error);
+        for folder in ["map", data_files::FOLDER] {
+            disk.make_folder(folder).map_err(failed)?;
+        }
+        disk.sync_folder("").map_err(failed)?;
+        let mut found = read_state(disk.as_ref(), options)?;
+        let files = open_files(disk.as_ref(), &mut found)?;
+        if found.logged || found.imported {
+            // The new checkpoint relies on data that so far perhaps only memory has.
+            disk.sync_everything().map_err(failed)?;
+        }
+        let checkpoint_bytes =
+            checkpoint::write(disk.as_ref(), found.next_number, &found.state, found.latest).map_err(failed)?;
+        let journal = Journal::begin(disk.as_ref(), found.next_number, found.latest + 1).map_err(failed)?;
+        let mut store = Self::assemble(disk, options, found, files, journal, checkpoint_bytes);
+        store.tidy().map_err(failed)?;
+        Ok(store)
+    }
+
+    fn assemble(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        found: Found,
+        files: FileTable,
+        journal: Journal,
+        checkpoint_bytes: u64,
+    ) -> Self {
+        let chunk_bytes = found.state.chunk_bytes;
+        let shared = Arc::new(Shared::new(disk, journal, files, chunk_bytes));
+        found.state.count(&shared.files);
+        shared.files.all().iter().for_each(|file| file.find_free());
+        let latest = found.latest;
+        let background = Background::new(found.next_number, checkpoint_bytes, &shared, &found.state);
+        let next_volume = AtomicU32::new(found.state.next_volume);
+        let volumes: BTreeMap<_, _> = found
+            .state
+            .volumes
+            .into_values()
+            .map(|state| (state.id, Arc::new(MappedVolume::new(shared.clone(), state, latest))))
+            .collect();
+        Self {
+            shared,
+            options,
+            volumes: RwLock::new(volumes),
+            next_volume,
+            claimed: Mutex::default(),
+            unclaimed: Condvar::new(),
+            background,
+            limit_bytes: AtomicU64::new(u64::MAX),
+            notes: found.notes,
+        }
+    }
+
+    /// Removes what belongs to no volume: files that were being made, logs and checkpoints before this one.
+    fn tidy(&mut self) -> io::Result<()> {
+        let shared = self.shared.clone();
+        for name in shared.disk.list(data_files::FOLDER)? {
+            let known = shared.files.all().iter().any(|file| file.name == name);
+            if known {
+                continue;
+            }
+            let left_over = name.starts_with(".new-") || name.starts_with(".gone-");
+            if left_over || data_files::number_in(&name).is_some() {
+                self.notes.push(format!("removed {name}, left by an interrupted request"));
+                shared.disk.remove(&data_files::path(&name))?;
+            } else {
+                self.notes.push(format!("ignored volumes/{name}: not a volume's name"));
+            }
+        }
+        self.forget_older(self.background.number())?;
+        for volume in self.all_volumes() {
+            if let Some(base) = super::is_whole_image(&volume) {
+                if base.file.len()? != volume.size() {
+                    base.file.set_len(volume.size())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes checkpoints, logs and what was being written, all before `number`; facts of the first format too.
+    pub(super) fn forget_older(&self, number: u64) -> io::Result<()> {
+        let disk = self.disk();
+        for name in disk.list("map")? {
+            let of = |prefix: &str| name.strip_prefix(prefix).and_then(|rest| rest.parse::<u64>().ok());
+            let old = of("checkpoint-").or_else(|| of("log-")).is_some_and(|found| found < number);
+            if old || of("new-").is_some() {
+                disk.remove(&format!("map/{name}"))?;
+            }
+        }
+        if let Ok(names) = disk.list("meta") {
+            for name in names {
+                disk.remove(&format!("meta/{name}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens all data files. One that is missing is an error if a volume needs it; one that nobody needs is forgotten.
+fn open_files(disk: &dyn Disk, found: &mut Found) -> Result<FileTable, StoreError> {
+    let table = FileTable::new(found.state.next_file);
+    let state = &mut found.state;
+    for added in state.files.values() {
+        match disk.open(&data_files::path(&added.name)) {
+            Ok(file) => {
+                let data_file = DataFile::new(added, file, state.chunk_bytes, false);
+                let ownerless = !state.volumes.contains_key(&added.volume);
+                data_file.ownerless.store(ownerless, Ordering::Release);
+                table.insert(Arc::new(data_file));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(StoreError::from_io(&format!("cannot open volumes/{}", added.name), &error)),
+        }
+    }
+    let mut missing = Vec::new();
+    for volume in state.volumes.values() {
+        let chunks = volume.size_bytes.div_ceil(state.chunk_bytes);
+        crate::map::walk::for_each_run(&volume.top, chunks, &mut |file, _| {
+            if table.get(file).is_none() {
+                missing.push((volume.id, file));
+            }
+        });
+    }
+    if let Some((volume, file)) = missing.first() {
+        let name = state.files.get(file).map_or_else(|| format!("number {file}"), |file| file.name.clone());
+        return Err(StoreError::Io(format!("volume {volume}: its data file {name} is missing; nothing has been changed")));
+    }
+    state.files.retain(|number, _| table.get(*number).is_some());
+    Ok(table)
+}
