@@ -118,7 +118,8 @@ impl Writer {
                 _ => runs.push((1, place)),
             }
         }
-        let part = |(index, part): &(u16, Part)| PartItem { index: *index, base: Place::of(Some(part.base)), blocks: part.blocks };
+        let part =
+            |(index, part): &(u16, Part)| PartItem { index: *index, base: Place::of(Some(part.base)), blocks: part.blocks };
         self.put(&Item::Leaf { runs, parts: leaf.parts.iter().map(part).collect() })?;
         let place = self.leaves.len() as u32;
         self.leaves.insert(key, place);

@@ -82,7 +82,11 @@ impl DataFile {
 
     /// Zeroes a range of bytes; its space is given back unless the volume is thick.
     pub fn clear(&self, offset: u64, length: u64) -> io::Result<()> {
-        if self.reserved.load(Ordering::Acquire) { self.file.zero_reserved(offset, length) } else { self.file.punch(offset, length) }
+        if self.reserved.load(Ordering::Acquire) {
+            self.file.zero_reserved(offset, length)
+        } else {
+            self.file.punch(offset, length)
+        }
     }
 
     pub fn add_refs(&self, slots: Range<u64>, delta: i32) {

@@ -8,6 +8,7 @@ use crate::map::walk::Dropped;
 use crate::{VolumeId, lock};
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -66,6 +67,14 @@ impl Shared {
     pub fn release_first(&self, dropped: Vec<Dropped>) {
         let mut released = lock(&self.released);
         dropped.into_iter().rev().for_each(|one| released.push_front(one));
+    }
+
+    pub fn released_slots(&self) -> Vec<(u32, Range<u64>)> {
+        let slots = |one: &Dropped| match one {
+            Dropped::Slots(file, slots) => Some((*file, slots.clone())),
+            _ => None,
+        };
+        lock(&self.released).iter().filter_map(slots).collect()
     }
 
     pub fn anything_released(&self) -> bool {

@@ -64,7 +64,8 @@ impl Journal {
     pub fn begin(disk: &dyn Disk, number: u64, first: u64) -> io::Result<Self> {
         let file = Self::begin_file(disk, number, first)?;
         let length = file.len()?.min(u64::MAX);
-        let state = State { file, previous: None, next: first + 1, offset: 0, waiting: Vec::new(), reserved: length, failed: None };
+        let state =
+            State { file, previous: None, next: first + 1, offset: 0, waiting: Vec::new(), reserved: length, failed: None };
         let journal = Self {
             state: Mutex::new(state),
             syncing: Mutex::default(),

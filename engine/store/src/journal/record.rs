@@ -74,23 +74,57 @@ pub struct Sharing {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// The first of a log. `incarnation`: of the disk when the log was begun.
-    Begin { version: u32, incarnation: String },
+    Begin {
+        version: u32,
+        incarnation: String,
+    },
     /// Everything that records of these volumes, up to these numbers, refer to was on stable storage before this record
     /// was written. `confirmed`: every record up to this number was there, too.
-    Commit { volumes: Vec<(VolumeNumber, u64)>, confirmed: u64 },
-    Create { number: VolumeNumber, id: VolumeId, size_bytes: u64, thick: bool, base: FileAdded },
+    Commit {
+        volumes: Vec<(VolumeNumber, u64)>,
+        confirmed: u64,
+    },
+    Create {
+        number: VolumeNumber,
+        id: VolumeId,
+        size_bytes: u64,
+        thick: bool,
+        base: FileAdded,
+    },
     FileAdd(FileAdded),
     Share(Vec<Sharing>),
-    Map { volume: VolumeNumber, chunks: Vec<Mapped> },
+    Map {
+        volume: VolumeNumber,
+        chunks: Vec<Mapped>,
+    },
     /// Runs of chunks, as first chunk and how many, that read as zeroes from now on.
-    Holes { volume: VolumeNumber, runs: Vec<(u64, u64)> },
-    Rollback { volume: VolumeNumber, source: VolumeNumber },
-    Resize { volume: VolumeNumber, size_bytes: u64 },
-    Thick { volume: VolumeNumber, thick: bool },
-    Reservations { volume: VolumeNumber, text: Option<String> },
-    Delete { volume: VolumeNumber },
+    Holes {
+        volume: VolumeNumber,
+        runs: Vec<(u64, u64)>,
+    },
+    Rollback {
+        volume: VolumeNumber,
+        source: VolumeNumber,
+    },
+    Resize {
+        volume: VolumeNumber,
+        size_bytes: u64,
+    },
+    Thick {
+        volume: VolumeNumber,
+        thick: bool,
+    },
+    Reservations {
+        volume: VolumeNumber,
+        text: Option<String>,
+    },
+    Delete {
+        volume: VolumeNumber,
+    },
     /// Others refer to slots of this volume from now on: it is no raw image any more.
-    Shareable { volume: VolumeNumber },
+    Shareable {
+        volume: VolumeNumber,
+    },
 }
 
 impl Record {

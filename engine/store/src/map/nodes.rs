@@ -106,6 +106,8 @@ pub trait Node: Sized {
     fn duplicate(&self) -> Self;
     /// What this node refers to directly: nodes below, slots.
     fn refer(&self, at: u64, visit: &mut dyn FnMut(Reference<'_>));
+    /// Memory of the node itself. Bytes.
+    fn held_bytes(&self) -> u64;
     /// A node that says the same as a child that is a hole or identity.
     fn spread(child: &Child<Self>, at: u64) -> Self;
 }
@@ -241,6 +243,10 @@ impl Node for Leaf {
         }
     }
 
+    fn held_bytes(&self) -> u64 {
+        (size_of::<Self>() + self.parts.capacity() * size_of::<(u16, Part)>()) as u64
+    }
+
     fn spread(child: &Child<Self>, at: u64) -> Self {
         let mut entries = [Entry::HOLE; LEAF_SLOTS as usize];
         if let Child::Identity(file) = child {
@@ -281,6 +287,10 @@ impl Node for Middle {
                 Child::Node(leaf) => visit(Reference::Leaf(leaf, at)),
             }
         }
+    }
+
+    fn held_bytes(&self) -> u64 {
+        (size_of::<Self>() + self.children.capacity() * size_of::<Child<Leaf>>()) as u64
     }
 
     fn spread(child: &Child<Self>, _at: u64) -> Self {
@@ -348,6 +358,10 @@ impl Node for Top {
                 Child::Node(middle) => visit(Reference::Middle(middle, at)),
             }
         }
+    }
+
+    fn held_bytes(&self) -> u64 {
+        (size_of::<Self>() + self.children.capacity() * size_of::<Child<Middle>>()) as u64
     }
 
     fn spread(_child: &Child<Self>, _at: u64) -> Self {

@@ -191,7 +191,10 @@ impl SlotRefs {
             Slots::Wide(_) => 4 * LEAF_SLOTS,
         };
         let region_bytes = |region: &Region| {
-            region.pages.as_ref().map_or(0, |pages| pages.iter().map(page_bytes).sum::<u64>() + (PAGES * size_of::<Page>()) as u64)
+            region
+                .pages
+                .as_ref()
+                .map_or(0, |pages| pages.iter().map(page_bytes).sum::<u64>() + (PAGES * size_of::<Page>()) as u64)
         };
         self.regions.iter().map(region_bytes).sum::<u64>() + (self.regions.len() * size_of::<Region>()) as u64
     }

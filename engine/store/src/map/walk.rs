@@ -121,9 +121,10 @@ pub fn differences(one: &Top, other: &Top, chunks: Range<u64>, most: usize) -> (
             continue;
         }
         if plain(one, chunk) != plain(other, chunk) {
+            let full = found.len() == most;
             match found.last_mut() {
                 Some(last) if last.end == chunk => last.end += 1,
-                _ if found.len() == most => return (found, Some(chunk)),
+                _ if full => return (found, Some(chunk)),
                 _ => found.push(chunk..chunk + 1),
             }
         }
@@ -155,4 +156,22 @@ pub fn for_each_run(top: &Top, chunks: u64, visit: &mut dyn FnMut(u32, Range<u64
             }
         }
     }
+}
+
+/// Memory that the nodes of these maps hold, each counted once. Bytes.
+pub fn held_bytes<'a>(tops: impl Iterator<Item = &'a Arc<Top>>) -> u64 {
+    fn of<N: Node>(node: &Arc<N>, at: u64, seen: &mut HashSet<usize>) -> u64 {
+        if !seen.insert(Arc::as_ptr(node) as usize) {
+            return 0;
+        }
+        let mut bytes = node.held_bytes();
+        node.refer(at, &mut |reference| match reference {
+            Reference::Middle(middle, at) => bytes += of(middle, at, seen),
+            Reference::Leaf(leaf, at) => bytes += of(leaf, at, seen),
+            Reference::Slots(..) => {}
+        });
+        bytes
+    }
+    let mut seen = HashSet::new();
+    tops.map(|top| of(top, 0, &mut seen)).sum()
 }

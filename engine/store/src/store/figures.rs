@@ -1,6 +1,7 @@
 //! What volumes occupy, share and differ in.
 
 use super::MappedStore;
+use crate::disk::DiskSpace;
 use crate::map::nodes::{Node, Reference, Top};
 use crate::map::walk;
 use crate::volume::MappedVolume;
@@ -102,7 +103,13 @@ impl MappedStore {
         alone.map(|(run, _)| self.occupied(number, run)).sum()
     }
 
-    pub(super) fn compare(&self, older: VolumeId, newer: VolumeId, offset: u64, most: usize) -> Result<Differences, StoreError> {
+    pub(super) fn compare(
+        &self,
+        older: VolumeId,
+        newer: VolumeId,
+        offset: u64,
+        most: usize,
+    ) -> Result<Differences, StoreError> {
         let (older, newer) = (self.find(older)?, self.find(newer)?);
         let (chunk_bytes, size_bytes) = (self.shared.chunk_bytes, newer.size());
         // A node that is read may not change: the maps are held while they are compared, not the volumes.
@@ -118,19 +125,36 @@ impl MappedStore {
     }
 
     pub(super) fn space_now(&self) -> Result<Space, StoreError> {
-        let failed = |error| StoreError::from_io("cannot read the size of the file system", &error);
+        let failed = |error: io::Error| StoreError::from_io("cannot read the size of the file system", &error);
         let limit = self.limit_bytes.load(Ordering::Acquire);
         let used_bytes = self.used_bytes().map_err(failed)?;
+        let DiskSpace { total_bytes, free_bytes } = self.disk().space().map_err(failed)?;
         Ok(Space {
+            total_bytes,
+            free_bytes,
             used_bytes,
             limit_bytes: (limit != u64::MAX).then_some(limit),
             reclaiming_bytes: self.reclaiming_bytes().map_err(failed)?,
-            ..self.disk().space().map_err(failed)?
         })
     }
 
     fn used_bytes(&self) -> io::Result<u64> {
         self.shared.files.all().iter().map(|file| file.file.allocated_bytes()).sum()
+    }
+
+    /// Of what is known to be on its way back: nodes that wait to be looked at hold more.
+    fn reclaiming_bytes(&self) -> io::Result<u64> {
+        let mut bytes = 0;
+        for file in self.shared.files.all() {
+            if file.ownerless.load(Ordering::Acquire) {
+                let free = file.runs(0..u64::MAX).into_iter().filter(|(_, count)| *count == 0);
+                bytes += free.map(|(run, _)| self.occupied(file.number, run)).sum::<io::Result<u64>>()?;
+            }
+        }
+        for (file, slots) in self.shared.released_slots() {
+            bytes += self.exclusive_slots(file, slots).map_err(io::Error::from)?;
+        }
+        Ok(bytes)
     }
 
     /// Sets and lifts the brakes of the pool and of single volumes.

@@ -223,6 +223,10 @@ impl Store for MappedStore {
     fn background(&self) -> bool {
         self.background_step()
     }
+
+    fn background_failure(&self) -> Option<String> {
+        lock(&self.background.failure).clone()
+    }
 }
 
 /// Is the volume's file no more than its image?
@@ -230,9 +234,3 @@ fn is_whole_image(volume: &MappedVolume) -> Option<Arc<DataFile>> {
     let map = volume.map();
     map.base.clone().filter(|_| map.raw)
 }
-
-const _: fn() = || {
-    fn shared_between_threads<T: Send + Sync>() {}
-    shared_between_threads::<MappedStore>();
-    let _ = AtomicBool::new(false);
-};

@@ -46,9 +46,8 @@ pub fn read_state(disk: &dyn Disk, options: Options) -> Result<Found, StoreError
     let damaged = |what: String, words: String| {
         StoreError::Io(format!("{what} is damaged: {words}; `gespann-engine check` tells more, and nothing has been changed"))
     };
-    let (mut state, mut latest) = checkpoint::read(disk, newest)
-        .map_err(failed)?
-        .map_err(|words| damaged(checkpoint::path(newest), words))?;
+    let (mut state, mut latest) =
+        checkpoint::read(disk, newest).map_err(failed)?.map_err(|words| damaged(checkpoint::path(newest), words))?;
     let logs: Vec<u64> = numbered(disk, "log-").map_err(failed)?.into_iter().filter(|number| *number >= newest).collect();
     let next_number = logs.last().copied().unwrap_or(newest).max(newest) + 1;
     let began = latest;
@@ -104,7 +103,11 @@ fn replay(disk: &dyn Disk, file: &Arc<dyn crate::disk::DiskFile>, state: &mut St
         same_incarnation || (there && record.relies_on().iter().all(covered))
     };
     let applied = read_log(file, after, &mut |number, record| {
-        if counts(number, &record, state) { state.apply(&record).map_err(|words| format!("record {number}: {words}")) } else { Ok(()) }
+        if counts(number, &record, state) {
+            state.apply(&record).map_err(|words| format!("record {number}: {words}"))
+        } else {
+            Ok(())
+        }
     })?;
     Ok(applied.map(|latest| (latest, true)))
 }
@@ -114,7 +117,8 @@ fn import(disk: &dyn Disk, options: Options) -> Result<Found, StoreError> {
     let failed = |error: io::Error| StoreError::from_io("cannot read the volumes", &error);
     let mut state = State::new(options.chunk_bytes);
     let mut notes = Vec::new();
-    let names = if folder_is_there(disk, data_files::FOLDER) { disk.list(data_files::FOLDER).map_err(failed)? } else { Vec::new() };
+    let names =
+        if folder_is_there(disk, data_files::FOLDER) { disk.list(data_files::FOLDER).map_err(failed)? } else { Vec::new() };
     if names.iter().any(|name| data_files::number_in(name).is_some()) {
         return Err(StoreError::Io("there are data files of volumes, but no map of them: the folder map is empty".to_owned()));
     }

@@ -9,9 +9,7 @@ use crate::map::{LEAF_SLOTS, Slot};
 use crate::state::VolumeState;
 use crate::volume::read::{Chunk, chunk_in};
 use crate::volume::{MappedVolume, VolumeMap};
-use crate::{
-    BlockError, Share, Shared as SharedVolumes, StoreError, Volume, VolumeId, VolumeInfo, check_range, lock,
-};
+use crate::{BlockError, Share, Shared as SharedVolumes, StoreError, Volume, VolumeId, VolumeInfo, check_range, lock};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -56,7 +54,10 @@ impl MappedStore {
             }
             if let Ok(volume) = self.find(pair.id) {
                 if lock(&volume.facts).origin != Some(pair.source) || volume.is_thick() != pair.thick {
-                    return Err(StoreError::Exists(format!("volume {} exists and is no such copy of {}", pair.id, pair.source)));
+                    return Err(StoreError::Exists(format!(
+                        "volume {} exists and is no such copy of {}",
+                        pair.id, pair.source
+                    )));
                 }
                 found.push(volume);
             } else {
@@ -221,7 +222,14 @@ impl MappedStore {
         copy_bytes(&from, source_offset + done, &to, target_offset + done, length - done)
     }
 
-    fn share_chunks(&self, from: &MappedVolume, first: u64, to: &MappedVolume, onto: u64, count: u64) -> Result<(), BlockError> {
+    fn share_chunks(
+        &self,
+        from: &MappedVolume,
+        first: u64,
+        to: &MappedVolume,
+        onto: u64,
+        count: u64,
+    ) -> Result<(), BlockError> {
         let _changing = self.shared.changing();
         self.shared.journal.make_room()?;
         if from.number == to.number {
@@ -242,7 +250,13 @@ impl MappedStore {
     }
 
     /// Slots of the chunks, no longer the source's own. A chunk in two slots is put together first.
-    fn shareable(&self, from: &MappedVolume, map: &mut VolumeMap, first: u64, count: u64) -> Result<Vec<Option<Slot>>, BlockError> {
+    fn shareable(
+        &self,
+        from: &MappedVolume,
+        map: &mut VolumeMap,
+        first: u64,
+        count: u64,
+    ) -> Result<Vec<Option<Slot>>, BlockError> {
         let mut found = Vec::new();
         for chunk in first..first + count {
             let mut now = chunk_in(map, chunk);
@@ -264,7 +278,13 @@ impl MappedStore {
         Ok(found)
     }
 
-    fn enter_shared(&self, to: &MappedVolume, map: &mut VolumeMap, onto: u64, found: &[Option<Slot>]) -> Result<(), BlockError> {
+    fn enter_shared(
+        &self,
+        to: &MappedVolume,
+        map: &mut VolumeMap,
+        onto: u64,
+        found: &[Option<Slot>],
+    ) -> Result<(), BlockError> {
         let mut chunks = Vec::new();
         for (chunk, slot) in (onto..).zip(found) {
             match slot {

@@ -5,12 +5,18 @@ use crate::{BlockError, Extent, Volume, check_range};
 use std::sync::atomic::Ordering;
 
 impl MappedVolume {
-    fn check_space(&self, map: &VolumeMap, offset: u64, length: u64) -> Result<(), BlockError> {
-        let limited = self.held.load(Ordering::Relaxed) || self.shared.full.load(Ordering::Relaxed);
-        if limited && !(map.raw && self.is_thick()) && self.needs_space(map, offset, length)? {
-            return Err(BlockError::NoSpace);
+    fn limited(&self) -> bool {
+        self.held.load(Ordering::Relaxed) || self.shared.full.load(Ordering::Relaxed)
+    }
+
+    /// While a limit is reached only what takes no more space is written.
+    fn check_space(&self, map: &mut VolumeMap, offset: u64, length: u64) -> Result<(), BlockError> {
+        if !self.limited() || (map.raw && self.is_thick()) || length == 0 {
+            return Ok(());
         }
-        Ok(())
+        let chunk_bytes = self.shared.chunk_bytes;
+        (offset / chunk_bytes..=(offset + length - 1) / chunk_bytes).for_each(|chunk| self.adopt(map, chunk));
+        if self.needs_space(map, offset, length)? { Err(BlockError::NoSpace) } else { Ok(()) }
     }
 
     /// Writes chunk by chunk, in place or anew. The lock is held alone, and `changing` too.
@@ -46,8 +52,7 @@ impl Volume for MappedVolume {
         let done = {
             let map = self.map();
             check_range(offset, data.len() as u64, self.size())?;
-            self.check_space(&map, offset, data.len() as u64)?;
-            self.write_own(&map, data, offset)?
+            if self.limited() { 0 } else { self.write_own(&map, data, offset)? }
         };
         if done == data.len() {
             return Ok(());
@@ -55,6 +60,7 @@ impl Volume for MappedVolume {
         let _changing = self.shared.changing();
         let mut map = self.map_alone();
         check_range(offset, data.len() as u64, self.size())?; // the size may be another one by now
+        self.check_space(&mut map, offset + done as u64, (data.len() - done) as u64)?;
         self.write_alone(&mut map, &data[done..], offset + done as u64)
     }
 
@@ -91,7 +97,7 @@ impl Volume for MappedVolume {
         let _changing = self.shared.changing();
         let mut map = self.map_alone();
         check_range(offset, data.len() as u64, self.size())?;
-        self.check_space(&map, offset, data.len() as u64)?;
+        self.check_space(&mut map, offset, data.len() as u64)?;
         let mut merged = vec![0; data.len()];
         self.read_mapped(&map, &mut merged, offset)?;
         merged.iter_mut().zip(data).for_each(|(byte, more)| *byte |= more);
@@ -107,7 +113,7 @@ impl Volume for MappedVolume {
         if let Some(position) = present.iter().zip(expected).position(|(a, b)| a != b) {
             return Ok(Some(position));
         }
-        self.check_space(&map, offset, new.len() as u64)?;
+        self.check_space(&mut map, offset, new.len() as u64)?;
         self.write_alone(&mut map, new, offset)?;
         Ok(None)
     }
@@ -116,7 +122,7 @@ impl Volume for MappedVolume {
         let _changing = self.shared.changing();
         let mut map = self.map_alone();
         check_range(offset, data.len() as u64, self.size())?;
-        self.check_space(&map, offset, data.len() as u64)?;
+        self.check_space(&mut map, offset, data.len() as u64)?;
         self.write_whole(&mut map, data, offset)
     }
 

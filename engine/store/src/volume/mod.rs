@@ -43,6 +43,8 @@ pub struct MappedVolume {
     pub held: AtomicBool,
     pub max_in_use_bytes: AtomicU64,
     pub facts: Mutex<Facts>,
+    /// What the volume refers to, for the latest record and the size of its own files at which that was counted.
+    pub mapped: Mutex<Option<((u64, u64), u64)>>,
 }
 
 /// What only control requests ask for.
@@ -99,6 +101,7 @@ impl MappedVolume {
             also_sync: Mutex::default(),
             held: AtomicBool::new(false),
             max_in_use_bytes: AtomicU64::new(u64::MAX),
+            mapped: Mutex::default(),
             facts: Mutex::new(Facts { origin: state.origin, reservations: state.reservations }),
         }
     }
@@ -169,6 +172,11 @@ impl MappedVolume {
 
     pub fn latest(&self) -> u64 {
         self.latest.load(Ordering::Acquire)
+    }
+
+    /// Records up to this one are durable, with their data.
+    pub fn durable_upto(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
     }
 
     pub fn depends_on(&self, file: Arc<DataFile>) {

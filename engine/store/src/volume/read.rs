@@ -128,7 +128,9 @@ impl MappedVolume {
             return then(base.file.system_file().map(|file| (file, offset)));
         }
         match self.piece(map, offset, length) {
-            Ok((Piece::In(file, position), found)) if found == length => then(file.file.system_file().map(|file| (file, position))),
+            Ok((Piece::In(file, position), found)) if found == length => {
+                then(file.file.system_file().map(|file| (file, position)))
+            }
             _ => then(None),
         }
     }

@@ -80,7 +80,7 @@ impl MappedVolume {
     }
 
     /// A chunk in one of the volume's own files to which nobody else refers any more becomes its own again.
-    fn adopt(&self, map: &mut VolumeMap, chunk: u64) {
+    pub fn adopt(&self, map: &mut VolumeMap, chunk: u64) {
         let before = chunk_in(map, chunk);
         let alone = |slot: Slot| self.shared.files.get(slot.file).is_some_and(|file| file.refs(slot.index) == 1);
         let Some(slot) = before.slot.filter(|slot| !before.own && map.owns(*slot)) else { return };
