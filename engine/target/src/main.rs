@@ -24,7 +24,7 @@ use arguments::{Arguments, Asked};
 use engine::Engine;
 use gespann_iscsi::Budget;
 use gespann_store::disk::OsDisk;
-use gespann_store::{MappedStore, Options, Store};
+use gespann_store::{MappedStore, Options};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;

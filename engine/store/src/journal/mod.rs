@@ -21,9 +21,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub const VERSION: u32 = 1;
 /// Space of the log is taken ahead in steps of this.
-const STEP_BYTES: u64 = 4 << 20;
+const STEP_BYTES: u64 = 1 << 20;
 /// What ordinary changes leave free, so that a deletion can be told when nothing else can.
-const SPARE_BYTES: u64 = 1 << 20;
+const SPARE_BYTES: u64 = 256 << 10;
 /// No record of an ordinary change is longer.
 const CHANGE_BYTES: u64 = 64 << 10;
 

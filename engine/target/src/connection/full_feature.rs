@@ -100,8 +100,8 @@ impl<'a> FullFeature<'a> {
                 return Some("a discovery session that lasted too long".to_owned());
             }
             let verdict = self.serve_received();
-            if let Err(error) = self.wire.flush() {
-                return lost(error);
+            if let Err(end) = self.flush() {
+                return end;
             }
             if let Err(end) = verdict {
                 return end;
@@ -195,7 +195,12 @@ impl<'a> FullFeature<'a> {
         Ok(())
     }
 
+    /// Sends the answers. What they acknowledge is in the store's log before: it survives the death of this process.
     pub fn flush(&mut self) -> Result<(), End> {
+        if let Some(disk) = self.disk.as_ref().filter(|_| !self.wire.out.is_empty()) {
+            let settled = disk.entry.export.volume.settle();
+            settled.map_err(|error| Some(format!("what was written could not be kept, and is not answered: {error}")))?;
+        }
         self.wire.flush().map_err(|error| Some(format!("the connection was lost: {error}")))
     }
 
