@@ -3,8 +3,13 @@
 use crate::out::padding;
 use crate::pdu::{BHS_BYTES, Bhs, Pdu};
 
-/// Room for a batch of small commands; grows up to one PDU of the allowed length.
+/// Room for a batch of small commands.
 const USUAL_BYTES: usize = 64 * 1024;
+/// Room for a batch of long PDUs: few system calls, and still within a processor's own cache.
+const LONG_BATCH_BYTES: usize = 384 * 1024;
+const LONG_PDU_BYTES: usize = 32 * 1024;
+/// Beside data that goes elsewhere: what follows it is the next header.
+const BESIDE_BYTES: usize = 4096;
 const LONGEST_AHS_BYTES: usize = 255 * 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub struct Decoder {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// Length of the PDU that is incomplete, as far as it is known.
+    needed: usize,
     pub max_data_bytes: usize,
     pub header_digest: bool,
     pub data_digest: bool,
@@ -28,18 +35,20 @@ pub struct Decoder {
 
 impl Decoder {
     pub fn new(max_data_bytes: usize) -> Self {
-        Self { buffer: Vec::new(), start: 0, end: 0, max_data_bytes, header_digest: false, data_digest: false }
+        Self { buffer: Vec::new(), start: 0, end: 0, needed: 0, max_data_bytes, header_digest: false, data_digest: false }
     }
 
     /// Where the next bytes of the stream go. Never empty after `next` has answered that more are needed.
     pub fn space(&mut self) -> &mut [u8] {
-        if self.buffer.is_empty() {
-            self.buffer.resize(USUAL_BYTES, 0);
-        }
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        }
+        self.make_room();
         &mut self.buffer[self.end..]
+    }
+
+    /// Where they go after data that has a place of its own.
+    pub fn space_beside(&mut self) -> &mut [u8] {
+        self.make_room();
+        let end = self.buffer.len().min(self.end + BESIDE_BYTES);
+        &mut self.buffer[self.end..end]
     }
 
     /// Bytes that are here and belong to no PDU yet.
@@ -63,7 +72,7 @@ impl Decoder {
     pub fn next(&mut self) -> Result<Option<Pdu<'_>>, DecodeError> {
         let present = &self.buffer[self.start..self.end];
         if present.len() < BHS_BYTES {
-            self.make_room(BHS_BYTES + LONGEST_AHS_BYTES);
+            self.needed = BHS_BYTES + LONGEST_AHS_BYTES;
             return Ok(None);
         }
         let ahs_bytes = usize::from(present[4]) * 4;
@@ -79,7 +88,7 @@ impl Decoder {
             return Err(DecodeError::HeaderDigest);
         }
         if present.len() < total {
-            self.make_room(total);
+            self.needed = total;
             return Ok(None);
         }
         let bhs: &Bhs = present[..BHS_BYTES].try_into().expect("48 bytes");
@@ -96,14 +105,44 @@ impl Decoder {
         }))
     }
 
-    /// Moves the rest to the front and makes the buffer long enough for a PDU of `total` bytes.
-    fn make_room(&mut self, total: usize) {
-        if self.start > 0 && self.buffer.len() - self.start < total.max(USUAL_BYTES / 2) {
+    /// The PDU whose header is here, and checked, while its data is not; what is here of the data, and its length. None
+    /// if it carries anything else that is to be looked at first.
+    pub fn begun(&self) -> Option<(Pdu<'_>, usize)> {
+        let present = &self.buffer[self.start..self.end];
+        let data_start = BHS_BYTES + if self.header_digest { 4 } else { 0 };
+        if self.data_digest || present.len() < data_start || present[4] != 0 {
+            return None;
+        }
+        let data_bytes = u32::from_be_bytes([0, present[5], present[6], present[7]]) as usize;
+        let data = &present[data_start..];
+        let sound = !self.header_digest || digest_matches(present, 0, BHS_BYTES);
+        if !sound || data_bytes > self.max_data_bytes || data.len() >= data_bytes {
+            return None;
+        }
+        let bhs = present[..BHS_BYTES].try_into().expect("48 bytes");
+        Some((Pdu { bhs, ahs: &[], data }, data_bytes))
+    }
+
+    /// The PDU of `begun` has been taken; its remaining data will not come here.
+    pub fn take_begun(&mut self) {
+        (self.start, self.end, self.needed) = (0, 0, 0);
+    }
+
+    /// Makes room for the incomplete PDU, if need be by moving what is here of it to the front.
+    fn make_room(&mut self) {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        let usual = if self.needed > LONG_PDU_BYTES { LONG_BATCH_BYTES } else { USUAL_BYTES };
+        if self.start > 0 && self.buffer.len() - self.start < self.needed.max(usual / 2) {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        if self.buffer.len() < total {
-            self.buffer.resize(total.max(USUAL_BYTES), 0);
+        let wanted = self.needed.max(usual);
+        if self.buffer.len() < wanted {
+            let mut longer = vec![0; wanted];
+            longer[..self.end].copy_from_slice(&self.buffer[..self.end]);
+            self.buffer = longer;
         }
     }
 }

@@ -4,8 +4,10 @@
 //! [`login::Gatekeeper`] who may come in; [`session`] is the full feature phase of one connection. Error recovery level
 //! 0, one connection a session.
 
+pub mod arriving;
 pub mod budget;
 pub mod chap;
+pub mod data_in;
 pub mod decoder;
 pub mod login;
 pub mod negotiation;

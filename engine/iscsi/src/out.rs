@@ -76,6 +76,11 @@ impl Out {
         self.append_data_digest(start);
     }
 
+    /// A header whose data is sent from somewhere else.
+    pub fn header_alone(&mut self, bhs: &Bhs, data_bytes: usize) {
+        self.append_header(bhs, data_bytes);
+    }
+
     /// A PDU whose data `fill` puts in place; if that fails nothing of the PDU is left.
     pub fn pdu_filled<E>(
         &mut self,

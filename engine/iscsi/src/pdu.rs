@@ -68,7 +68,7 @@ impl Pdu<'_> {
     }
 
     pub fn word(&self, at: usize) -> u32 {
-        u32::from_be_bytes([self.bhs[at], self.bhs[at + 1], self.bhs[at + 2], self.bhs[at + 3]])
+        word(self.bhs, at)
     }
 
     pub fn initiator_task_tag(&self) -> u32 {
@@ -86,6 +86,10 @@ impl Pdu<'_> {
     pub fn cmd_sn(&self) -> u32 {
         self.word(24)
     }
+}
+
+pub fn word(bhs: &Bhs, at: usize) -> u32 {
+    u32::from_be_bytes([bhs[at], bhs[at + 1], bhs[at + 2], bhs[at + 3]])
 }
 
 /// A header to send; data length is filled in by [`crate::out::Out`].

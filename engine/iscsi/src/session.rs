@@ -4,6 +4,7 @@
 //! [`Out`]. The session knows nothing of SCSI but where CDB, status and sense go.
 
 use crate::Established;
+use crate::arriving::Arriving;
 use crate::budget::{Budget, HeldBack, Share};
 use crate::out::Out;
 use crate::parameters::Parameters;
@@ -18,7 +19,7 @@ pub const COMMAND_WINDOW: u32 = 128;
 const MAX_TASKS: usize = COMMAND_WINDOW as usize + 8;
 /// Bytes of write data asked for at a time, over all tasks; one task may always ask.
 const SOLICITED_BUDGET_BYTES: u64 = 16 << 20;
-const SPARE_BUFFERS: usize = 4;
+const SPARE_BUFFERS: usize = 8;
 const SPARE_BUFFER_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Clone, Copy)]
@@ -95,13 +96,15 @@ pub struct Session<T> {
     discovery: bool,
     exp_cmd_sn: u32,
     granted_cmd_sn: u32,
-    stat_sn: u32,
+    pub(crate) stat_sn: u32,
     next_tag: u32,
-    waiting: Vec<Transfer<T>>,
+    pub(crate) waiting: Vec<Transfer<T>>,
     /// Buffers of writes that are over: fresh memory costs more than copying into it.
     spare: Vec<(Vec<u8>, Share)>,
     budget: Arc<Budget>,
     held_back: Option<HeldBack>,
+    /// A Data-Out whose data goes straight to its place.
+    pub(crate) arriving: Option<Arriving>,
     text_in: Vec<u8>,
     text_out: Option<(Vec<u8>, u32)>,
 }
@@ -119,6 +122,7 @@ impl<T> Session<T> {
             spare: Vec::new(),
             budget,
             held_back: None,
+            arriving: None,
             text_in: Vec::new(),
             text_out: None,
         }
@@ -172,7 +176,7 @@ impl<T> Session<T> {
     }
 
     /// StatSN (advanced if `counts`), ExpCmdSN, MaxCmdSN.
-    fn number(&mut self, bhs: &mut pdu::Bhs, counts: bool) {
+    pub(crate) fn number(&mut self, bhs: &mut pdu::Bhs, counts: bool) {
         put(bhs, 24, self.stat_sn);
         if counts {
             self.stat_sn = self.stat_sn.wrapping_add(1);
@@ -310,9 +314,20 @@ impl<T> Session<T> {
         let Some(index) = self.waiting.iter().position(|transfer| transfer.initiator_task_tag == tag) else {
             return Step::Nothing; // the command was refused or aborted while its data was on the way
         };
-        match self.waiting[index].receive(pdu, self.parameters.first_burst_bytes) {
+        let received = self.waiting[index].receive(pdu, self.parameters.first_burst_bytes);
+        self.after_data_out(index, received, pdu.bhs, out)
+    }
+
+    pub(crate) fn after_data_out<'a>(
+        &mut self,
+        index: usize,
+        received: Result<(), Fault>,
+        bhs: &pdu::Bhs,
+        out: &mut Out,
+    ) -> Step<'a, T> {
+        match received {
             Err(Fault::Protocol(reason)) => {
-                self.reject(pdu.bhs, reject::PROTOCOL_ERROR, out);
+                self.reject(bhs, reject::PROTOCOL_ERROR, out);
                 Step::Close(reason)
             }
             Err(Fault::Command) => {
@@ -358,44 +373,6 @@ impl<T> Session<T> {
             data.extend(sense);
             out.pdu(&bhs, &data);
         }
-    }
-
-    /// Sends `total_bytes` of read data, at most `limit_bytes` of it in this call beginning at `start`; the last PDU
-    /// carries GOOD status. `fill(buffer, offset)` puts the data in place. Answers where the next call begins.
-    pub fn send_data<E>(
-        &mut self,
-        out: &mut Out,
-        read: &mut ReadAnswer,
-        limit_bytes: u32,
-        mut fill: impl FnMut(&mut [u8], u32) -> Result<(), E>,
-    ) -> Result<bool, E> {
-        let stop = read.sent_bytes.saturating_add(limit_bytes).min(read.total_bytes);
-        while read.sent_bytes < stop {
-            let offset = read.sent_bytes;
-            let burst_left = self.parameters.max_burst_bytes - offset % self.parameters.max_burst_bytes;
-            let length = (read.total_bytes - offset).min(self.parameters.initiator_max_recv_bytes).min(burst_left);
-            let last = offset + length == read.total_bytes;
-            let ends_burst = last || length == burst_left;
-            let mut bhs = header(opcode::DATA_IN, if ends_burst { 0x80 } else { 0 }, read.initiator_task_tag);
-            put(&mut bhs, 20, RESERVED_TAG);
-            let stat_sn = self.stat_sn;
-            self.number(&mut bhs, last);
-            if last {
-                bhs[1] |= 0x01 | read.residual.flag;
-                put(&mut bhs, 44, read.residual.count);
-            } else {
-                put(&mut bhs, 24, 0);
-            }
-            put(&mut bhs, 36, read.data_sn);
-            put(&mut bhs, 40, offset);
-            if let Err(error) = out.pdu_filled(&bhs, length as usize, |buffer| fill(buffer, offset)) {
-                self.stat_sn = stat_sn;
-                return Err(error);
-            }
-            read.data_sn += 1;
-            read.sent_bytes += length;
-        }
-        Ok(read.sent_bytes == read.total_bytes)
     }
 
     pub fn answer_task_management(&mut self, out: &mut Out, initiator_task_tag: u32, answer: u8) {
@@ -495,8 +472,8 @@ impl<T> Session<T> {
 /// What of the expected length was not moved, or would have been moved beyond it (11.4.5).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Residual {
-    flag: u8,
-    count: u32,
+    pub(crate) flag: u8,
+    pub(crate) count: u32,
 }
 
 impl Residual {
@@ -507,21 +484,5 @@ impl Residual {
             std::cmp::Ordering::Equal => Self::default(),
             std::cmp::Ordering::Greater => Self { flag: 0x04, count: (command_bytes - expected).min(u32::MAX.into()) as u32 },
         }
-    }
-}
-
-/// Read data on its way: state of [`Session::send_data`].
-#[derive(Debug)]
-pub struct ReadAnswer {
-    pub initiator_task_tag: u32,
-    pub total_bytes: u32,
-    pub residual: Residual,
-    pub sent_bytes: u32,
-    data_sn: u32,
-}
-
-impl ReadAnswer {
-    pub fn new(initiator_task_tag: u32, total_bytes: u32, residual: Residual) -> Self {
-        Self { initiator_task_tag, total_bytes, residual, sent_bytes: 0, data_sn: 0 }
     }
 }

@@ -25,7 +25,9 @@ pub struct Transfer<T> {
     pub expected_bytes: u32,
     /// What of it the command needs; the rest is never asked for.
     pub wanted_bytes: u32,
-    pub data: Vec<u8>,
+    /// Longer than what is here of the data: nothing is cleared that will be written to anyway.
+    buffer: Vec<u8>,
+    received_bytes: usize,
     /// Room for the data that is here or asked for.
     share: Share,
     unsolicited_open: bool,
@@ -58,16 +60,14 @@ impl<T> Transfer<T> {
     /// `buffer` is used for the data; what is in it does not matter. `share` has room for what comes unasked.
     pub fn new(command: &crate::Command<'_>, wanted_bytes: u32, context: T, buffer: Vec<u8>, share: Share) -> Self {
         let kept = command.immediate.len().min(wanted_bytes as usize);
-        let mut data = buffer;
-        data.clear();
-        data.extend_from_slice(&command.immediate[..kept]);
-        Self {
+        let mut transfer = Self {
             initiator_task_tag: command.initiator_task_tag,
             lun: command.lun,
             context,
             expected_bytes: command.expected_bytes,
             wanted_bytes,
-            data,
+            buffer,
+            received_bytes: 0,
             share,
             unsolicited_open: !command.last,
             unsolicited_bytes: command.immediate.len() as u32,
@@ -76,15 +76,27 @@ impl<T> Transfer<T> {
             asked_bytes: 0,
             next_r2t_sn: 0,
             started: false,
-        }
+        };
+        transfer.keep(&command.immediate[..kept]);
+        transfer
+    }
+
+    /// What is here of the data, from the front.
+    pub fn data(&self) -> &[u8] {
+        &self.buffer[..self.received_bytes]
+    }
+
+    /// The memory of a transfer that is over.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.buffer
     }
 
     pub fn complete(&self) -> bool {
-        !self.unsolicited_open && self.data.len() >= self.wanted_bytes as usize
+        !self.unsolicited_open && self.received_bytes >= self.wanted_bytes as usize
     }
 
     pub fn takes_room(&self) -> bool {
-        self.started || self.unsolicited_open || !self.data.is_empty()
+        self.started || self.unsolicited_open || self.received_bytes > 0
     }
 
     /// Is there room for all of it? Asked before the first R2T.
@@ -99,8 +111,8 @@ impl<T> Transfer<T> {
         }
         if !self.started {
             self.started = true;
-            self.asked_bytes = self.data.len() as u32;
-            self.data.reserve_exact((self.wanted_bytes - self.asked_bytes) as usize);
+            self.asked_bytes = self.received_bytes as u32;
+            self.grow(self.wanted_bytes as usize);
         }
         let (offset, length) = (self.asked_bytes, (self.wanted_bytes - self.asked_bytes).min(parameters.max_burst_bytes));
         if length == 0 {
@@ -113,56 +125,94 @@ impl<T> Transfer<T> {
     }
 
     pub fn receive(&mut self, pdu: &Pdu<'_>, first_burst_bytes: u32) -> Result<(), Fault> {
-        let (data_sn, offset) = (pdu.word(36), pdu.word(40));
+        self.account(pdu, pdu.data.len() as u32, first_burst_bytes)?;
+        self.keep(pdu.data);
+        Ok(())
+    }
+
+    /// Is it the next piece, and does all of it go into the buffer? The rest of its data is `data_bytes` in all.
+    pub fn expects(&mut self, begun: &Pdu<'_>, data_bytes: u32, first_burst_bytes: u32) -> bool {
+        let fits = self.received_bytes as u64 + u64::from(data_bytes) <= u64::from(self.wanted_bytes);
+        fits && begun.word(40) as usize == self.received_bytes && self.check(begun, data_bytes, first_burst_bytes).is_ok()
+    }
+
+    fn check(&self, pdu: &Pdu<'_>, data_bytes: u32, first_burst_bytes: u32) -> Result<(), Fault> {
         if pdu.target_transfer_tag() == RESERVED_TAG {
-            self.receive_unsolicited(pdu, data_sn, offset, first_burst_bytes)
+            self.check_unsolicited(pdu, data_bytes, first_burst_bytes)
         } else {
-            self.receive_solicited(pdu, data_sn, offset)
+            self.check_solicited(pdu, data_bytes)
         }
     }
 
-    fn receive_unsolicited(&mut self, pdu: &Pdu<'_>, data_sn: u32, offset: u32, first_burst_bytes: u32) -> Result<(), Fault> {
+    /// Takes note of a Data-Out with this many bytes; putting them in place is the caller's.
+    pub fn account(&mut self, pdu: &Pdu<'_>, data_bytes: u32, first_burst_bytes: u32) -> Result<(), Fault> {
+        self.check(pdu, data_bytes, first_burst_bytes)?;
+        if pdu.target_transfer_tag() == RESERVED_TAG {
+            self.next_data_sn += 1;
+            self.unsolicited_bytes += data_bytes;
+            self.unsolicited_open = !pdu.last();
+        } else if let Some(burst) = self.solicited.first_mut() {
+            burst.next_data_sn += 1;
+            burst.received += data_bytes;
+            if burst.received == burst.length {
+                self.solicited.remove(0);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_unsolicited(&self, pdu: &Pdu<'_>, data_bytes: u32, first_burst_bytes: u32) -> Result<(), Fault> {
         if !self.unsolicited_open {
             return Err(Fault::Protocol("unsolicited data that was not announced"));
         }
-        let total = self.unsolicited_bytes.saturating_add(pdu.data.len() as u32);
-        if total > first_burst_bytes.min(self.expected_bytes) {
+        if self.unsolicited_bytes.saturating_add(data_bytes) > first_burst_bytes.min(self.expected_bytes) {
             return Err(Fault::Protocol("more unsolicited data than agreed"));
         }
-        if data_sn != self.next_data_sn || offset != self.unsolicited_bytes {
+        if pdu.word(36) != self.next_data_sn || pdu.word(40) != self.unsolicited_bytes {
             return Err(Fault::Command);
         }
-        self.next_data_sn += 1;
-        self.unsolicited_bytes = total;
-        self.unsolicited_open = !pdu.last();
-        self.keep(pdu.data);
         Ok(())
     }
 
-    fn receive_solicited(&mut self, pdu: &Pdu<'_>, data_sn: u32, offset: u32) -> Result<(), Fault> {
-        let Some(burst) = self.solicited.first_mut().filter(|burst| burst.tag == pdu.target_transfer_tag()) else {
+    fn check_solicited(&self, pdu: &Pdu<'_>, data_bytes: u32) -> Result<(), Fault> {
+        let Some(burst) = self.solicited.first().filter(|burst| burst.tag == pdu.target_transfer_tag()) else {
             return Err(Fault::Protocol("data for an R2T that is not the next"));
         };
-        let length = pdu.data.len() as u32;
-        if length > burst.length - burst.received {
+        let left = burst.length - burst.received;
+        if data_bytes > left {
             return Err(Fault::Protocol("more data than the R2T asked for"));
         }
-        if data_sn != burst.next_data_sn || offset != burst.offset + burst.received {
+        if pdu.word(36) != burst.next_data_sn || pdu.word(40) != burst.offset + burst.received {
             return Err(Fault::Command);
         }
-        burst.next_data_sn += 1;
-        burst.received += length;
-        if burst.received == burst.length {
-            self.solicited.remove(0);
-        } else if pdu.last() {
-            return Err(Fault::Command);
+        if data_bytes < left && pdu.last() {
+            return Err(Fault::Command); // the burst ends too early
         }
-        self.keep(pdu.data);
         Ok(())
     }
 
-    fn keep(&mut self, data: &[u8]) {
-        let room = self.wanted_bytes as usize - self.data.len();
-        self.data.extend_from_slice(&data[..data.len().min(room)]);
+    fn grow(&mut self, bytes: usize) {
+        if self.buffer.len() < bytes {
+            // New memory that is zero by itself: what is only announced takes up none.
+            let mut longer = vec![0; bytes.max((2 * self.buffer.len()).min(self.wanted_bytes as usize))];
+            longer[..self.received_bytes].copy_from_slice(&self.buffer[..self.received_bytes]);
+            self.buffer = longer;
+        }
+    }
+
+    /// The next `bytes` of the buffer, to be filled.
+    pub fn room(&mut self, bytes: usize) -> &mut [u8] {
+        self.grow(self.received_bytes + bytes);
+        &mut self.buffer[self.received_bytes..][..bytes]
+    }
+
+    pub fn filled(&mut self, bytes: usize) {
+        self.received_bytes += bytes;
+    }
+
+    pub fn keep(&mut self, data: &[u8]) {
+        let kept = data.len().min(self.wanted_bytes as usize - self.received_bytes);
+        self.room(kept).copy_from_slice(&data[..kept]);
+        self.filled(kept);
     }
 }

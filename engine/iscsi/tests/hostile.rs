@@ -158,7 +158,7 @@ fn a_session_survives_anything() {
                         !matches!(session.begin_write(&command, wanted, 0, &mut out), Begun::Close(_))
                     }
                     Step::DataComplete(transfer) => {
-                        assert_eq!(transfer.data.len(), transfer.wanted_bytes as usize, "seed {seed}");
+                        assert_eq!(transfer.data().len(), transfer.wanted_bytes as usize, "seed {seed}");
                         complete += 1;
                         true
                     }

@@ -112,6 +112,15 @@ pub enum Plan {
 }
 
 impl Plan {
+    /// May it change blocks of the volume?
+    pub fn changes(&self) -> bool {
+        match self {
+            Self::Write { .. } | Self::OrWrite { .. } | Self::CompareAndWrite { .. } => true,
+            Self::Unmap { .. } | Self::WriteSame { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Bytes the initiator has to send.
     pub fn data_out_bytes(&self, block_size: u32) -> usize {
         let bytes = match self {

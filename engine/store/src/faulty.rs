@@ -1,6 +1,6 @@
 //! A volume that stalls or fails on demand, around any other.
 
-use crate::{BlockError, Extent, Volume};
+use crate::{BlockError, Extent, UsePlace, Volume};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +19,7 @@ struct State {
     waiting: usize,
     write_errno: Option<i32>,
     flush_errno: Option<i32>,
+    settle_errno: Option<i32>,
 }
 
 impl Faults {
@@ -66,6 +67,10 @@ impl Faults {
 
     pub fn fail_flushes(&self, errno: Option<i32>) {
         self.state().flush_errno = errno;
+    }
+
+    pub fn fail_settling(&self, errno: Option<i32>) {
+        self.state().settle_errno = errno;
     }
 
     fn before_change(&self) -> Result<(), BlockError> {
@@ -133,5 +138,14 @@ impl Volume for FaultyVolume {
     fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Option<usize>, BlockError> {
         self.faults.before_change()?;
         self.inner.compare_and_write(offset, expected, new)
+    }
+
+    fn settle(&self) -> Result<(), BlockError> {
+        fail(self.faults.state().settle_errno)?;
+        self.inner.settle()
+    }
+
+    fn with_place(&self, offset: u64, length: u64, use_it: UsePlace<'_>) -> Result<bool, BlockError> {
+        self.inner.with_place(offset, length, use_it)
     }
 }

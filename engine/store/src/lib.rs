@@ -4,39 +4,28 @@
 //! * [`Store`] makes, deletes, resizes, clones and lists volumes: control requests, slow and durable.
 //! * [`Volume`] reads and writes blocks of one of them: the hot path, called by many sessions at once.
 //!
-//! [`store::MappedStore`] keeps them in sparse files under a shared map, [`memory`] is for tests and for measuring,
-//! [`faulty`] wraps any volume and stalls or fails it. Below the store is [`disk`], which can be simulated.
+//! [`files`] keeps a sparse file a volume, [`memory`] is for tests, [`faulty`] wraps any volume and stalls or fails it.
 //! What a `Store` method has answered is on stable storage; what `Volume::write_at` has answered is so only after
 //! `Volume::flush` has been answered (a write-back cache, as the caching mode page says).
 
-pub mod checkpoint;
-pub mod data_files;
+pub mod clone_job;
 pub mod disk;
 pub mod error;
 pub mod faulty;
+pub mod files;
 pub mod identity;
-pub mod journal;
-pub mod map;
 pub mod memory;
 pub mod metadata;
-pub mod shared;
 pub mod sparse;
-pub mod state;
-pub mod store;
-pub mod volume;
+pub mod volume_file;
 
 pub use error::{BlockError, StoreError};
 pub use identity::VolumeId;
 
-pub use store::{MappedStore, Options};
-
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
-
-/// A panic of another thread does not make what the mutex guards any worse.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// What a store says of one volume. Bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +115,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn info(&self, id: VolumeId) -> Result<VolumeInfo, StoreError>;
     fn space(&self) -> Result<Space, StoreError>;
     fn open(&self, id: VolumeId) -> Result<Arc<dyn Volume>, StoreError>;
+    /// Persistent reservations as they were set: a text that means nothing to the store.
     /// Makes all of the volumes, with the contents that all of the sources have at one instant within this call: no write
     /// that was answered before it is missing, and of one source nothing newer than of another. Each is independent of
     /// its source at once. If all are there with these origins it succeeds, if only some it is `Exists`. Atomic over
@@ -174,29 +164,6 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         let _ = (id, max_in_use_bytes);
         Err(unsupported())
     }
-    /// Copies a range, which may lie in one volume and overlap itself. Whole chunks are shared where both ranges lie alike
-    /// within their chunks: then no byte moves. Not atomic: what fails half-way has copied a part.
-    fn copy_range(
-        &self,
-        source: VolumeId,
-        source_offset: u64,
-        target: VolumeId,
-        target_offset: u64,
-        length: u64,
-    ) -> Result<(), BlockError> {
-        let _ = (source, source_offset, target, target_offset, length);
-        Err(BlockError::Io(std::io::Error::other("not supported by this store")))
-    }
-    /// One bounded piece of work that nobody waits for, such as giving back what was deleted; false if there is nothing
-    /// to do for now. Called again and again by one thread.
-    fn background(&self) -> bool {
-        false
-    }
-    /// What the background last failed at.
-    fn background_failure(&self) -> Option<String> {
-        None
-    }
-    /// Persistent reservations as they were set: a text that means nothing to the store.
     fn reservations(&self, id: VolumeId) -> Result<Option<String>, StoreError>;
     fn set_reservations(&self, id: VolumeId, reservations: Option<String>) -> Result<(), StoreError>;
 }
@@ -231,26 +198,29 @@ pub trait Volume: Send + Sync + std::fmt::Debug {
     /// Everything answered before this call survives a crash. After one failure every later flush fails too: the
     /// kernel reports a lost write only once, and nobody may believe the next answer.
     fn flush(&self) -> Result<(), BlockError>;
-    /// Everything answered before this call survives the death of this process. Called before answers leave.
-    fn settle(&self) -> Result<(), BlockError> {
-        Ok(())
-    }
     /// State of the blocks from `offset` on, up to the end of the volume.
     fn extent(&self, offset: u64) -> Result<Extent, BlockError>;
     /// Sets every bit that is set in `data`, with no other write in between.
     fn or_write(&self, data: &[u8], offset: u64) -> Result<(), BlockError>;
     /// Writes `new` if the range holds `expected`, with no other write in between; else the first differing byte.
     fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Option<usize>, BlockError>;
-    /// Longest `write_atomic`; 0 if there is no such thing here. Bytes.
-    fn atomic_bytes(&self) -> u32 {
-        0
+    /// Called once before answers leave, so that what they acknowledge survives the death of this process. (Of a crash of
+    /// the machine only `flush` speaks.) After a failure nothing may be answered.
+    fn settle(&self) -> Result<(), BlockError> {
+        Ok(())
     }
-    /// All of the data is written or none, over every crash.
-    fn write_atomic(&self, data: &[u8], offset: u64) -> Result<(), BlockError> {
-        let _ = (data, offset);
-        Err(BlockError::Io(std::io::Error::other("this volume cannot write atomically")))
+    /// Calls `use_it` with the file, and the offset in it, where the whole range lies in one piece, and says whether there
+    /// is such a place; if not, the range has to be read. For the length of the call the place belongs to this range. Its
+    /// pages may be shown for some time after it (they are in a pipe or a socket then): with the range's data as it is
+    /// now or will be, so a place is punched out before it is given to any other range.
+    fn with_place(&self, offset: u64, length: u64, use_it: UsePlace<'_>) -> Result<bool, BlockError> {
+        let _ = (offset, length, use_it);
+        Ok(false)
     }
 }
+
+/// What `Volume::with_place` calls.
+pub type UsePlace<'a> = &'a mut dyn FnMut(BorrowedFd<'_>, u64) -> io::Result<()>;
 
 /// Sizes must be whole 512-byte blocks, at least one.
 pub fn check_size(size_bytes: u64) -> Result<(), StoreError> {

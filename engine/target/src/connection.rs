@@ -6,6 +6,8 @@
 mod commands;
 mod full_feature;
 mod login;
+mod pipe;
+mod reads;
 mod wire;
 
 use crate::engine::Engine;
@@ -14,7 +16,7 @@ use crate::log;
 use crate::portal::Waiting;
 use crate::sessions::SessionEntry;
 use full_feature::FullFeature;
-use gespann_iscsi::{Decoder, Out};
+use gespann_iscsi::Decoder;
 use login::log_in;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -37,7 +39,7 @@ type End = Option<String>;
 
 pub fn serve(engine: &Engine, stream: TcpStream, peer: SocketAddr, timing: Timing, logging_in: Waiting) {
     let stream = Arc::new(stream);
-    let mut wire = Wire { stream: stream.clone(), decoder: Decoder::new(LOGIN_DATA_BYTES), out: Out::default() };
+    let mut wire = Wire::new(stream.clone(), Decoder::new(LOGIN_DATA_BYTES));
     let mut door = Door { engine, address: peer.ip().to_canonical(), stream: &stream, entry: None };
     let result =
         wire.prepare().map_err(|error| Some(error.to_string())).and_then(|()| log_in(&mut wire, &mut door, peer, timing));

@@ -21,6 +21,8 @@ pub enum Rule {
 #[derive(Debug)]
 pub struct Gate {
     state: Mutex<State>,
+    /// Changes only under the lock; a command that is being received looks at it without.
+    resets: AtomicU64,
     finished: Condvar,
     /// Held from reading persistent reservations to putting their next state in force.
     pub reserving: Mutex<()>,
@@ -31,7 +33,6 @@ pub struct Gate {
 #[derive(Debug, Default)]
 struct State {
     generation: u64,
-    resets: u64,
     next_number: u64,
     /// Numbers of the admitted commands; each session runs one at a time, so there are few.
     running: Vec<u64>,
@@ -99,6 +100,7 @@ impl Gate {
         let state = State { generation, persistent, ..State::default() };
         Self {
             state: Mutex::new(state),
+            resets: AtomicU64::new(0),
             finished: Condvar::new(),
             reserving: Mutex::new(()),
             #[cfg(test)]
@@ -158,7 +160,7 @@ impl Gate {
 
     /// Number of resets and aborts so far: a command received now is admitted as long as it stays so.
     pub fn resets(&self, ticket: &Ticket) -> u64 {
-        self.state().resets + ticket.aborts.load(Ordering::Acquire)
+        self.resets.load(Ordering::Acquire) + ticket.aborts.load(Ordering::Acquire)
     }
 
     pub fn admit(&self, ticket: &Ticket, resets: u64, class: Class) -> Result<Permit<'_>, Refused> {
@@ -167,7 +169,7 @@ impl Gate {
         if ticket.revoked() || (self.keeps(Rule::Generation) && outdated()) {
             return Err(Refused::Revoked);
         }
-        if resets != state.resets + ticket.aborts.load(Ordering::Acquire) {
+        if resets != self.resets(ticket) {
             return Err(Refused::Aborted);
         }
         if class != Class::Free && state.reserved_by.is_some_and(|holder| holder != ticket.session) {
@@ -217,7 +219,7 @@ impl Gate {
     /// Voids every command received but not yet admitted, and a reservation.
     pub fn reset(&self, releases_reservation: bool) {
         let mut state = self.state();
-        state.resets += 1;
+        self.resets.fetch_add(1, Ordering::AcqRel);
         if releases_reservation {
             state.reserved_by = None;
         }

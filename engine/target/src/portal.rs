@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -78,7 +79,39 @@ pub struct Limits {
 }
 
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address)
+    let listener = TcpListener::bind(address)?;
+    if congestion_control(&listener)?.starts_with("bbr") {
+        // If neither is allowed it stays as it is: slower, and nothing else.
+        let changed = ["cubic", "reno"].iter().find(|name| set_congestion_control(&listener, name).is_ok());
+        log!(Info, "portal {address}: congestion control {} in place of bbr", changed.unwrap_or(&"could not be set"));
+    }
+    Ok(listener)
+}
+
+/// The system's choice, which a connection inherits from its listener. BBR sends by timer; at the speeds of a storage
+/// network that took four times the CPU of a long read (`bench/results/engine.md`), and it can only be changed before a
+/// connection is there.
+fn congestion_control(listener: &TcpListener) -> io::Result<String> {
+    let mut name = [0_u8; 16]; // TCP_CA_NAME_MAX
+    let mut length = name.len() as libc::socklen_t;
+    // SAFETY: the address and the length are those of `name`.
+    let done = unsafe {
+        let (level, option) = (libc::IPPROTO_TCP, libc::TCP_CONGESTION);
+        libc::getsockopt(listener.as_raw_fd(), level, option, name.as_mut_ptr().cast(), &mut length)
+    };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned())
+}
+
+fn set_congestion_control(listener: &TcpListener, name: &str) -> io::Result<()> {
+    // SAFETY: the address and the length are those of `name`.
+    let done = unsafe {
+        let (level, option) = (libc::IPPROTO_TCP, libc::TCP_CONGESTION);
+        libc::setsockopt(listener.as_raw_fd(), level, option, name.as_ptr().cast(), name.len() as libc::socklen_t)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 pub fn accept_all(engine: &Arc<Engine>, listener: &TcpListener, limits: &Limits, timing: Timing) {
@@ -107,4 +140,20 @@ fn start(engine: &Arc<Engine>, stream: TcpStream, peer: SocketAddr, limits: &Lim
     };
     let thread = thread::Builder::new().name("session".to_owned()).stack_size(STACK_BYTES);
     thread.spawn(run).map(drop).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_portal_never_paces_by_timer_where_it_may_choose() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let chosen = congestion_control(&listener).unwrap();
+        let free = set_congestion_control(&listener, "reno").is_ok();
+        assert!(!(free && chosen.starts_with("bbr")), "{chosen}");
+        if set_congestion_control(&listener, "bbr").is_ok() {
+            assert_eq!(congestion_control(&listener).unwrap(), "bbr", "the name is read whole");
+        }
+    }
 }

@@ -231,8 +231,11 @@ class Initiator:
             answer = self.receive()
             if answer.opcode != 0x31:
                 return answer
-            offset, length = answer.word(40), answer.word(44)
-            self.data_out(tag, answer.word(20), 0, offset, data[offset : offset + length], last=True)
+            offset, end = answer.word(40), answer.word(40) + answer.word(44)
+            segment = int(self.agreed.get("MaxRecvDataSegmentLength", "8192"))
+            for sn, at in enumerate(range(offset, end, segment)):
+                stop = min(at + segment, end)
+                self.data_out(tag, answer.word(20), sn, at, data[at:stop], last=stop == end)
 
     def status_of(self, cdb: bytes, *, read: int = 0) -> tuple[int, str]:
         """Status and sense (key, code, qualifier as hex) of a command."""

@@ -2,21 +2,18 @@
 
 use super::End;
 use super::full_feature::{FullFeature, Pending};
-use crate::execute::{Outcome, execute, read_sense};
+use crate::execute::{Outcome, execute};
 use crate::gate::Refused;
-use crate::log;
 use crate::persistent;
 use crate::sessions::{SessionEntry, attention};
 use gespann_iscsi::Command;
-use gespann_iscsi::session::{Begun, ReadAnswer, Residual};
+use gespann_iscsi::data_in::ReadAnswer;
+use gespann_iscsi::session::{Begun, Residual};
 use gespann_iscsi::transfer::Transfer;
 use gespann_scsi::persistent::{Class, class_of};
-use gespann_scsi::{Plan, Range, Sense, plan, plan_for_absent_lun, status};
-use gespann_store::Volume;
+use gespann_scsi::{Plan, Sense, plan, plan_for_absent_lun, status};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-
-const READ_PIECE_BYTES: u32 = 512 * 1024;
 
 impl FullFeature<'_> {
     pub fn check(&mut self, initiator_task_tag: u32, expected_bytes: u32, sense: Sense) {
@@ -105,8 +102,8 @@ impl FullFeature<'_> {
             self.check(transfer.initiator_task_tag, transfer.expected_bytes, Sense::WRITE_PROTECTED);
             return Ok(());
         }
-        let result = self.finish(transfer.initiator_task_tag, transfer.expected_bytes, &transfer.context, &transfer.data);
-        self.session.recycle(transfer.data);
+        let result = self.finish(transfer.initiator_task_tag, transfer.expected_bytes, &transfer.context, transfer.data());
+        self.session.recycle(transfer.into_buffer());
         if self.session.held_back() {
             self.session.ask_for_data(&mut self.wire.out);
         }
@@ -122,7 +119,12 @@ impl FullFeature<'_> {
         let entry = disk.entry.clone();
         let result = match &pending.plan {
             Plan::PersistentOut { cdb, .. } => persistent::reserve_out(self.engine, &entry, pending.resets, cdb, data),
-            _ => carry_out(&entry, pending, data),
+            plan => {
+                if plan.changes() {
+                    self.wire.note_change(&entry.export.volume);
+                }
+                carry_out(&entry, pending, data)
+            }
         };
         let outcome = match result {
             Ok(outcome) => outcome,
@@ -155,7 +157,7 @@ impl FullFeature<'_> {
         Ok(())
     }
 
-    fn refused(&mut self, refused: Refused, tag: u32, expected: u32) -> Result<(), End> {
+    pub fn refused(&mut self, refused: Refused, tag: u32, expected: u32) -> Result<(), End> {
         match refused {
             Refused::Revoked => return Err(Some("its lease is over".to_owned())),
             Refused::Aborted => {} // no answer: a reset has aborted it
@@ -175,47 +177,13 @@ impl FullFeature<'_> {
             return Ok(());
         }
         let mut answer = ReadAnswer::new(tag, total, residual);
-        let copy = |buffer: &mut [u8], offset: u32| {
-            buffer.copy_from_slice(&bytes[offset as usize..][..buffer.len()]);
-            Ok::<(), ()>(())
-        };
-        let _ = self.session.send_data(&mut self.wire.out, &mut answer, u32::MAX, copy);
-        Ok(())
-    }
-
-    /// Reads straight into the bytes to be sent. A long read is admitted anew for each piece, so that a slow initiator
-    /// never holds up a drain.
-    fn read(&mut self, command: &Command<'_>, range: Range, resets: u64, class: Class) -> Result<(), End> {
-        let Some(disk) = &self.disk else { return Ok(()) };
-        let entry = disk.entry.clone();
-        let (tag, expected) = (command.initiator_task_tag, if command.reads { command.expected_bytes } else { 0 });
-        let residual = Residual::of(expected, range.length);
-        let total = range.length.min(expected.into()) as u32;
-        let mut answer = ReadAnswer::new(tag, total, residual);
-        loop {
-            let permit = match entry.export.gate.admit(&entry.ticket, resets, class) {
-                Ok(permit) => permit,
-                Err(refused) => return self.refused(refused, tag, command.expected_bytes),
+        while !answer.complete() {
+            let copy = |buffer: &mut [u8], offset: u32| {
+                buffer.copy_from_slice(&bytes[offset as usize..][..buffer.len()]);
+                Ok::<(), ()>(())
             };
-            if total == 0 {
-                self.session.respond(&mut self.wire.out, tag, status::GOOD, &[], residual);
-                return Ok(());
-            }
-            let volume: &dyn Volume = entry.export.volume.as_ref();
-            let fill = |buffer: &mut [u8], offset: u32| volume.read_at(buffer, range.offset + u64::from(offset));
-            let done = self.session.send_data(&mut self.wire.out, &mut answer, READ_PIECE_BYTES, fill);
-            drop(permit);
-            match done {
-                Ok(true) => break,
-                Ok(false) => self.flush()?,
-                Err(error) => {
-                    log!(Error, "volume {}: cannot read at {}: {error}", entry.export.id, range.offset);
-                    self.check(tag, command.expected_bytes, read_sense(&error));
-                    return Ok(());
-                }
-            }
+            let _ = self.session.send_data(&mut self.wire.out, &mut answer, u32::MAX, copy);
         }
-        entry.read_bytes.fetch_add(total.into(), Ordering::Relaxed);
         Ok(())
     }
 }

@@ -54,6 +54,8 @@ pub struct FullFeature<'a> {
     identity: Identity,
     peer: SocketAddr,
     pub disk: Option<Disk>,
+    /// Of what was read last, what went straight to its place.
+    placed_bytes: usize,
 }
 
 impl<'a> FullFeature<'a> {
@@ -81,13 +83,13 @@ impl<'a> FullFeature<'a> {
             );
         }
         let disk = entry.map(|entry| Disk {
-            lun: entry.export.lun(),
+            lun: own(&entry.export.lun()),
             version: 0,
             resets: entry.export.gate.resets(&entry.ticket),
             entry,
         });
-        let mut this =
-            Self { engine, wire, session: Session::new(established, engine.write_data.clone()), identity, peer, disk };
+        let session = Session::new(established, engine.write_data.clone());
+        let mut this = Self { engine, wire, session, identity, peer, disk, placed_bytes: 0 };
         this.serve(timing)
     }
 
@@ -100,8 +102,8 @@ impl<'a> FullFeature<'a> {
                 return Some("a discovery session that lasted too long".to_owned());
             }
             let verdict = self.serve_received();
-            if let Err(end) = self.flush() {
-                return end;
+            if let Err(error) = self.wire.flush() {
+                return lost(error);
             }
             if let Err(end) = verdict {
                 return end;
@@ -115,13 +117,13 @@ impl<'a> FullFeature<'a> {
                     return lost(error);
                 }
             }
-            match self.wire.read() {
-                Ok(true) => {
+            match self.receive() {
+                Ok(1..) => {
                     unanswered = 0;
                     self.disk.iter().for_each(|disk| disk.entry.note_pdu());
                 }
-                Ok(false) if self.revoked() => return Some("dropped".to_owned()),
-                Ok(false) => return Some("the initiator closed the connection".to_owned()),
+                Ok(0) if self.revoked() => return Some("dropped".to_owned()),
+                Ok(0) => return Some("the initiator closed the connection".to_owned()),
                 Err(error) if is_timeout(&error) && self.session.held_back() => self.session.ask_for_data(&mut self.wire.out),
                 Err(error) if is_timeout(&error) => {
                     if unanswered >= timing.missed_pings {
@@ -131,6 +133,7 @@ impl<'a> FullFeature<'a> {
                     self.wire.decoder.shrink();
                     self.wire.out.shrink(IDLE_BUFFER_BYTES);
                     self.session.shrink();
+                    self.wire.pipe = None;
                     self.session.ping(&mut self.wire.out);
                 }
                 Err(error) => return lost(error),
@@ -148,11 +151,18 @@ impl<'a> FullFeature<'a> {
 
     /// Serves every whole PDU that is there.
     fn serve_received(&mut self) -> Result<(), End> {
+        if self.placed_bytes > 0 {
+            let step = self.session.placed(std::mem::take(&mut self.placed_bytes), &mut self.wire.out);
+            self.take_step(step)?;
+        }
         // The decoder leaves for the time being, so that a PDU may borrow from it while the rest is at work.
         let mut decoder = std::mem::replace(&mut self.wire.decoder, Decoder::new(0));
         let result = loop {
             match decoder.next() {
-                Ok(None) => break Ok(()),
+                Ok(None) => {
+                    self.session.arrive(&mut decoder);
+                    break Ok(());
+                }
                 Ok(Some(pdu)) => {
                     if let Err(end) = self.serve_pdu(pdu) {
                         break Err(end);
@@ -176,8 +186,21 @@ impl<'a> FullFeature<'a> {
         })
     }
 
+    /// More of the stream: how many bytes. Data of a long Data-Out goes straight to its place.
+    fn receive(&mut self) -> io::Result<usize> {
+        let Some(place) = self.session.place() else { return self.wire.read() };
+        let (count, placed) = self.wire.read_to(place)?;
+        self.placed_bytes = placed;
+        Ok(count)
+    }
+
     fn serve_pdu(&mut self, pdu: Pdu<'_>) -> Result<(), End> {
-        match self.session.receive(pdu, &mut self.wire.out) {
+        let step = self.session.receive(pdu, &mut self.wire.out);
+        self.take_step(step)
+    }
+
+    fn take_step(&mut self, step: Step<'_, Pending>) -> Result<(), End> {
+        match step {
             Step::Nothing => {}
             Step::Command(command) => self.command(&command)?,
             Step::DataComplete(transfer) => self.data_complete(transfer)?,
@@ -189,18 +212,14 @@ impl<'a> FullFeature<'a> {
             Step::Logout => return Err(None),
             Step::Close(reason) => return Err(Some(reason.to_owned())),
         }
-        if self.wire.out.len() >= FLUSH_BYTES {
-            self.flush()?;
-        }
-        Ok(())
+        self.flush_if_full()
     }
 
-    /// Sends the answers. What they acknowledge is in the store's log before: it survives the death of this process.
-    pub fn flush(&mut self) -> Result<(), End> {
-        if let Some(disk) = self.disk.as_ref().filter(|_| !self.wire.out.is_empty()) {
-            let settled = disk.entry.export.volume.settle();
-            settled.map_err(|error| Some(format!("what was written could not be kept, and is not answered: {error}")))?;
-        }
+    pub fn flush_if_full(&mut self) -> Result<(), End> {
+        if self.wire.out.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), End> {
         self.wire.flush().map_err(|error| Some(format!("the connection was lost: {error}")))
     }
 
@@ -230,7 +249,7 @@ impl<'a> FullFeature<'a> {
         let export = &disk.entry.export;
         let version = export.version();
         if version != disk.version {
-            (disk.version, disk.lun) = (version, export.lun());
+            (disk.version, disk.lun) = (version, own(&export.lun()));
         }
         let resets = export.gate.resets(&disk.entry.ticket);
         if resets != disk.resets {
@@ -282,4 +301,9 @@ impl<'a> FullFeature<'a> {
         self.catch_up();
         if gate.drain(SEND_TIMEOUT) { task::COMPLETE } else { REJECTED }
     }
+}
+
+/// A copy that no other session counts references of: that would go from processor to processor with every command.
+fn own(lun: &Lun) -> Arc<Lun> {
+    Arc::new(lun.clone())
 }

@@ -38,8 +38,8 @@ pub fn log_in(wire: &mut Wire, door: &mut Door<'_>, peer: SocketAddr, timing: Ti
                 }
                 wire.stream.set_read_timeout(Some(left)).map_err(failed)?;
                 match wire.read() {
-                    Ok(true) => {}
-                    Ok(false) => return Err((wire.decoder.received() > 0).then(|| format!("{peer} left during login"))),
+                    Ok(1..) => {}
+                    Ok(0) => return Err((wire.decoder.received() > 0).then(|| format!("{peer} left during login"))),
                     Err(error) if is_timeout(&error) => {}
                     Err(error) => return Err(failed(error)),
                 }

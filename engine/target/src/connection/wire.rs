@@ -1,8 +1,11 @@
 //! The socket of a connection: what was read, and what is to be sent.
 
+use super::pipe::Pipe;
 use gespann_iscsi::{Decoder, Out};
-use std::io::{self, ErrorKind, Read, Write};
+use gespann_store::Volume;
+use std::io::{self, ErrorKind, IoSliceMut, Read};
 use std::net::TcpStream;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,31 +17,94 @@ pub struct Wire {
     pub stream: Arc<TcpStream>,
     pub decoder: Decoder,
     pub out: Out,
+    /// File pages between the file and the socket; made when it is first needed.
+    pub pipe: Option<Pipe>,
+    /// The system has none to give.
+    pub no_pipe: bool,
+    /// Changed by this session since its last answers left.
+    unsettled: Option<Arc<dyn Volume>>,
 }
 
 impl Wire {
+    pub fn new(stream: Arc<TcpStream>, decoder: Decoder) -> Self {
+        Self { stream, decoder, out: Out::default(), pipe: None, no_pipe: false, unsettled: None }
+    }
+
     pub fn prepare(&self) -> io::Result<()> {
         self.stream.set_nodelay(true)?;
         self.stream.set_write_timeout(Some(SEND_TIMEOUT))
     }
 
-    pub fn flush(&mut self) -> io::Result<()> {
-        if !self.out.is_empty() {
-            (&*self.stream).write_all(self.out.bytes())?;
-            self.out.clear();
+    /// No answer leaves before the volume has settled.
+    pub fn note_change(&mut self, volume: &Arc<dyn Volume>) {
+        if self.unsettled.is_none() {
+            self.unsettled = Some(volume.clone());
         }
+    }
+
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.send(0)
+    }
+
+    fn send(&mut self, flags: libc::c_int) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        if let Some(volume) = &self.unsettled {
+            volume.settle().map_err(|error| io::Error::other(error.to_string()))?;
+            self.unsettled = None;
+        }
+        let mut rest = self.out.bytes();
+        while !rest.is_empty() {
+            // SAFETY: the address and the length are those of `rest`.
+            let sent =
+                unsafe { libc::send(self.stream.as_raw_fd(), rest.as_ptr().cast(), rest.len(), libc::MSG_NOSIGNAL | flags) };
+            match usize::try_from(sent) {
+                Ok(count) => rest = &rest[count..],
+                Err(_) => match io::Error::last_os_error() {
+                    error if error.kind() == ErrorKind::Interrupted => {}
+                    error => return Err(error),
+                },
+            }
+        }
+        self.out.clear();
         Ok(())
     }
 
-    /// False at the end of the stream.
-    pub fn read(&mut self) -> io::Result<bool> {
+    /// Sends everything in `out`, whose last header announces what is in the pipe, and then that.
+    pub fn flush_with_pipe(&mut self) -> io::Result<()> {
+        self.send(libc::MSG_MORE)?;
+        match &mut self.pipe {
+            Some(pipe) => pipe.empty_into(self.stream.as_fd()),
+            None => Ok(()),
+        }
+    }
+
+    /// How many bytes have come; 0 at the end of the stream.
+    pub fn read(&mut self) -> io::Result<usize> {
         loop {
             match (&*self.stream).read(self.decoder.space()) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
                 Ok(count) => {
                     self.decoder.filled(count);
-                    return Ok(count > 0);
+                    return Ok(count);
+                }
+            }
+        }
+    }
+
+    /// Reads into `place` first and, when that is full, for the decoder; how much in all, and how much into `place`.
+    pub fn read_to(&mut self, place: &mut [u8]) -> io::Result<(usize, usize)> {
+        let wanted = place.len();
+        let mut slices = [IoSliceMut::new(place), IoSliceMut::new(self.decoder.space_beside())];
+        loop {
+            match (&*self.stream).read_vectored(&mut slices) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(count) => {
+                    self.decoder.filled(count.saturating_sub(wanted));
+                    return Ok((count, count.min(wanted)));
                 }
             }
         }
@@ -47,4 +113,84 @@ impl Wire {
 
 pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gespann_iscsi::pdu::header;
+    use gespann_store::faulty::{Faults, FaultyVolume};
+    use gespann_store::memory::MemoryVolume;
+    use std::fs::File;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    fn connected() -> (Wire, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Wire::new(Arc::new(listener.accept().unwrap().0), Decoder::new(8192)), peer)
+    }
+
+    fn everything_from(mut peer: TcpStream) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        peer.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn what_has_not_settled_is_not_answered() {
+        let faults = Arc::new(Faults::default());
+        let volume: Arc<dyn Volume> =
+            Arc::new(FaultyVolume { inner: Arc::new(MemoryVolume::new(512)), faults: faults.clone() });
+        let (mut wire, peer) = connected();
+        faults.fail_settling(Some(libc::EIO));
+        wire.out.pdu(&header(0x21, 0x80, 1), &[]);
+        wire.flush().unwrap(); // nothing was changed
+        wire.note_change(&volume);
+        wire.out.pdu(&header(0x21, 0x80, 2), &[]);
+        assert!(wire.flush().is_err());
+        assert!(wire.flush_with_pipe().is_err(), "by no way");
+        drop(wire);
+        assert_eq!(everything_from(peer).len(), 48, "only the answer before the change");
+    }
+
+    #[test]
+    fn settled_once_is_settled_until_the_next_change() {
+        let faults = Arc::new(Faults::default());
+        let volume: Arc<dyn Volume> =
+            Arc::new(FaultyVolume { inner: Arc::new(MemoryVolume::new(512)), faults: faults.clone() });
+        let (mut wire, peer) = connected();
+        wire.note_change(&volume);
+        wire.out.pdu(&header(0x21, 0x80, 1), &[]);
+        wire.flush().unwrap();
+        faults.fail_settling(Some(libc::EIO));
+        wire.out.pdu(&header(0x21, 0x80, 2), &[]);
+        wire.flush().unwrap();
+        drop(wire);
+        assert_eq!(everything_from(peer).len(), 96);
+    }
+
+    #[test]
+    fn pages_follow_what_was_laid_out_before_them() {
+        let path = std::env::temp_dir().join(format!("gespann-pages-{}", std::process::id()));
+        let content: Vec<u8> = (0..400_000_u32).map(|index| (index / 3) as u8).collect();
+        File::create(&path).unwrap().write_all(&content).unwrap();
+        let file = File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let (mut wire, peer) = connected();
+        let reader = std::thread::spawn(|| everything_from(peer));
+        let mut pipe = Pipe::new().unwrap();
+        assert!(pipe.fill(file.as_fd(), 300_000, 200_000).is_err(), "beyond the end of the file");
+        let mut expected = Vec::new();
+        for (offset, length) in [(0, 65_536), (512, 262_144), (137_856, 262_144)] {
+            wire.pipe = Some(Pipe::new().unwrap());
+            wire.pipe.as_mut().unwrap().fill(file.as_fd(), offset, length).unwrap();
+            wire.out.header_alone(&header(0x25, 0x80, 1), length);
+            expected.extend_from_slice(wire.out.bytes());
+            expected.extend_from_slice(&content[offset as usize..][..length]);
+            wire.flush_with_pipe().unwrap();
+        }
+        drop(wire);
+        assert!(reader.join().unwrap() == expected);
+    }
 }

@@ -1,0 +1,191 @@
+"""Reads and writes of many pages: they take other ways through the engine than short ones, with the same result."""
+
+import contextlib
+import secrets
+import struct
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from gespann.seams.engine_socket import SessionList, Target, TargetRemove
+from tests.product.engine.conftest import MIB, NAME, VOLUME
+from tests.product.engine.engine_process import Control, EngineProcess
+from tests.product.engine.initiator import Initiator
+
+pytestmark = pytest.mark.engine
+Connect = Callable[..., Initiator]
+Serve = Callable[..., Target]
+BLOCKS = MIB // 512
+LONG = {
+    "InitialR2T": "No",
+    "MaxRecvDataSegmentLength": "262144",
+    "MaxBurstLength": "1048576",
+    "FirstBurstLength": "65536",
+}
+
+
+@pytest.mark.parametrize("header_digest", ["None", "CRC32C"])
+@pytest.mark.parametrize("data_digest", ["None", "CRC32C"])
+def test_a_megabyte_comes_back_as_it_was_written(
+    connect: Connect, serve: Serve, header_digest: str, data_digest: str
+) -> None:
+    serve()
+    initiator = connect().login(NAME, keys=LONG | {"HeaderDigest": header_digest, "DataDigest": data_digest})
+    # The digests of the test are slow: less of it then.
+    blocks = BLOCKS if data_digest == "None" else BLOCKS // 4
+    data = secrets.token_bytes(blocks * 512)
+    assert initiator.write10(5, data, immediate=65536).header[3] == 0
+    assert initiator.read10(5, blocks) == data
+    assert initiator.read10(4, 128) == bytes(512) + data[: 127 * 512]
+
+
+@pytest.mark.parametrize("segment", ["512", "8192", "65536", "262144", "1048576"])
+def test_long_reads_keep_to_the_segment_length_of_the_initiator(connect: Connect, serve: Serve, segment: str) -> None:
+    serve()
+    initiator = connect().login(NAME, keys=LONG | {"MaxRecvDataSegmentLength": segment})
+    data = secrets.token_bytes(MIB)
+    initiator.write10(0, data)
+    initiator.command(struct.pack(">BBIBHB", 0x28, 0, 0, 0, BLOCKS, 0), read=MIB)
+    received, numbers = b"", []
+    while len(received) < MIB:
+        answer = initiator.receive()
+        assert len(answer.data) <= int(segment)
+        numbers.append(answer.word(36))
+        assert (answer.word(40), answer.header[1] & 1) == (len(received), len(received) + len(answer.data) == MIB)
+        received += answer.data
+    assert received == data
+    assert numbers == list(range(len(numbers)))
+
+
+def test_what_was_never_written_reads_as_zeroes(connect: Connect, serve: Serve) -> None:
+    serve()
+    initiator = connect().login(NAME, keys=LONG)
+    assert initiator.read10(0, BLOCKS) == bytes(MIB)
+    initiator.write10(300, b"\xaa" * 512, immediate=512)
+    expected = bytearray(MIB)
+    expected[300 * 512 : 301 * 512] = b"\xaa" * 512
+    assert initiator.read10(0, BLOCKS) == expected
+    end = 64 * BLOCKS
+    assert initiator.read10(end - BLOCKS, BLOCKS) == bytes(MIB)
+    assert initiator.status_of(struct.pack(">BBIBHB", 0x28, 0, end - BLOCKS + 1, 0, BLOCKS, 0), read=MIB) == (
+        2,
+        "5/21/00",
+    )
+
+
+def test_residuals_of_long_reads(connect: Connect, serve: Serve) -> None:
+    serve()
+    initiator = connect().login(NAME, keys=LONG)
+    data = secrets.token_bytes(128 * 512)
+    initiator.write10(0, data)
+    cdb = struct.pack(">BBIBHB", 0x28, 0, 0, 0, 128, 0)
+    for expected in (65535, 40001, 40000, 65536 + 512):
+        initiator.command(cdb, read=expected)
+        answer = initiator.receive()
+        flag = 0x02 if expected > 65536 else 0x04
+        assert answer.opcode == 0x25, answer.header.hex()
+        assert answer.data == data[:expected], expected
+        assert (answer.header[1] & 0x06, answer.word(44)) == (flag, abs(65536 - expected))
+
+
+def test_long_and_short_commands_are_answered_in_order(connect: Connect, serve: Serve) -> None:
+    serve()
+    initiator = connect().login(NAME, keys=LONG)
+    data = secrets.token_bytes(MIB)
+    initiator.write10(0, data)
+    sizes = [1, 8, 512, 1, 128, 2048, 3, 64]
+    tags = [initiator.command(struct.pack(">BBIBHB", 0x28, 0, 0, 0, blocks, 0), read=blocks * 512) for blocks in sizes]
+    numbers = []
+    for tag, blocks in zip(tags, sizes, strict=True):
+        received = b""
+        while len(received) < blocks * 512:
+            answer = initiator.receive()
+            assert answer.word(16) == tag
+            received += answer.data
+        assert received == data[: blocks * 512]
+        numbers.append(answer.word(24))
+    assert numbers == list(range(numbers[0], numbers[0] + len(sizes))), "one status number a command"
+
+
+def test_a_file_that_is_shorter_than_its_volume_is_a_read_error(
+    engine: EngineProcess, connect: Connect, serve: Serve
+) -> None:
+    serve()
+    initiator = connect().login(NAME, keys=LONG)
+    data = secrets.token_bytes(4 * MIB)
+    for piece in range(4):
+        initiator.write10(piece * BLOCKS, data[piece * MIB : (piece + 1) * MIB])
+    biggest = max((engine.folder / "data").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    with biggest.open("r+b") as file:
+        file.truncate(2 * MIB + 8192)
+    for first, blocks in ((2 * BLOCKS, 64), (2 * BLOCKS, 128), (3 * BLOCKS, BLOCKS)):
+        status = initiator.status_of(struct.pack(">BBIBHB", 0x28, 0, first, 0, blocks, 0), read=blocks * 512)
+        assert status == (2, "3/11/00"), "said so, with the session as it was"
+    assert initiator.read10(BLOCKS, BLOCKS) == data[MIB : 2 * MIB]
+
+
+def test_an_initiator_that_leaves_in_the_middle_of_a_long_transfer(
+    control: Control, connect: Connect, serve: Serve
+) -> None:
+    serve(multihost=True)
+    before = connect(name="iqn.2026-01.test:steady").login(NAME, keys=LONG)
+    data = secrets.token_bytes(MIB)
+    before.write10(0, data)
+    for _ in range(3):
+        leaver = connect(name="iqn.2026-01.test:leaver").login(NAME, keys=LONG)
+        for _ in range(32):  # far more than any socket buffer holds
+            leaver.command(struct.pack(">BBIBHB", 0x28, 0, 0, 0, BLOCKS, 0), read=MIB)
+        assert leaver.receive().data
+        leaver.close()
+    for part in (1, 100_000):
+        leaver = connect(name="iqn.2026-01.test:leaver").login(NAME, keys=LONG)
+        tag = leaver.command(struct.pack(">BBIBHB", 0x2A, 0, 0, 0, BLOCKS, 0), write=bytes(MIB))
+        ask = leaver.receive()
+        header = bytearray(48)
+        header[0], header[1], header[5:8] = 0x05, 0, (262144).to_bytes(3, "big")
+        header[16:20], header[20:24] = tag.to_bytes(4, "big"), ask.header[20:24]
+        leaver.socket.sendall(bytes(header) + bytes(part))
+        leaver.close()
+    assert before.read10(0, BLOCKS) == data, "what did not come whole is not written"
+    while len(control.call(SessionList()).sessions) > 1:
+        before.read10(0, 1)
+
+
+def test_a_drop_ends_a_long_read_that_nobody_takes(control: Control, connect: Connect, serve: Serve) -> None:
+    serve()
+    stuck = connect().login(NAME, keys=LONG)
+    stuck.write10(0, secrets.token_bytes(MIB))
+    for _ in range(64):
+        stuck.command(struct.pack(">BBIBHB", 0x28, 0, 0, 0, BLOCKS, 0), read=MIB)
+    assert stuck.receive().data
+    # Nothing of it is under way on the volume: taking it away has not to wait for the initiator.
+    control.call(TargetRemove(volume=VOLUME))
+    while control.call(SessionList()).sessions:
+        pass
+    with contextlib.suppress(ConnectionResetError):
+        while stuck.receive().data:
+            pass
+
+
+def test_two_sessions_with_long_transfers_do_not_mix(connect: Connect, serve: Serve) -> None:
+    serve(multihost=True)
+    wrong: list[str] = []
+
+    def use(number: int) -> None:
+        initiator = initiators[number]
+        for turn in range(8):
+            data = bytes([number * 16 + turn]) * MIB
+            initiator.write10((2 * turn + number) * BLOCKS, data, immediate=65536)
+            if initiator.read10((2 * turn + number) * BLOCKS, BLOCKS) != data:
+                wrong.append(f"session {number}, turn {turn}")
+
+    initiators = [connect(name=f"iqn.2026-01.test:{number}").login(NAME, keys=LONG) for number in range(2)]
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    for turn in range(8):
+        assert initiators[0].read10((2 * turn + 1) * BLOCKS, 1) == bytes([16 + turn]) * 512
