@@ -268,13 +268,13 @@ class VolumeAddedReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VolumeAdded(Request, frozen=True):
-    """How much ``volume`` references that ``than`` does not, or does with other contents; without ``than`` all that it
-    references. Summed over a volume and its snapshots, each than the one it came from, it is what they occupy."""
+    """How much ``volume`` references that none of ``than`` does in the same place with the same contents; without any
+    all that it references."""
 
     op: ClassVar[str] = "volume.added"
     reply: ClassVar[type] = VolumeAddedReply
     volume: str
-    than: str | None = None
+    than: list[str] = []
 
 
 class VolumeLimit(Request, frozen=True):

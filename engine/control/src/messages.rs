@@ -189,7 +189,7 @@ arguments! {
         #[serde(default = "diff_limit")]
         limit: u64,
     }
-    VolumeAdded { volume: String, #[serde(default)] than: Option<String> }
+    VolumeAdded { volume: String, #[serde(default)] than: Vec<String> }
     VolumeLimit { volume: String, #[serde(default)] max_in_use_bytes: Option<u64> }
     SpaceLimit { #[serde(default)] limit_bytes: Option<u64>, #[serde(default = "warn_percent")] warn_percent: u8 }
     OptionalVolume { #[serde(default)] volume: Option<String> }

@@ -8,6 +8,7 @@
 //! What a `Store` method has answered is on stable storage; what `Volume::write_at` has answered is so only after
 //! `Volume::flush` has been answered (a write-back cache, as the caching mode page says).
 
+pub mod added;
 pub mod clone_job;
 pub mod disk;
 pub mod error;
@@ -139,19 +140,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         let _ = id;
         Err(unsupported())
     }
-    /// What `id` has mapped and `than` has not, or has with other contents; all that it has mapped if there is no `than`.
-    fn added_bytes(&self, id: VolumeId, than: Option<VolumeId>) -> Result<u64, StoreError> {
-        let Some(than) = than else { return Ok(self.usage(id)?.mapped_bytes) };
-        let volume = self.open(id)?;
-        let (mut added_bytes, mut offset) = (0, Some(0));
-        while let Some(from) = offset {
-            let found = self.differences(than, id, from, 10_000)?;
-            for (start, length) in found.ranges {
-                added_bytes += mapped_within(volume.as_ref(), start, start + length)?;
-            }
-            offset = found.next;
-        }
-        Ok(added_bytes)
+    /// What `id` has mapped that none of `than` has in the same place with the same contents.
+    fn added_bytes(&self, id: VolumeId, than: &[VolumeId]) -> Result<u64, StoreError> {
+        added::added_bytes(self, id, than)
     }
     /// In force until the store is closed.
     fn set_limit(&self, limit: Limit) -> Result<(), StoreError> {
@@ -166,18 +157,6 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     }
     fn reservations(&self, id: VolumeId) -> Result<Option<String>, StoreError>;
     fn set_reservations(&self, id: VolumeId, reservations: Option<String>) -> Result<(), StoreError>;
-}
-
-fn mapped_within(volume: &dyn Volume, start: u64, end: u64) -> Result<u64, StoreError> {
-    let (mut offset, mut mapped_bytes) = (start, 0);
-    while offset < end {
-        let failed = |error| StoreError::Io(format!("cannot see what is mapped at {offset}: {error}"));
-        let extent = volume.extent(offset).map_err(failed)?;
-        let length = extent.length_bytes.min(end - offset).max(1);
-        mapped_bytes += if extent.mapped { length } else { 0 };
-        offset += length;
-    }
-    Ok(mapped_bytes)
 }
 
 fn unsupported() -> StoreError {

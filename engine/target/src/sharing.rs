@@ -84,7 +84,10 @@ pub fn usage(engine: &Engine, request: &m::VolumeName) -> Result<Reply, Refusal>
 }
 
 pub fn added(engine: &Engine, request: &m::VolumeAdded) -> Result<Reply, Refusal> {
-    let than = request.than.as_deref().map(volume_id).transpose()?;
-    let added_bytes = engine.store.added_bytes(volume_id(&request.volume)?, than).map_err(refusal)?;
+    if request.than.len() > MAX_PAIRS {
+        return Err(Refusal::bad_request(format!("than can name {MAX_PAIRS} volumes at most")));
+    }
+    let than = request.than.iter().map(|text| volume_id(text)).collect::<Result<Vec<_>, _>>()?;
+    let added_bytes = engine.store.added_bytes(volume_id(&request.volume)?, &than).map_err(refusal)?;
     Ok(Reply::Added { added_bytes })
 }

@@ -52,13 +52,14 @@ def _error(text: str) -> str:
 def _parse(session: Session, words: list[Word]) -> Parsed:
     """In a context its own words come first; what does not begin there is read as from the top."""
     control = session.control
+    around = {level.parameter.key: level.value for level in session.context}
     if session.context:
         here = session.context[-1].node
         first = words[0]
         if first.text == "?" or (not first.quoted and _begins(here, first.text)):
-            return Parser(control, _turned(here, words)).parse(here)
+            return Parser(control, _turned(here, words), around).parse(here)
         if not first.quoted and first.text.lower() == "show" and len(words) > 1 and _begins(here, words[1].text):
-            return Parser(control, _turned(here, words)).parse(here)
+            return Parser(control, _turned(here, words), around).parse(here)
     return Parser(control, _turned(ROOT, words)).parse(ROOT)
 
 

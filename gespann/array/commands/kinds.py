@@ -1,6 +1,6 @@
 """What the parameters of commands can be: how each is read, what it is called in help, and what completes it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,11 @@ def _none(_: Control) -> list[str]:
 @dataclass(frozen=True)
 class Kind:
     help: str
-    read: Callable[[Control, str], Any]
+    read: Callable[[Control, Any], Any]  # with ``owner``: of the pair (owner, text)
     again: Callable[[Control, Any], Any] = _as_it_is  # a selected object, as it is now
     label: Callable[[Any], str] = str
     complete: Callable[[Control], list[str]] = _none
+    owner: str = ""  # the parameter before it that it belongs to
 
 
 def _number(low: int, high: int) -> Callable[[Control, str], int]:
@@ -68,6 +69,16 @@ def _member(control: Control, untrusted: str) -> str:
     return MEMBER
 
 
+def _schedule(owner: str) -> Kind:
+    return Kind(
+        f"name of a schedule of the {owner}",
+        lambda control, named: control.schedules.get(named[0], named[1]),
+        again=lambda control, schedule: control.schedules.get_by_id(schedule.id, schedule.name),
+        label=lambda schedule: str(schedule.name),
+        owner=owner,
+    )
+
+
 MEMBER = "member1"  # a group has one until engines can be joined
 
 KINDS: dict[str, Kind] = {
@@ -79,6 +90,34 @@ KINDS: dict[str, Kind] = {
         complete=lambda control: [volume.name for volume in control.volumes.all()],
     ),
     "new-volume": Kind("name for a volume: 1 to 63 letters, digits, - . :", _plain(names.volume_name)),
+    "snapshot": Kind(
+        "name of a snapshot of the volume",
+        lambda control, named: control.snapshots.get(named[0].id, named[1]),
+        again=lambda control, snapshot: control.snapshots.get_by_id(snapshot.id, snapshot.name),
+        label=lambda snapshot: str(snapshot.name),
+        owner="volume",
+    ),
+    "new-snapshot": Kind("name for a snapshot: 1 to 128 letters, digits, - . :", _plain(names.snapshot_name)),
+    "collection": Kind(
+        "name of a collection",
+        lambda control, text: control.collections.get(text),
+        again=lambda control, collection: control.collections.get_by_id(collection.id, collection.name),
+        label=lambda collection: str(collection.name),
+        complete=lambda control: [collection.name for collection in control.collections.all()],
+    ),
+    "new-collection": Kind("name for a collection: 1 to 63 letters, digits, - . :", _plain(names.collection_name)),
+    "snap-collection": Kind(
+        "name of a snapshot collection",
+        lambda control, named: control.collections.get_snap(named[0].id, named[1]),
+        owner="collection",
+    ),
+    "volume-schedule": _schedule("volume"),
+    "collection-schedule": _schedule("collection"),
+    "new-schedule": Kind("name for a schedule: 1 to 64 letters, digits, _ - .", _plain(names.schedule_name)),
+    "time": Kind("time of day, 01:30PM or 13:30", lambda _, text: names.minute_of_day(text)),
+    "date": Kind("date, 2010-02-16", lambda _, text: names.day(text)),
+    "minutes": Kind("minutes, 5 to 720", _number(5, 720)),
+    "keep": Kind("number from 1 to 512", _number(1, 512)),
     "pool": Kind(
         "name of a storage pool",
         lambda control, text: control.pools.get(text),
@@ -130,11 +169,12 @@ def choices(kind: str) -> list[str]:
     return kind.split("|") if "|" in kind else []
 
 
-def read_value(control: Control, kind: str, untrusted: str) -> Any:
-    """A parameter's value. BadInput or Mistake if it is not one."""
+def read_value(control: Control, kind: str, untrusted: str, around: Mapping[str, Any]) -> Any:
+    """A parameter's value. BadInput or Mistake if it is not one. ``around``: the parameters before it."""
     words = choices(kind)
     if not words:
-        return KINDS[kind].read(control, untrusted)
+        owner = KINDS[kind].owner
+        return KINDS[kind].read(control, (around[owner], untrusted) if owner else untrusted)
     fitting = [word for word in words if word == untrusted] or [word for word in words if word.startswith(untrusted)]
     if len(fitting) != 1 or not untrusted:
         raise BadInput(f'"{untrusted[:40]}" is none of: {", ".join(words)}.')

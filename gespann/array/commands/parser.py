@@ -1,6 +1,7 @@
 """Words against the tree of commands: a command with its arguments, an object to select, a request for help, or
 BadInput. Any unambiguous beginning of a keyword stands for it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,8 +41,10 @@ class Parsed:
 class Parser:
     """One line, from one start node."""
 
-    def __init__(self, control: Control, words: list[Word]) -> None:
+    def __init__(self, control: Control, words: list[Word], around: Mapping[str, Any] | None = None) -> None:
+        """``around``: what the session has selected."""
         self._control = control
+        self._around = around or {}
         self._words = words
         self._at = 0
 
@@ -80,7 +83,7 @@ class Parser:
         if not word.quoted and child.command and any(option.word == word.text for option in child.command[0].options):
             self._option(child.command[0], parsed.arguments)  # "size no-snap 200GB": both orders are in use
             return node
-        value = read_value(self._control, parameter.kind, word.text)
+        value = read_value(self._control, parameter.kind, word.text, {**self._around, **parsed.arguments})
         self._at += 1
         parsed.arguments[parameter.key] = value
         if child.selected:
@@ -107,7 +110,7 @@ class Parser:
         if self._at == len(self._words):
             raise BadInput(f"A value is missing after {option.word}.")
         self._at += 1
-        return read_value(self._control, option.kind, self._words[self._at - 1].text)
+        return read_value(self._control, option.kind, self._words[self._at - 1].text, self._around)
 
 
 def find_word(words: list[str], text: str) -> str | None:

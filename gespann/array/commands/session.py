@@ -60,6 +60,13 @@ class Session:
         """A line for people, after a command that succeeded; ``grpparams info-messages disable`` silences it."""
         return [text] if self.control.parameters.enabled("info-messages") else []
 
+    def leave(self, naa: str) -> None:
+        """What has this identity has gone: nothing below it is selected any more."""
+        for depth, level in enumerate(self.context):
+            if getattr(level.value, "naa", None) == naa:
+                self.context = self.context[:depth]
+                return
+
     async def confirm(self, question: str) -> bool:
         """Yes, or confirmation is off. The answer defaults to no."""
         return not self.settings.confirmation or await self.ask(f"{question} (y/n) [n] ")

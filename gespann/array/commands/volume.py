@@ -5,7 +5,7 @@ from typing import Any
 from gespann.array.commands.declare import Command, Flag, Lines, Option, command
 from gespann.array.commands.session import Session
 from gespann.array.commands.volume_views import connection_table, volume_detail, volume_table
-from gespann.array.model.records import StoragePool, Volume
+from gespann.array.model.records import Snapshot, StoragePool, Volume
 from gespann.array.model.refusals import Conflict
 from gespann.array.model.storage_pools import DEFAULT
 
@@ -84,30 +84,49 @@ async def create(
     return ["Volume creation succeeded.", f"iSCSI target name is {volume.target_name}."]
 
 
+def clone_options() -> tuple[Option | Flag, ...]:
+    return (*_common_options(), Option("snap-reserve", "reserve", help="default: as the volume's"))
+
+
 @command(
     "volume select <volume> clone <name:new-volume>",
     "Makes an independent copy of the volume and prints its target name.",
-    *_common_options(),
-    Option("snap-reserve", "reserve", help="default: as the volume's"),
+    *clone_options(),
 )
 async def clone(session: Session, volume: Volume, name: str, unrestricted: bool = False, **settings: Any) -> Lines:
+    return await cloned(session, volume, name, unrestricted, settings, None)
+
+
+async def cloned(
+    session: Session,
+    volume: Volume,
+    name: str,
+    unrestricted: bool,
+    settings: dict[str, Any],
+    snapshot: Snapshot | None,
+    thin_clone: bool = False,
+) -> Lines:
+    """Of the volume's contents, or of a snapshot's. A clone of a template is a template, unless it is a thin clone."""
     lifecycle = session.control.lifecycle
     same = {field: getattr(volume, field) for field in KEPT_BY_CLONES}
+    same["thin_clone_of"] = volume.id if thin_clone else volume.thin_clone_of
     settings = {"alias": _alias(session, name), **same, **settings}
-    draft = lifecycle.draft(name, volume.asked_bytes, volume.pool_id, **settings)
-    made = await lifecycle.clone(volume, draft, unrestricted)
+    if volume.template and not thin_clone:
+        settings |= {"template": True, "read_only": True, "online": False}
+    asked_bytes = (snapshot or volume).asked_bytes
+    draft = lifecycle.draft(name, asked_bytes, volume.pool_id, **settings)
+    made = await lifecycle.clone(volume, draft, unrestricted, snapshot)
     return ["Volume creation succeeded.", f"iSCSI target name is {made.target_name}."]
 
 
 @command("volume delete <volume>", "Deletes a volume and its data. It must be offline.")
 async def delete(session: Session, volume: Volume) -> Lines:
-    if volume.online:
-        raise Conflict(f"Volume {volume.name} is online. Set it offline before you delete it.")
+    session.control.lifecycle.check_deletable(volume)
     size = session.size(volume.asked_bytes)
     if not await session.confirm(f"Do you really want to delete the volume and destroy {size} of data?"):
         return []
     await session.control.lifecycle.delete(volume)
-    session.context = [level for level in session.context if getattr(level.value, "naa", None) != volume.naa]
+    session.leave(volume.naa)
     return ["Volume deletion succeeded."]
 
 

@@ -7,8 +7,12 @@ from gespann.array.commands.session import Session
 from gespann.array.commands.volume import DEPLETION, WARN_MODE
 from gespann.array.model.records import StoragePool, Volume
 from gespann.array.model.refusals import Conflict
+from gespann.array.operations.volume_lifecycle import First
 
-NO_SNAPSHOT = "No snapshot was made first: snapshots are not available in this release."
+
+def _first(session: Session, no_snap: bool) -> First:
+    """A snapshot is made before the size changes, unless it is not wanted."""
+    return None if no_snap else session.control.snapshot_lifecycle.first
 
 
 @command("volume select <volume> online", "Opens the volume to those whom its access records admit.")
@@ -31,6 +35,8 @@ async def read_only(session: Session, volume: Volume) -> Lines:
 
 @command("volume select <volume> read-write", "Admits writes.")
 async def read_write(session: Session, volume: Volume) -> Lines:
+    if volume.template:
+        raise Conflict(f"Volume {volume.name} is a template: it cannot be read-write.")
     await session.control.policy.set_volume(volume, read_only=False)
     return []
 
@@ -41,23 +47,21 @@ async def read_write(session: Session, volume: Volume) -> Lines:
     Flag("no-snap", help="without a snapshot before"),
 )
 async def size(session: Session, volume: Volume, size: int, no_snap: bool = False) -> Lines:
-    await session.control.lifecycle.grow(volume, size)
-    return [] if no_snap else session.remark(NO_SNAPSHOT)
+    await session.control.lifecycle.grow(volume, size, _first(session, no_snap))
+    return []
 
 
 @command(
     "volume select <volume> shrink <size>",
     "Makes the volume smaller; what lies behind the new end is lost. It must be offline.",
-    Flag("no-snap", help="without a snapshot before: necessary in this release"),
+    Flag("no-snap", help="without a snapshot before"),
 )
 async def shrink(session: Session, volume: Volume, size: int, no_snap: bool = False) -> Lines:
-    if not no_snap:
-        raise Conflict("Snapshots are not available in this release. To shrink without one, say no-snap.")
     if size < volume.asked_bytes and not await session.confirm(
         f"Do you really want to shrink the volume from {session.size(volume.asked_bytes)} to {session.size(size)}?"
     ):
         return []
-    await session.control.lifecycle.shrink(volume, size)
+    await session.control.lifecycle.shrink(volume, size, _first(session, no_snap))
     return []
 
 

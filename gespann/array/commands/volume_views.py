@@ -1,11 +1,13 @@
 """How volumes look: the table and the detail view, in the order and shape that clients count lines in."""
 
+from collections import Counter
+
 from gespann.array.commands.session import Session
 from gespann.array.commands.table import pairs, rule, table, title
-from gespann.array.model.records import AccessRecord, Volume
-from gespann.array.model.sizes import real_size
-from gespann.array.model.space import min_reserve, reserve
+from gespann.array.model.records import AccessRecord, Snapshot, Volume
+from gespann.array.model.space import min_reserve, reserve, snapshot_reserve
 from gespann.seams.engine_socket import Session as IscsiSession
+from gespann.seams.json_lines import SeamError
 
 VOLUME_COLUMNS = (
     ("Name", 15),
@@ -28,23 +30,26 @@ ACCESS_COLUMNS = (
 CONNECTION_COLUMNS = (("Ipaddress", 15), ("ConnTime", 10), ("Read", 8), ("Written", 8), ("Initiator", 29))
 
 
-def status(session: Session, volume: Volume) -> str:
+def status(session: Session, volume: Volume | Snapshot) -> str:
     return "online" if session.control.is_served(volume) else "offline"
 
 
-def permission(volume: Volume) -> str:
+def permission(volume: Volume | Snapshot) -> str:
     return "read-only" if volume.read_only else "read-write"
 
 
+async def connection_counts(session: Session) -> dict[str, int]:
+    """By NAA, for those that have any."""
+    return Counter(one.volume for one in await session.control.sessions())
+
+
 async def volume_table(session: Session) -> list[str]:
-    connections: dict[str, int] = {}
-    for one in await session.control.sessions():
-        connections[one.volume] = connections.get(one.volume, 0) + 1
+    connections, snapshots = await connection_counts(session), session.control.snapshots.counts()
     rows = [
         (
             volume.name,
             session.size(volume.asked_bytes),
-            "0",
+            str(snapshots.get(volume.id, 0)),
             status(session, volume),
             permission(volume),
             str(connections.get(volume.naa, 0)),
@@ -87,7 +92,7 @@ async def volume_detail(session: Session, volume: Volume) -> list[str]:
     allocated = info.allocated_bytes if info else 0
     two = session.settings.formatoutput
     lines = [title("Volume Information")]
-    lines += pairs(_information(session, volume, allocated, len(sessions)), two)
+    lines += pairs(_information(session, volume, allocated, len(sessions), await _held(session, volume)), two)
     lines.append(title("Access Records"))
     lines += access_table(control.access.of(volume.id))
     lines.append(title("Connections"))
@@ -96,9 +101,17 @@ async def volume_detail(session: Session, volume: Volume) -> list[str]:
     return lines
 
 
-def _information(session: Session, volume: Volume, allocated: int, connections: int) -> list[tuple[str, str]]:
+async def _held(session: Session, volume: Volume) -> int | None:
+    try:
+        return await session.control.snapshot_watch.held_bytes(volume)
+    except SeamError:
+        return None
+
+
+def _information(
+    session: Session, volume: Volume, allocated: int, connections: int, held: int | None
+) -> list[tuple[str, str]]:
     reserved = reserve(volume, allocated)
-    snap_bytes = real_size(reserved * volume.snap_reserve // 100)
     values = [
         ("Name", volume.name),
         ("Size", session.size(volume.asked_bytes)),
@@ -112,12 +125,12 @@ def _information(session: Session, volume: Volume, allocated: int, connections: 
         ("Snap-Depletion", volume.snap_depletion),
         ("Description", volume.description),
         ("Snap-Reserve", f"{volume.snap_reserve}%"),
-        ("Snap-Reserve-Avail", f"100% ({session.size(snap_bytes)})"),
+        ("Snap-Reserve-Avail", _available(session, snapshot_reserve(volume, allocated), held)),
         ("Permission", permission(volume)),
         ("DesiredStatus", "online" if volume.online else "offline"),
         ("Status", status(session, volume)),
         ("Connections", str(connections)),
-        ("Snapshots", "0"),
+        ("Snapshots", str(len(session.control.snapshots.of(volume.id)))),
         ("Bind", ""),
         ("Type", "not-replicated"),
         ("ReplicationReserveSpace", session.size(0)),
@@ -126,7 +139,25 @@ def _information(session: Session, volume: Volume, allocated: int, connections: 
         ("Sector-Size", str(volume.block_size)),
         ("Thin-Provision", "enabled" if volume.thin else "disabled"),
     ]
-    return values + (_thin_information(session, volume) if volume.thin else [])
+    return values + (_thin_information(session, volume) if volume.thin else []) + _template_information(session, volume)
+
+
+def _template_information(session: Session, volume: Volume) -> list[tuple[str, str]]:
+    """Only where there is something to tell: most volumes have nothing to do with templates."""
+    if volume.template:
+        return [("Template", "Y"), ("Thin-Clones", str(len(session.control.volumes.thin_clones(volume.id))))]
+    if volume.thin_clone_of is None:
+        return []
+    template = session.control.volumes.row(volume.thin_clone_of)
+    return [("Thin-Clone", "Y"), ("Template-Volume", template.name if template else "")]
+
+
+def _available(session: Session, reserve_bytes: int, held_bytes: int | None) -> str:
+    """``held_bytes`` none: the data plane could not say."""
+    if held_bytes is None:
+        return "unknown"
+    free_bytes = max(0, reserve_bytes - held_bytes)
+    return f"{free_bytes * 100 // max(1, reserve_bytes)}% ({session.size(free_bytes, 'down')})"
 
 
 def _thin_information(session: Session, volume: Volume) -> list[tuple[str, str]]:

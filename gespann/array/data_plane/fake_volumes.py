@@ -116,9 +116,10 @@ class FakeVolumes:
         exclusive = sum(1 for place in chunks.items() if users[place] == 1)
         return seam.VolumeUsageReply(mapped_bytes=len(chunks) * CHUNK_BYTES, exclusive_bytes=exclusive * CHUNK_BYTES)
 
-    def added(self, name: str, than: str | None) -> seam.VolumeAddedReply:
-        known = {} if than is None else self.find(than).chunks
-        fresh = self.find(name).chunks.items() - known.items()
+    def added(self, name: str, than: list[str]) -> seam.VolumeAddedReply:
+        fresh = set(self.find(name).chunks.items())
+        for other in than:
+            fresh -= self.find(other).chunks.items()
         return seam.VolumeAddedReply(added_bytes=len(fresh) * CHUNK_BYTES)
 
     def differences(self, request: seam.VolumeDiff) -> seam.VolumeDiffReply:

@@ -11,7 +11,7 @@ Every push reads the database when its turn has come, so the last push always ca
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from gespann.array.model.refusals import Failed
@@ -24,6 +24,7 @@ from gespann.seams.engine_socket import (
     Space,
     Target,
     TargetPut,
+    TargetRemove,
     VolumeInfo,
     VolumeList,
 )
@@ -53,13 +54,16 @@ class DataPlane:
         client: EngineClient,
         clock: Clock,
         policy: Callable[[frozenset[str]], Configure],
-        target: Callable[[int], Target | None],
+        target: Callable[[str], Target | None],
+        limits: Callable[[frozenset[str]], Sequence[Request]] = lambda present: (),
     ) -> None:
-        """``policy``: the whole, for the volumes (by NAA) that the engine has. ``target``: of one volume by its id."""
+        """``policy``: the whole, for the volumes (by NAA) that the engine has. ``target``: of one volume or snapshot by
+        its NAA, if it is to have one. ``limits``: of space, set before anybody is let in."""
         self._client = client
         self._clock = clock
         self._policy = policy
         self._target = target
+        self._limits = limits
         self._push_turn = asyncio.Lock()
         self._stale = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -97,13 +101,13 @@ class DataPlane:
     async def space(self) -> Any:
         return await self.call(Space())
 
-    async def push_target(self, volume_id: int) -> None:
-        """Puts what the database says of a volume in force. Failed: it is recorded, and will be when the engine is
-        back, but is not yet."""
+    async def push_target(self, naa: str) -> None:
+        """Puts what the database says of a volume or snapshot in force. Failed: it is recorded, and will be when the
+        engine is back, but is not yet."""
         async with self._push_turn:
-            target = self._target(volume_id)
-            if target is not None and target.volume in self.present:
-                await self._push(TargetPut(target=target))
+            target = self._target(naa)
+            if naa in self.present:
+                await self._push(TargetRemove(volume=naa) if target is None else TargetPut(target=target))
 
     async def publish(self, target: Target, recorded: Callable[[], None]) -> None:
         """Puts a new target in force and then records it, with no push of the whole policy in between: that would
@@ -116,6 +120,13 @@ class DataPlane:
         """Any other change of policy, under the same promise."""
         async with self._push_turn:
             await self._push(request)
+
+    async def try_limit(self, limit: Request) -> None:
+        """An engine that cannot enforce a limit is still looked after by ``operations.thin_watch``."""
+        try:
+            await self.call(limit)
+        except SeamError as error:
+            log.warning("%s not in force: %s", limit.op, error)
 
     def gained(self, naa: str) -> None:
         self.present |= {naa}
@@ -165,6 +176,8 @@ class DataPlane:
     async def _refresh(self) -> None:
         async with self._push_turn:
             await self.inventory()
+            for limit in self._limits(self.present):
+                await self.try_limit(limit)
             await self.call(self._policy(self.present))
         self._failure = None
         if self.on_current is not None:

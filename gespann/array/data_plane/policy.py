@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable
 
-from gespann.array.model.records import AccessRecord, Volume
+from gespann.array.model.records import AccessRecord, Snapshot, Volume
 from gespann.seams.engine_socket import Access, Target
 
 VENDOR, PRODUCT = "EQLOGIC", "100E-00"  # what the multipath rules of existing hosts match
 
 
 def target_of(volume: Volume, records: Iterable[AccessRecord]) -> Target:
-    """Records that apply to snapshots only open nothing here. One for a CHAP user who is disabled or unknown opens
-    nothing either, because the engine then has no secret by that name."""
+    """Records that apply to snapshots only open nothing here, and the other way round. One for a CHAP user who is
+    disabled or unknown opens nothing either, because the engine then has no secret by that name."""
     return Target(
         volume=volume.naa,
         name=volume.target_name,
@@ -19,12 +19,33 @@ def target_of(volume: Volume, records: Iterable[AccessRecord]) -> Target:
         read_only=volume.read_only,
         multihost=volume.multihost,
         generation=volume.generation,
-        access=[
-            Access(initiator=record.initiator, chap_user=record.chap_user, address=record.address)
-            for record in records
-            if record.apply_to in ("volume", "both")
-        ],
+        access=_access(records, "volume"),
         vendor=VENDOR,
         product=PRODUCT,
         block_size=volume.block_size,
     )
+
+
+def target_of_snapshot(snapshot: Snapshot, volume: Volume, records: Iterable[AccessRecord]) -> Target:
+    """``volume`` and ``records``: whose snapshot it is. Only a snapshot that is online has a target."""
+    return Target(
+        volume=snapshot.naa,
+        name=snapshot.target_name,
+        alias=snapshot.alias,
+        online=snapshot.online,
+        read_only=snapshot.read_only,
+        multihost=snapshot.multihost,
+        generation=snapshot.generation,
+        access=_access(records, "snapshot"),
+        vendor=VENDOR,
+        product=PRODUCT,
+        block_size=volume.block_size,
+    )
+
+
+def _access(records: Iterable[AccessRecord], kind: str) -> list[Access]:
+    return [
+        Access(initiator=record.initiator, chap_user=record.chap_user, address=record.address)
+        for record in records
+        if record.apply_to in (kind, "both")
+    ]

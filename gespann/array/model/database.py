@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE parameter (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -42,6 +42,40 @@ CREATE TABLE event (
 INSERT INTO storage_pool (id, name, capacity_bytes, description) VALUES (1, 'default', NULL, '');
 """
 
+# From each version to the next; a new database goes through all of them too. What is here never changes any more.
+_LATER = {
+    2: """
+ALTER TABLE intent ADD COLUMN snapshot_id INTEGER;
+ALTER TABLE volume ADD COLUMN bases TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE volume ADD COLUMN template INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE volume ADD COLUMN thin_clone_of INTEGER REFERENCES volume (id);
+CREATE TABLE collection (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE COLLATE NOCASE, description TEXT NOT NULL) STRICT;
+CREATE TABLE collection_volume (
+    collection_id INTEGER NOT NULL REFERENCES collection (id) ON DELETE CASCADE,
+    volume_id INTEGER NOT NULL REFERENCES volume (id) ON DELETE CASCADE,
+    PRIMARY KEY (collection_id, volume_id)) STRICT;
+CREATE TABLE snap_collection (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, collection_id INTEGER NOT NULL REFERENCES collection (id) ON DELETE CASCADE,
+    name TEXT NOT NULL COLLATE NOCASE, description TEXT NOT NULL, created_at TEXT NOT NULL, schedule_id INTEGER,
+    UNIQUE (collection_id, name)) STRICT;
+CREATE TABLE schedule (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, volume_id INTEGER REFERENCES volume (id) ON DELETE CASCADE,
+    collection_id INTEGER REFERENCES collection (id) ON DELETE CASCADE, name TEXT NOT NULL COLLATE NOCASE,
+    type TEXT NOT NULL, start_date TEXT NOT NULL, start_minute INTEGER NOT NULL, end_minute INTEGER NOT NULL,
+    every_minutes INTEGER NOT NULL, max_keep INTEGER NOT NULL, read_only INTEGER NOT NULL, online INTEGER NOT NULL,
+    enabled INTEGER NOT NULL, due_at TEXT NOT NULL, UNIQUE (volume_id, name), UNIQUE (collection_id, name)) STRICT;
+CREATE TABLE snapshot (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, volume_id INTEGER NOT NULL REFERENCES volume (id) ON DELETE CASCADE,
+    name TEXT NOT NULL COLLATE NOCASE, naa TEXT NOT NULL UNIQUE, target_name TEXT NOT NULL UNIQUE,
+    asked_bytes INTEGER NOT NULL, size_bytes INTEGER NOT NULL, description TEXT NOT NULL, alias TEXT NOT NULL,
+    online INTEGER NOT NULL, read_only INTEGER NOT NULL, multihost INTEGER NOT NULL, generation INTEGER NOT NULL,
+    created_at TEXT NOT NULL, position INTEGER NOT NULL, bases TEXT NOT NULL, added_bytes INTEGER, schedule_id INTEGER,
+    snap_collection_id INTEGER REFERENCES snap_collection (id) ON DELETE SET NULL, intent TEXT NOT NULL,
+    UNIQUE (volume_id, name)) STRICT;
+""",
+}
+
 R = TypeVar("R", bound=msgspec.Struct)
 
 
@@ -62,8 +96,9 @@ class Database:
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise RuntimeError(f"{self.path} was written by a newer release (schema {version}); this one would harm it")
-        if version == 0:
-            self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        steps = {1: _SCHEMA, **_LATER}
+        for number in range(version + 1, SCHEMA_VERSION + 1):
+            self._connection.executescript(f"BEGIN; {steps[number]} PRAGMA user_version = {number}; COMMIT;")
 
     def close(self) -> None:
         self._connection.close()

@@ -2,10 +2,13 @@
 
 import ipaddress
 import re
+from datetime import date
 
 from gespann.array.model.refusals import Mistake
 
 VOLUME_NAME_BYTES = 63
+SNAPSHOT_NAME_BYTES = 128
+SCHEDULE_NAME_BYTES = 64
 POOL_NAME_BYTES = 63
 DESCRIPTION_BYTES = 128
 ALIAS_BYTES = 64
@@ -24,6 +27,20 @@ _INITIATOR = re.compile(r"(iqn|eui|naa)\.[!-~]+", re.ASCII | re.IGNORECASE)
 
 def volume_name(untrusted: str) -> str:
     return _named(untrusted, "volume", _VOLUME, VOLUME_NAME_BYTES, "letters, digits, hyphens, periods and colons")
+
+
+def snapshot_name(untrusted: str) -> str:
+    return _named(untrusted, "snapshot", _VOLUME, SNAPSHOT_NAME_BYTES, "letters, digits, hyphens, periods and colons")
+
+
+def collection_name(untrusted: str) -> str:
+    return _named(untrusted, "collection", _VOLUME, VOLUME_NAME_BYTES, "letters, digits, hyphens, periods and colons")
+
+
+def schedule_name(untrusted: str) -> str:
+    return _named(
+        untrusted, "schedule", _WORD, SCHEDULE_NAME_BYTES, "letters, digits, underscores, hyphens and periods"
+    )
 
 
 def pool_name(untrusted: str) -> str:
@@ -105,6 +122,28 @@ def ip_address(untrusted: str) -> str:
         return str(ipaddress.ip_address(untrusted))
     except ValueError:
         raise Mistake(f'"{untrusted[:40]}" is not an IP address.') from None
+
+
+def minute_of_day(untrusted: str) -> int:
+    """``01:30PM`` or ``13:30``; 24:00 is the end of the day."""
+    match = re.fullmatch(r"(\d{1,2}):(\d\d)(AM|PM)?", untrusted, re.ASCII | re.IGNORECASE)
+    if match is None:
+        raise Mistake(f'"{untrusted[:40]}" is not a time of day. Write it like 01:30PM or 13:30.')
+    hour, minute, half = int(match[1]), int(match[2]), (match[3] or "").upper()
+    if half and 1 <= hour <= 12:
+        hour = hour % 12 + (12 if half == "PM" else 0)
+    elif half or hour > 24:
+        raise Mistake(f'"{untrusted[:40]}" is not a time of day. Write it like 01:30PM or 13:30.')
+    if minute > 59 or hour * 60 + minute > 24 * 60:
+        raise Mistake(f'"{untrusted[:40]}" is not a time of day. Write it like 01:30PM or 13:30.')
+    return hour * 60 + minute
+
+
+def day(untrusted: str) -> str:
+    try:
+        return date.fromisoformat(untrusted).isoformat()
+    except ValueError:
+        raise Mistake(f'"{untrusted[:40]}" is not a date. Write it like 2010-02-16.') from None
 
 
 def percent(untrusted: str, low: int, high: int) -> int:

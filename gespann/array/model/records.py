@@ -36,18 +36,84 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     block_size: int = 512
     generation: int = 1
     created_at: str = ""
+    bases: str = "[]"  # snapshots that its contents may come from; see ``model.descent``
+    template: bool = False
+    thin_clone_of: int | None = None  # the template it is attached to
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Its sectors are its volume's, and so are the access records that apply to snapshots."""
+
+    id: int = 0
+    volume_id: int
+    name: str
+    naa: str
+    target_name: str
+    asked_bytes: int
+    size_bytes: int
+    description: str = ""
+    alias: str = ""
+    online: bool = False
+    read_only: bool = False
+    multihost: bool = False
+    generation: int = 1
+    created_at: str = ""
+    position: int = 0
+    bases: str = "[]"  # snapshots of earlier positions that its contents may come from
+    added_bytes: int | None = None  # what it holds that its bases do not; none: not counted yet
+    schedule_id: int | None = None
+    snap_collection_id: int | None = None
+    intent: str = ""  # create, delete: begun and not ended
+
+
+class Collection(msgspec.Struct, frozen=True, kw_only=True):
+    id: int = 0
+    name: str
+    description: str = ""
+
+
+class SnapCollection(msgspec.Struct, frozen=True, kw_only=True):
+    """The snapshots of a collection's volumes of one instant."""
+
+    id: int = 0
+    collection_id: int
+    name: str
+    description: str = ""
+    created_at: str = ""
+    schedule_id: int | None = None
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a volume or of a collection. Dates and minutes of the day are UTC."""
+
+    id: int = 0
+    volume_id: int | None = None
+    collection_id: int | None = None
+    name: str
+    type: str  # once, hourly, daily
+    start_date: str  # 2010-02-16
+    start_minute: int  # of the day
+    end_minute: int = 1440  # exclusive: nothing begins at it or later in the day
+    every_minutes: int = 0  # within the day; 0: once a day
+    max_keep: int = 10
+    read_only: bool = False
+    online: bool = False
+    enabled: bool = True
+    due_at: str = ""  # when it runs next; empty: never again
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
     """Written before the engine is asked, removed when its answer is in the volume's row.
 
-    ``create`` and ``clone`` are undone when found at a start; ``delete``, ``resize`` and ``thick`` are finished.
+    ``create`` and ``clone`` are undone when found at a start; ``delete``, ``resize``, ``thick`` and ``restore`` are
+    finished.
     """
 
     volume_id: int
-    kind: str  # create, clone, delete, resize, thick
+    kind: str  # create, clone, delete, resize, thick, restore
     asked_bytes: int = 0  # resize: the size to reach, as asked
     thin: bool = False  # thick: what to become
+    snapshot_id: int | None = None  # restore: from which
 
 
 class AccessRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 A thick volume reserves all it has; a thin one its minimum reserve, or what it occupies if that is more, in steps of
 15 MB. A pool with a capacity has set those bytes of the file system aside; the others share what is left.
-Snapshot reserve is a policy for later snapshots and takes no space before there are any.
+Snapshot reserve is a limit for what snapshots may hold; it sets no space aside.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,6 +35,11 @@ def reserve(volume: Volume, allocated_bytes: int) -> int:
     if not volume.thin:
         return volume.size_bytes
     return max(min_reserve(volume), min(volume.size_bytes, real_size(allocated_bytes)))
+
+
+def snapshot_reserve(volume: Volume, allocated_bytes: int) -> int:
+    """What the volume's snapshots may hold: a share of its own reserve, so it moves with a thin volume."""
+    return real_size(reserve(volume, allocated_bytes) * volume.snap_reserve // 100)
 
 
 def pool_spaces(

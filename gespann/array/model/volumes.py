@@ -26,6 +26,10 @@ class Volumes:
         """Whether an online thin volume may not grow to its whole size."""
         return bool(self._database.rows("SELECT 1 FROM volume WHERE thin AND online AND thin_growth_max < 100 LIMIT 1"))
 
+    def thin_clones(self, template_id: int) -> list[Volume]:
+        sql = "SELECT * FROM volume WHERE thin_clone_of = ? ORDER BY name"
+        return self._database.records(Volume, sql, template_id)
+
     def get(self, name: str) -> Volume:
         sql = f"SELECT * FROM volume WHERE name = ? AND id NOT IN {_HIDDEN}"  # noqa: S608
         found = self._database.records(Volume, sql, name)
@@ -43,6 +47,10 @@ class Volumes:
         if volume is None:
             raise not_there("Volume", name)
         return volume
+
+    def by_naa(self, naa: str) -> Volume | None:
+        found = self._database.records(Volume, "SELECT * FROM volume WHERE naa = ?", naa)
+        return found[0] if found else None
 
     def named(self, name: str) -> Volume | None:
         """Whoever has the name, seen or not."""

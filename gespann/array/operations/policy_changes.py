@@ -9,16 +9,24 @@ from gespann.array.data_plane.link import DataPlane
 from gespann.array.model.access import AccessRecords
 from gespann.array.model.chap_users import ChapUsers
 from gespann.array.model.events import Events
-from gespann.array.model.records import AccessRecord, Volume
+from gespann.array.model.records import AccessRecord, Snapshot, Volume
+from gespann.array.model.snapshots import Snapshots
 from gespann.array.model.volumes import Volumes
 from gespann.seams.engine_socket import ChapPut, ChapRemove
 
 
 class PolicyChanges:
     def __init__(
-        self, volumes: Volumes, access: AccessRecords, chap_users: ChapUsers, data_plane: DataPlane, events: Events
+        self,
+        volumes: Volumes,
+        snapshots: Snapshots,
+        access: AccessRecords,
+        chap_users: ChapUsers,
+        data_plane: DataPlane,
+        events: Events,
     ) -> None:
         self._volumes = volumes
+        self._snapshots = snapshots
         self._access = access
         self._chap_users = chap_users
         self._data_plane = data_plane
@@ -27,17 +35,28 @@ class PolicyChanges:
     async def set_volume(self, volume: Volume, **changes: Any) -> None:
         """Settings of a volume that its target shows: read_only, multihost, alias."""
         self._volumes.change(volume.id, **changes)
-        await self._data_plane.push_target(volume.id)
+        await self._data_plane.push_target(volume.naa)
+
+    async def set_snapshot(self, snapshot: Snapshot, **changes: Any) -> None:
+        """The same settings of a snapshot."""
+        self._snapshots.change(snapshot.id, **changes)
+        await self._data_plane.push_target(snapshot.naa)
+
+    async def _push_records(self, volume: Volume) -> None:
+        """A volume's records are its snapshots' too."""
+        await self._data_plane.push_target(volume.naa)
+        for snapshot in self._snapshots.online_of(volume.id):
+            await self._data_plane.push_target(snapshot.naa)
 
     async def create_record(self, volume: Volume, **fields: Any) -> AccessRecord:
         record = self._access.create(volume.id, **fields)
-        await self._data_plane.push_target(volume.id)
+        await self._push_records(volume)
         self._events.add("INFO", "8.4.1", f"Access control record {record.number} of volume {volume.name} created.")
         return record
 
     async def delete_record(self, volume: Volume, number: int) -> None:
         self._access.delete(volume.id, number)
-        await self._data_plane.push_target(volume.id)
+        await self._push_records(volume)
         self._events.add("INFO", "8.4.2", f"Access control record {number} of volume {volume.name} deleted.")
 
     async def create_chap_user(self, name: str, secret: str | None, enabled: bool = True) -> str:

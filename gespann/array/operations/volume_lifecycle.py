@@ -2,7 +2,8 @@
 
     create, clone:   [intent + row] ─ engine volume ─ engine target + [intent gone]        undone if found again
     delete:          [intent] ─ engine target gone ─ engine volume gone ─ [row gone]       finished if found again
-    resize, thick:   [intent] ─ engine volume changed ─ [row changed, intent gone]         finished if found again
+    resize, thick,   [intent] ─ engine volume changed ─ [row changed, intent gone]         finished if found again
+    restore:
     ([..] = one transaction)
 
 Names and space of a half-made volume are taken; who asks for the name again has it settled first.
@@ -10,7 +11,7 @@ Names and space of a half-made volume are taken; who asks for the name again has
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -21,9 +22,10 @@ from gespann.array.model import names
 from gespann.array.model.access import AccessRecords
 from gespann.array.model.events import Events
 from gespann.array.model.identity import new_naa, target_name
-from gespann.array.model.records import Intent, Volume
+from gespann.array.model.records import Intent, Snapshot, Volume
 from gespann.array.model.refusals import Conflict, Failed, Mistake, Refusal
 from gespann.array.model.sizes import format_size, real_size
+from gespann.array.model.snapshots import Snapshots
 from gespann.array.model.space import reserve
 from gespann.array.model.storage_pools import StoragePools
 from gespann.array.model.volumes import Volumes
@@ -36,6 +38,7 @@ from gespann.seams.engine_socket import (
     VolumeDelete,
     VolumeDrain,
     VolumeResize,
+    VolumeRollback,
     VolumeThick,
 )
 from gespann.seams.json_lines import SeamError, SeamLost
@@ -44,11 +47,14 @@ from gespann.system.clock import Clock
 SLOW_S = 600.0  # for requests that reserve or copy a whole volume
 DRAIN_S = 30.0
 
+First = Callable[[Volume], Awaitable[object]] | None
+
 
 class VolumeLifecycle:
     def __init__(
         self,
         volumes: Volumes,
+        snapshots: Snapshots,
         access: AccessRecords,
         pools: StoragePools,
         data_plane: DataPlane,
@@ -57,6 +63,7 @@ class VolumeLifecycle:
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._volumes = volumes
+        self._snapshots = snapshots
         self._access = access
         self._pools = pools
         self._data_plane = data_plane
@@ -87,12 +94,19 @@ class VolumeLifecycle:
         request = VolumeCreate(volume=draft.naa, size_bytes=draft.size_bytes, thick=not draft.thin)
         return await self._make(draft, "create", request, unrestricted)
 
-    async def clone(self, source: Volume, draft: Volume, unrestricted: bool = False) -> Volume:
-        """A copy of what ``source`` holds at one instant. It may be online."""
-        async with self._turn(source) as source:
-            if source.size_bytes != draft.size_bytes:
+    async def clone(
+        self, source: Volume, draft: Volume, unrestricted: bool = False, snapshot: Snapshot | None = None
+    ) -> Volume:
+        """A copy of what ``source``, or a snapshot of it, holds at one instant. It may be online."""
+        async with self.turn(source) as source:
+            if snapshot is not None:
+                snapshot = self._snapshots.get_by_id(snapshot.id, snapshot.name)
+            origin = snapshot or source
+            if origin.size_bytes != draft.size_bytes:
                 raise Conflict(f"Volume {source.name} has just changed its size.")
-            request = VolumeClone(source=source.naa, volume=draft.naa, thick=not draft.thin)
+            if draft.thin_clone_of and not source.template:
+                raise Conflict(f"Volume {source.name} is no template.")
+            request = VolumeClone(source=origin.naa, volume=draft.naa, thick=not draft.thin)
             return await self._make(draft, "clone", request, unrestricted)
 
     async def _make(self, draft: Volume, kind: str, request: Request, unrestricted: bool) -> Volume:
@@ -136,9 +150,8 @@ class VolumeLifecycle:
 
     async def delete(self, volume: Volume) -> None:
         """Only when it is offline. Conflict, and it is as it was, if the engine finds it busy."""
-        async with self._turn(volume) as volume:
-            if volume.online:
-                raise Conflict(f"Volume {volume.name} is online. Set it offline before you delete it.")
+        async with self.turn(volume) as volume:
+            self.check_deletable(volume)
             self._volumes.intend(Intent(volume_id=volume.id, kind="delete"))
             try:
                 await self._take_away(volume)
@@ -153,70 +166,96 @@ class VolumeLifecycle:
                 ) from error
         self._events.add("INFO", "8.2.2", f"Volume {volume.name} deleted.")
 
+    def check_deletable(self, volume: Volume) -> None:
+        if volume.online:
+            raise Conflict(f"Volume {volume.name} is online. Set it offline before you delete it.")
+        if self._snapshots.online_of(volume.id):
+            raise Conflict(
+                f"Volume {volume.name} has snapshots that are online. Set them offline before you delete it."
+            )
+        if self._volumes.thin_clones(volume.id):
+            raise Conflict(f"Volume {volume.name} is the template of thin clones. Delete or detach them first.")
+
     async def _take_away(self, volume: Volume) -> None:
+        """With its snapshots: they end with their volume."""
+        for snapshot in self._snapshots.rows(volume.id):
+            await self.take_away_snapshot(snapshot)
         await self._data_plane.call(TargetRemove(volume=volume.naa))
         await self._data_plane.call(VolumeDelete(volume=volume.naa), SLOW_S)
         self._data_plane.gone(volume.naa)
         self._volumes.remove(volume.id)
         self._turns.pop(volume.id, None)
 
+    async def take_away_snapshot(self, snapshot: Snapshot) -> None:
+        await self._data_plane.call(TargetRemove(volume=snapshot.naa))
+        await self._data_plane.call(VolumeDelete(volume=snapshot.naa), SLOW_S)
+        self._data_plane.gone(snapshot.naa)
+        self._snapshots.remove(snapshot.id)
+
     # Changing --------------------------------------------------------------------------------------------------------
 
     async def set_online(self, volume: Volume, online: bool) -> None:
         """Answered: in force. Offline: its sessions are dropped and nothing they sent can still land."""
-        async with self._turn(volume) as volume:
+        async with self.turn(volume) as volume:
             if online and volume.naa not in self._data_plane.present:
                 raise Conflict(f"The data plane has no volume {volume.name}; it cannot be set online.")
             generation = volume.generation if online else volume.generation + 1
             self._volumes.change(volume.id, online=online, generation=generation)
-            await self._data_plane.push_target(volume.id)
+            await self._data_plane.push_target(volume.naa)
             if not online and volume.naa in self._data_plane.present:
-                await self._drain(volume)
+                await self.drain(volume.naa, f"Volume {volume.name}")
         if online != volume.online:
             self._events.add("INFO", "8.2.3", f"Volume {volume.name} set {'online' if online else 'offline'}.")
 
-    async def _drain(self, volume: Volume) -> None:
+    async def drain(self, naa: str, what: str) -> None:
+        """Nothing that sessions before this sent can still land, or Failed."""
         try:
-            await self._data_plane.call(VolumeDrain(volume=volume.naa, timeout_ms=int(DRAIN_S * 1000)), DRAIN_S + 5)
+            await self._data_plane.call(VolumeDrain(volume=naa, timeout_ms=int(DRAIN_S * 1000)), DRAIN_S + 5)
         except SeamLost as error:
             self._data_plane.mark_stale()
             raise Failed(
-                f"Volume {volume.name} is offline, but the data plane did not confirm that all commands "
-                "have ended. Set it offline again."
+                f"{what} is offline, but the data plane did not confirm that all commands have ended. "
+                "Set it offline again."
             ) from error
         except SeamError as error:
             raise Failed(
-                f"Volume {volume.name} is offline, but commands of its last sessions have not ended: "
-                f"{error.message}. Set it offline again."
+                f"{what} is offline, but commands of its last sessions have not ended: {error.message}. "
+                "Set it offline again."
             ) from error
 
-    async def grow(self, volume: Volume, asked_bytes: int) -> None:
-        async with self._turn(volume) as volume:
+    async def grow(self, volume: Volume, asked_bytes: int, first: First = None) -> None:
+        """``first``: done before the size is changed, when nothing more speaks against it."""
+        async with self.turn(volume) as volume:
             if asked_bytes < volume.asked_bytes:
                 raise Mistake(f"Volume {volume.name} is larger already. To make it smaller use shrink.")
-            await self._resize(volume, asked_bytes)
+            await self._resize(volume, asked_bytes, first)
 
-    async def shrink(self, volume: Volume, asked_bytes: int) -> None:
-        async with self._turn(volume) as volume:
+    async def shrink(self, volume: Volume, asked_bytes: int, first: First = None) -> None:
+        async with self.turn(volume) as volume:
             if asked_bytes > volume.asked_bytes:
                 raise Mistake(f"Volume {volume.name} is smaller already. To make it larger use size.")
             if volume.online:
                 raise Conflict(f"Volume {volume.name} is online. Set it offline before you shrink it.")
-            await self._resize(volume, asked_bytes)
+            await self._resize(volume, asked_bytes, first)
 
-    async def _resize(self, volume: Volume, asked_bytes: int) -> None:
+    async def _resize(self, volume: Volume, asked_bytes: int, first: First) -> None:
+        self._refuse_template(volume, "resized")
         disk = await self.admission.look()
         allocated = disk.allocated.get(volume.naa, 0)
         after = msgspec.structs.replace(volume, asked_bytes=asked_bytes, size_bytes=real_size(asked_bytes))
         more_bytes = reserve(after, allocated) - reserve(volume, allocated)
         if more_bytes > 0:
             self.admission.need(disk, self._pools.by_id(volume.pool_id), more_bytes)
+        if first is not None:
+            await first(volume)
         intent = Intent(volume_id=volume.id, kind="resize", asked_bytes=asked_bytes)
         await self._change(volume, intent)
         self._events.add("INFO", "8.2.4", f"Volume {volume.name} resized to {format_size(asked_bytes)}.")
 
     async def set_thin(self, volume: Volume, thin: bool) -> None:
-        async with self._turn(volume) as volume:
+        async with self.turn(volume) as volume:
+            if not thin:
+                self._refuse_template(volume, "thick")
             disk = await self.admission.look()
             allocated = disk.allocated.get(volume.naa, 0)
             after = msgspec.structs.replace(volume, thin=thin)
@@ -227,7 +266,7 @@ class VolumeLifecycle:
                 await self._change(volume, Intent(volume_id=volume.id, kind="thick", thin=thin))
 
     async def set_min_reserve(self, volume: Volume, percent: int) -> None:
-        async with self._turn(volume) as volume:
+        async with self.turn(volume) as volume:
             disk = await self.admission.look()
             allocated = disk.allocated.get(volume.naa, 0)
             after = msgspec.structs.replace(volume, thin_min_reserve=percent)
@@ -256,13 +295,45 @@ class VolumeLifecycle:
             size_bytes = real_size(intent.asked_bytes)
             await self._data_plane.call(VolumeResize(volume=volume.naa, size_bytes=size_bytes), SLOW_S)
             self._volumes.settle(volume.id, asked_bytes=intent.asked_bytes, size_bytes=size_bytes)
+        elif intent.kind == "restore":
+            await self._roll_back(volume, intent)
         else:
             await self._data_plane.call(VolumeThick(volume=volume.naa, thick=not intent.thin), SLOW_S)
             self._volumes.settle(volume.id, thin=intent.thin)
 
+    async def _roll_back(self, volume: Volume, intent: Intent) -> None:
+        snapshot = None if intent.snapshot_id is None else self._snapshots.row(intent.snapshot_id)
+        if snapshot is None:
+            raise SeamError("NOT_FOUND", "the snapshot is gone")
+        await self._data_plane.call(VolumeRollback(volume=volume.naa, source=snapshot.naa), SLOW_S)
+        self._snapshots.restored(snapshot)  # before the intent ends: repeated, it changes nothing more
+        self._volumes.settle(volume.id, asked_bytes=snapshot.asked_bytes, size_bytes=snapshot.size_bytes)
+
+    async def restore(self, volume: Volume, snapshot: Snapshot, first: First) -> None:
+        """The volume becomes as the snapshot is. It must be offline, and stays so."""
+        async with self.turn(volume) as volume:
+            self._refuse_template(volume, "restored")
+            if volume.online:
+                raise Conflict(f"Volume {volume.name} is online. Set it offline before you restore it.")
+            snapshot = self._snapshots.get_by_id(snapshot.id, snapshot.name)
+            disk = await self.admission.look()
+            allocated = disk.allocated.get(volume.naa, 0)
+            after = msgspec.structs.replace(volume, size_bytes=snapshot.size_bytes)
+            more_bytes = reserve(after, 0) - reserve(volume, allocated)
+            if more_bytes > 0:
+                self.admission.need(disk, self._pools.by_id(volume.pool_id), more_bytes)
+            if first is not None:
+                await first(volume)
+            await self._change(volume, Intent(volume_id=volume.id, kind="restore", snapshot_id=snapshot.id))
+            self._events.add("INFO", "8.2.6", f"Volume {volume.name} restored from snapshot {snapshot.name}.")
+
+    def _refuse_template(self, volume: Volume, done: str) -> None:
+        if volume.template:
+            raise Conflict(f"Volume {volume.name} is a template: it cannot be {done}.")
+
     async def move(self, volume: Volume, pool_id: int) -> None:
         """To another storage pool, if that can take it. Pools are shares of one file system: no data moves."""
-        async with self._turn(volume) as volume:
+        async with self.turn(volume) as volume:
             disk = await self.admission.look()
             if pool_id != volume.pool_id:
                 pool = self._pools.by_id(pool_id)
@@ -313,11 +384,14 @@ class VolumeLifecycle:
 
     # Turns -----------------------------------------------------------------------------------------------------------
 
+    def is_busy(self, volume_id: int) -> bool:
+        return self._lock(volume_id).locked()
+
     def _lock(self, volume_id: int) -> asyncio.Lock:
         return self._turns.setdefault(volume_id, asyncio.Lock())
 
     @asynccontextmanager
-    async def _turn(self, volume: Volume) -> AsyncIterator[Volume]:
+    async def turn(self, volume: Volume) -> AsyncIterator[Volume]:
         """One lifecycle request at a time on a volume; inside, its row as it is now. Mistake if it has gone."""
         async with self._lock(volume.id):
             intent = self._volumes.intent(volume.id)

@@ -6,6 +6,7 @@ import asyncio
 import pytest
 
 from gespann.array.data_plane.fake import FakeEngine, FakeVolume
+from gespann.array.model.records import SnapCollection
 from gespann.array.model.refusals import Refusal
 from gespann.array.model.sizes import GB
 from gespann.seams.json_lines import SeamError, SeamLost
@@ -16,6 +17,14 @@ STEPS = {
     "delete": ["target.remove", "volume.delete"],
     "resize": ["volume.resize"],
     "thin": ["volume.thick"],
+    "delete with snapshots": ["target.remove", "volume.delete"],
+    "snapshot": ["volume.snapshot"],
+    "snapshot online": ["volume.snapshot", "target.put"],
+    "collection": ["volume.snapshot"],
+    "snapshot delete": ["target.remove", "volume.delete"],
+    "restore": ["volume.snapshot", "volume.rollback"],
+    "resize after a snapshot": ["volume.snapshot", "volume.resize"],
+    "clone of a snapshot": ["volume.clone", "target.put"],
 }
 CASES = [
     (operation, op, after, way)
@@ -32,6 +41,11 @@ async def prepare(control) -> None:
     await lifecycle.create(lifecycle.draft("old", GB, 1))
     await control.policy.create_record(control.volumes.get("old"), initiator="iqn.2000-01.a:b")
     await lifecycle.create(lifecycle.draft("gone", GB, 1, thin=True, online=False))
+    await lifecycle.create(lifecycle.draft("kept", GB, 1, thin=True, online=False))
+    kept = control.volumes.get("kept")
+    for name in ("first", "second"):
+        await control.snapshot_lifecycle.create(kept, name)
+    await lifecycle.grow(kept, 2 * GB)
 
 
 async def act(control, operation: str) -> None:
@@ -48,13 +62,60 @@ async def act(control, operation: str) -> None:
             await lifecycle.grow(old, 3 * GB)
         case "thin":
             await lifecycle.set_thin(old, True)
+        case _:
+            await act_on_snapshots(control, operation)
+
+
+async def act_on_snapshots(control, operation: str) -> None:
+    lifecycle, snapshots = control.lifecycle, control.snapshot_lifecycle
+    kept = control.volumes.get("kept")
+    first = control.snapshots.of(kept.id)[0]
+    match operation:
+        case "delete with snapshots":
+            await lifecycle.delete(kept)
+        case "snapshot":
+            await snapshots.create(kept, "new")
+        case "snapshot online":
+            await snapshots.create(kept, "new", online=True)
+        case "collection":
+            together = SnapCollection(collection_id=collection_of(control).id, name="new")
+            await snapshots.create_together([control.volumes.get("old"), kept], together=together)
+        case "snapshot delete":
+            await snapshots.delete(kept, first)
+        case "restore":
+            await lifecycle.restore(kept, first, snapshots.first)
+        case "resize after a snapshot":
+            await lifecycle.grow(kept, 3 * GB, snapshots.first)
+        case "clone of a snapshot":
+            await lifecycle.clone(kept, lifecycle.draft("new", GB, 1, thin=True), snapshot=first)
+
+
+def collection_of(control):
+    if not control.collections.all():
+        control.collections.create("c")
+    return control.collections.get("c")
 
 
 def succeeded(control, operation: str) -> bool:
     names = [volume.name for volume in control.volumes.all()]
+    snapshots = [] if "kept" not in names else control.snapshots.of(control.volumes.get("kept").id)
     match operation:
-        case "create" | "clone":
+        case "create" | "clone" | "clone of a snapshot":
             return "new" in names
+        case "delete with snapshots":
+            return "kept" not in names
+        case "snapshot":
+            return "new" in [snapshot.name for snapshot in snapshots]
+        case "snapshot online":
+            return ("new", True) in [(snapshot.name, snapshot.online) for snapshot in snapshots]
+        case "collection":
+            return [snap.name for snap in control.collections.snaps(collection_of(control).id)] == ["new"]
+        case "snapshot delete":
+            return "first" not in [snapshot.name for snapshot in snapshots]
+        case "restore":
+            return control.volumes.get("kept").asked_bytes == GB
+        case "resize after a snapshot":
+            return control.volumes.get("kept").asked_bytes == 3 * GB
         case "delete":
             return "gone" not in names
         case "resize":
@@ -66,9 +127,16 @@ def succeeded(control, operation: str) -> bool:
 def agree(control, engine: FakeEngine) -> None:
     """The database and the engine say the same, and nothing is half done."""
     rows = {volume.naa: volume for volume in control.volumes.rows()}
+    snapshots = {one.naa: one for volume in rows.values() for one in control.snapshots.rows(volume.id)}
     assert control.volumes.intents() == []
-    assert set(engine.volumes) == set(rows)
-    assert set(engine.targets) == set(rows)
+    assert control.snapshots.intents() == []
+    assert set(engine.volumes) == set(rows) | set(snapshots)
+    assert set(engine.targets) == set(rows) | {naa for naa, one in snapshots.items() if one.online}
+    for naa, snapshot in snapshots.items():
+        assert engine.volumes[naa].size_bytes == snapshot.size_bytes
+    for collection in control.collections.all():
+        for snap in control.collections.snaps(collection.id):
+            assert len(control.snapshots.of_snap_collection(snap.id)) == 2, "all of them or none"
     for naa, volume in rows.items():
         assert engine.volumes[naa].size_bytes == volume.size_bytes
         assert engine.volumes[naa].thick is not volume.thin
@@ -96,12 +164,23 @@ async def test_operation_that_fails_at_a_step(group, operation, op, after, way):
             await act(group.control, operation)
     await settled(group)
     agree(group.control, group.engine)
-    if operation in ("create", "clone"):
+    if operation in ("create", "clone", "snapshot", "collection", "clone of a snapshot"):
         assert not succeeded(group.control, operation)  # it was answered as failed, and can be asked for again
-    if not succeeded(group.control, operation):
+    if operation == "snapshot online" and "new" in snapshot_names(group.control):
+        await open_new(group.control)  # it was made, and only that it is online was not in force
+    elif not succeeded(group.control, operation):
         await act(group.control, operation)
     assert succeeded(group.control, operation)
     agree(group.control, group.engine)
+
+
+def snapshot_names(control) -> list[str]:
+    return [snapshot.name for snapshot in control.snapshots.of(control.volumes.get("kept").id)]
+
+
+async def open_new(control) -> None:
+    kept = control.volumes.get("kept")
+    await control.snapshot_lifecycle.set_online(kept, control.snapshots.get(kept.id, "new"), True)
 
 
 async def killed_at(group, operation: str, op: str, after: bool) -> None:
@@ -168,7 +247,7 @@ async def test_group_starts_without_an_engine_and_says_so(group):
     assert await group.cli("whoami") == ["grpadmin"]
     group.engine.come_back()
     await settled(group)
-    assert len(await group.cli("volume show")) == 4
+    assert len(await group.cli("volume show")) == 5
 
 
 async def test_volume_that_the_engine_lost_is_offline_and_reported(group):
@@ -225,5 +304,5 @@ async def test_delete_while_a_clone_is_made_waits_for_it(group):
     )
     assert made.name == "new"
     assert deleted is None
-    assert [volume.name for volume in control.volumes.all()] == ["new", "old"]
+    assert [volume.name for volume in control.volumes.all()] == ["kept", "new", "old"]
     agree(control, group.engine)
