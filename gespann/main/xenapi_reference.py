@@ -15,7 +15,8 @@ HANDLER_MODULES = (*work_classes.HANDLER_MODULES, *door.HANDLER_MODULES)  # impo
 HEAD = """# XenAPI: what is there, and what is not
 
 This page is made from the published API and from what the pool answers of it; `python -m gespann.main.xenapi_reference`
-prints it anew, and a test keeps it true.
+prints it anew, and a test keeps it true. Others try every method that is there: as it is meant, and with parameters of
+every wrong kind.
 
 A method that is not there answers `MESSAGE_METHOD_UNKNOWN`, and `system.listMethods` does not name it. Records always
 have all published fields.

@@ -203,16 +203,26 @@ async def test_rates_of_a_host(running):
     assert {"cpu0", "cpu7", "loadavg", "memory_total_kib"} <= names
 
 
-async def test_recording_is_ended_and_begun(running):
+async def enabled(world, method: str, ref: str) -> bool:
+    return next(s["enabled"] for s in await world.call(method, ref) if s["name_label"] == "cpu0")
+
+
+async def test_recording_of_a_machine_is_ended_and_begun(running):
     world, vm = running
-    for class_name, ref in (("VM", vm), ("host", world.host)):
-        await world.call(f"{class_name}.forget_data_source_archives", ref, "cpu0")
-        listed = {s["name_label"]: s["enabled"] for s in await world.call(f"{class_name}.get_data_sources", ref)}
-        assert listed["cpu0"] is False
-        await world.call(f"{class_name}.record_data_source", ref, "cpu0")
-        await gather(world, 30.0)
-        listed = {s["name_label"]: s["enabled"] for s in await world.call(f"{class_name}.get_data_sources", ref)}
-        assert listed["cpu0"] is True
+    await world.call("VM.forget_data_source_archives", vm, "cpu0")
+    assert not await enabled(world, "VM.get_data_sources", vm)
+    await world.call("VM.record_data_source", vm, "cpu0")
+    await gather(world, 30.0)
+    assert await enabled(world, "VM.get_data_sources", vm)
+
+
+async def test_recording_of_a_host_is_ended_and_begun(running):
+    world, _ = running
+    await world.call("host.forget_data_source_archives", world.host, "cpu0")
+    assert not await enabled(world, "host.get_data_sources", world.host)
+    await world.call("host.record_data_source", world.host, "cpu0")
+    await gather(world, 30.0)
+    assert await enabled(world, "host.get_data_sources", world.host)
 
 
 @pytest.mark.parametrize("message", ["query_data_source", "record_data_source", "forget_data_source_archives"])
