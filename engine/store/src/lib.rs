@@ -4,29 +4,43 @@
 //! * [`Store`] makes, deletes, resizes, clones and lists volumes: control requests, slow and durable.
 //! * [`Volume`] reads and writes blocks of one of them: the hot path, called by many sessions at once.
 //!
-//! [`files`] keeps a sparse file a volume, [`memory`] is for tests, [`faulty`] wraps any volume and stalls or fails it.
+//! [`store::MappedStore`] keeps them in sparse files under a shared map, [`memory`] is for tests and for measuring,
+//! [`faulty`] wraps any volume and stalls or fails it. Below the store is [`disk`], which can be simulated.
 //! What a `Store` method has answered is on stable storage; what `Volume::write_at` has answered is so only after
 //! `Volume::flush` has been answered (a write-back cache, as the caching mode page says).
 
 pub mod added;
-pub mod clone_job;
+pub mod check;
+pub mod checkpoint;
+pub mod data_files;
 pub mod disk;
 pub mod error;
 pub mod faulty;
-pub mod files;
 pub mod identity;
+pub mod journal;
+pub mod map;
 pub mod memory;
 pub mod metadata;
+pub mod shared;
 pub mod sparse;
-pub mod volume_file;
+pub mod state;
+pub mod store;
+pub mod volume;
 
 pub use error::{BlockError, StoreError};
 pub use identity::VolumeId;
 
+pub use store::{MappedStore, Options};
+
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// A panic of another thread does not make what the mutex guards any worse.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What a store says of one volume. Bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +130,6 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn info(&self, id: VolumeId) -> Result<VolumeInfo, StoreError>;
     fn space(&self) -> Result<Space, StoreError>;
     fn open(&self, id: VolumeId) -> Result<Arc<dyn Volume>, StoreError>;
-    /// Persistent reservations as they were set: a text that means nothing to the store.
     /// Makes all of the volumes, with the contents that all of the sources have at one instant within this call: no write
     /// that was answered before it is missing, and of one source nothing newer than of another. Each is independent of
     /// its source at once. If all are there with these origins it succeeds, if only some it is `Exists`. Atomic over
@@ -155,6 +168,29 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         let _ = (id, max_in_use_bytes);
         Err(unsupported())
     }
+    /// Copies a range, which may lie in one volume and overlap itself. Whole chunks are shared where both ranges lie alike
+    /// within their chunks: then no byte moves. Not atomic: what fails half-way has copied a part.
+    fn copy_range(
+        &self,
+        source: VolumeId,
+        source_offset: u64,
+        target: VolumeId,
+        target_offset: u64,
+        length: u64,
+    ) -> Result<(), BlockError> {
+        let _ = (source, source_offset, target, target_offset, length);
+        Err(BlockError::Io(std::io::Error::other("not supported by this store")))
+    }
+    /// One bounded piece of work that nobody waits for, such as giving back what was deleted; false if there is nothing
+    /// to do for now. Called again and again by one thread.
+    fn background(&self) -> bool {
+        false
+    }
+    /// What the background last failed at.
+    fn background_failure(&self) -> Option<String> {
+        None
+    }
+    /// Persistent reservations as they were set: a text that means nothing to the store.
     fn reservations(&self, id: VolumeId) -> Result<Option<String>, StoreError>;
     fn set_reservations(&self, id: VolumeId, reservations: Option<String>) -> Result<(), StoreError>;
 }
@@ -195,6 +231,15 @@ pub trait Volume: Send + Sync + std::fmt::Debug {
     fn with_place(&self, offset: u64, length: u64, use_it: UsePlace<'_>) -> Result<bool, BlockError> {
         let _ = (offset, length, use_it);
         Ok(false)
+    }
+    /// Longest `write_atomic`; 0 if there is no such thing here. Bytes.
+    fn atomic_bytes(&self) -> u32 {
+        0
+    }
+    /// All of the data is written or none, over every crash.
+    fn write_atomic(&self, data: &[u8], offset: u64) -> Result<(), BlockError> {
+        let _ = (data, offset);
+        Err(BlockError::Io(std::io::Error::other("this volume cannot write atomically")))
     }
 }
 

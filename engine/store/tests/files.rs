@@ -1,12 +1,10 @@
-//! The store of files on a real directory: what is answered is there, and a crash at any step leaves whole or nothing.
+//! The store on a real directory: what is answered is there, shared or not.
 
-use gespann_store::files::FileStore;
-use gespann_store::{BlockError, Store, StoreError, Volume, VolumeId};
-use std::collections::BTreeSet;
-use std::io;
-use std::path::{Path, PathBuf};
+use gespann_store::disk::OsDisk;
+use gespann_store::{BlockError, MappedStore, Options, Share, Store, StoreError, Volume, VolumeId};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 const A: VolumeId = VolumeId([0x6a; 16]);
 const B: VolumeId = VolumeId([0x6b; 16]);
@@ -24,8 +22,19 @@ impl Folder {
         Self(path)
     }
 
-    fn open(&self) -> FileStore {
-        FileStore::open(&self.0).unwrap()
+    fn try_open(&self) -> Result<MappedStore, StoreError> {
+        MappedStore::open(Arc::new(OsDisk::open(&self.0)?), Options::default())
+    }
+
+    fn open(&self) -> MappedStore {
+        self.try_open().unwrap()
+    }
+
+    /// What the folder's files occupy.
+    fn du_bytes(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        let files = std::fs::read_dir(self.0.join("volumes")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().blocks() * 512).sum()
     }
 }
 
@@ -84,7 +93,7 @@ fn requests_may_be_repeated_and_what_differs_is_refused() {
 fn a_second_engine_on_the_same_directory_is_refused() {
     let folder = Folder::new("lock");
     let store = folder.open();
-    assert!(FileStore::open(&folder.0).unwrap_err().to_string().contains("another engine"));
+    assert!(folder.try_open().unwrap_err().to_string().contains("another engine"));
     drop(store);
     folder.open();
 }
@@ -185,133 +194,206 @@ fn a_clone_is_one_instant_of_a_source_that_is_being_written() {
     writer.join().unwrap();
 }
 
+/// Everything that nobody waits for, until there is nothing left to do.
+fn settle(store: &MappedStore) {
+    let mut idle = 0;
+    while idle < 3 {
+        idle = if store.background() { 0 } else { idle + 1 };
+        assert_eq!(store.background_failure(), None);
+    }
+}
+
 #[test]
-fn damaged_metadata_costs_no_data() {
-    let folder = Folder::new("damage");
+fn a_snapshot_is_what_it_was_while_its_source_goes_on() {
+    let folder = Folder::new("snapshot");
     let store = folder.open();
-    store.create(A, MIB, true).unwrap();
-    store.open(A).unwrap().write_at(&[3; 512], 0).unwrap();
+    store.create(A, 64 * MIB, false).unwrap();
+    let volume = store.open(A).unwrap();
+    let old: Vec<u8> = (0..4 * MIB).map(|at| (at / 512 % 251) as u8).collect();
+    volume.write_at(&old, 0).unwrap();
+    store.snapshot(&[Share { source: A, id: B, thick: false }]).unwrap();
+    let snapshot = store.open(B).unwrap();
+    volume.write_at(&[0xaa; 512], 512).unwrap(); // within a block
+    volume.write_at(&vec![0xbb; 8192], 65536 - 4096).unwrap(); // over the border of two chunks
+    volume.write_at(&vec![0xcc; 65536], 2 * 65536).unwrap(); // a whole chunk
+    volume.zero(3 * 65536 + 4096, 2 * 65536).unwrap();
+    volume.write_at(&[0xdd; 4096], 40 * MIB).unwrap(); // where there was nothing
+    let mut new = old.clone();
+    new[512..1024].fill(0xaa);
+    new[65536 - 4096..65536 + 4096].fill(0xbb);
+    new[2 * 65536..3 * 65536].fill(0xcc);
+    new[3 * 65536 + 4096..5 * 65536 + 4096].fill(0);
+    let check = |volume: &dyn Volume, snapshot: &dyn Volume| {
+        assert!(read(volume, 0, 4 * MIB as usize) == new);
+        assert_eq!(read(volume, 40 * MIB, 8192), [vec![0xdd; 4096], vec![0; 4096]].concat());
+        assert!(read(snapshot, 0, 4 * MIB as usize) == old);
+        assert_eq!(read(snapshot, 40 * MIB, 4096), vec![0; 4096]);
+    };
+    check(volume.as_ref(), snapshot.as_ref());
+    settle(&store);
+    check(volume.as_ref(), snapshot.as_ref());
+    let found = store.differences(B, A, 0, 100).unwrap();
+    assert_eq!(found.next, None);
+    assert_eq!(found.ranges, vec![(0, 6 * 65536), (40 * MIB, 65536)]);
+    drop((volume, snapshot));
     drop(store);
-    std::fs::write(folder.0.join("meta").join(A.to_string()), b"garbage").unwrap();
+    let store = folder.open();
+    check(store.open(A).unwrap().as_ref(), store.open(B).unwrap().as_ref());
+    assert_eq!(store.info(B).unwrap().origin, Some(A));
+    store.checkpoint().unwrap();
+    drop(store);
+    let store = folder.open();
+    check(store.open(A).unwrap().as_ref(), store.open(B).unwrap().as_ref());
+    // The source goes, and what only it had; what the snapshot has stays.
+    store.delete(A).unwrap();
+    settle(&store);
+    assert!(read(store.open(B).unwrap().as_ref(), 0, 4 * MIB as usize) == old);
+    assert!(folder.du_bytes() <= 4 * MIB + 65536, "{}", folder.du_bytes());
+    store.delete(B).unwrap();
+    settle(&store);
+    assert_eq!(folder.du_bytes(), 0);
+    assert_eq!(std::fs::read_dir(folder.0.join("volumes")).unwrap().count(), 0);
+}
+
+#[test]
+fn rolling_back_and_space_that_comes_back() {
+    let folder = Folder::new("rollback");
+    let store = folder.open();
+    store.create(A, 32 * MIB, false).unwrap();
+    let volume = store.open(A).unwrap();
+    volume.write_at(&vec![1; 8 * MIB as usize], 0).unwrap();
+    store.clone_volume(A, B, false).unwrap();
+    volume.write_at(&vec![2; 8 * MIB as usize], 4 * MIB).unwrap();
+    store.resize(A, 16 * MIB).unwrap();
+    volume.flush().unwrap();
+    settle(&store);
+    assert_eq!(store.usage(B).unwrap().mapped_bytes, 8 * MIB);
+    assert_eq!(store.usage(B).unwrap().exclusive_bytes, 4 * MIB);
+    assert_eq!(store.usage(A).unwrap().exclusive_bytes, 8 * MIB);
+    assert_eq!(store.roll_back(A, B).unwrap().size_bytes, 32 * MIB);
+    assert!(read(volume.as_ref(), 0, 8 * MIB as usize).iter().all(|byte| *byte == 1));
+    assert_eq!(read(volume.as_ref(), 8 * MIB, 4096), vec![0; 4096]);
+    volume.flush().unwrap();
+    settle(&store);
+    assert!(folder.du_bytes() <= 8 * MIB + 65536, "{}", folder.du_bytes());
+    store.delete(B).unwrap();
+    settle(&store);
+    // Its own again: written in place.
+    volume.write_at(&[3; 4096], MIB).unwrap();
+    settle(&store);
+    assert!(folder.du_bytes() <= 8 * MIB + 65536, "{}", folder.du_bytes());
+    assert_eq!(read(volume.as_ref(), MIB, 4096), vec![3; 4096]);
+}
+
+#[test]
+fn copies_inside_the_array_share_chunks_and_stay_apart() {
+    let folder = Folder::new("copy");
+    let store = folder.open();
+    for id in [A, B] {
+        store.create(id, 32 * MIB, false).unwrap();
+    }
+    let (one, other) = (store.open(A).unwrap(), store.open(B).unwrap());
+    let data: Vec<u8> = (0..8 * MIB).map(|at| (at / 4096 % 253) as u8 + 1).collect();
+    one.write_at(&data, 0).unwrap();
+    one.flush().unwrap();
+    let before = folder.du_bytes();
+    store.copy_range(A, 4096, B, 4096 + MIB, 7 * MIB).unwrap();
+    assert!(read(other.as_ref(), 4096 + MIB, 7 * MIB as usize) == data[4096..4096 + 7 * MIB as usize]);
+    assert!(folder.du_bytes() < before + MIB, "only the edges were copied");
+    store.copy_range(A, 0, A, 16 * MIB, 4 * MIB).unwrap();
+    store.copy_range(A, 0, A, 512, MIB).unwrap(); // over itself, and not alike within the chunks
+    assert!(read(one.as_ref(), 512, MIB as usize) == data[..MIB as usize]);
+    assert!(read(one.as_ref(), 16 * MIB, 4 * MIB as usize) == data[..4 * MIB as usize]);
+    assert!(read(other.as_ref(), 4096 + MIB, 7 * MIB as usize) == data[4096..4096 + 7 * MIB as usize]);
+    one.write_at(&vec![0xff; 8 * MIB as usize], 0).unwrap();
+    assert!(read(one.as_ref(), 16 * MIB, 4 * MIB as usize) == data[..4 * MIB as usize]);
+    assert!(read(other.as_ref(), 4096 + MIB, 7 * MIB as usize) == data[4096..4096 + 7 * MIB as usize]);
+    one.settle().unwrap();
+    other.settle().unwrap();
+    drop((one, other));
+    drop(store);
+    let store = folder.open();
+    assert!(read(store.open(B).unwrap().as_ref(), 4096 + MIB, 7 * MIB as usize) == data[4096..4096 + 7 * MIB as usize]);
+    store.delete(A).unwrap();
+    settle(&store);
+    assert!(read(store.open(B).unwrap().as_ref(), 4096 + MIB, 7 * MIB as usize) == data[4096..4096 + 7 * MIB as usize]);
+    store.delete(B).unwrap();
+    settle(&store);
+    assert_eq!(folder.du_bytes(), 0);
+}
+
+#[test]
+fn an_atomic_write_is_one_change_of_the_map() {
+    let folder = Folder::new("atomic");
+    let store = folder.open();
+    store.create(A, 8 * MIB, false).unwrap();
+    let volume = store.open(A).unwrap();
+    volume.write_at(&vec![1; MIB as usize], 0).unwrap();
+    volume.write_atomic(&vec![2; 65536], 32768).unwrap();
+    assert_eq!(read(volume.as_ref(), 32768 - 512, 512), vec![1; 512]);
+    assert!(read(volume.as_ref(), 32768, 65536).iter().all(|byte| *byte == 2));
+    assert_eq!(read(volume.as_ref(), 98304, 512), vec![1; 512]);
+    assert_eq!(volume.atomic_bytes(), 65536);
+    volume.flush().unwrap();
+    settle(&store);
+    assert!(folder.du_bytes() <= MIB + 65536);
+}
+
+#[test]
+fn limits_stop_what_takes_more_space_and_nothing_else() {
+    let folder = Folder::new("limits");
+    let store = folder.open();
+    store.create(A, 32 * MIB, false).unwrap();
+    let volume = store.open(A).unwrap();
+    volume.write_at(&vec![1; 4 * MIB as usize], 0).unwrap();
+    volume.flush().unwrap();
+    store.set_volume_limit(A, Some(4 * MIB)).unwrap();
+    assert!(matches!(volume.write_at(&[2; 4096], 8 * MIB), Err(BlockError::NoSpace)));
+    volume.write_at(&[2; 4096], MIB).unwrap();
+    store.set_volume_limit(A, None).unwrap();
+    volume.write_at(&[2; 4096], 8 * MIB).unwrap();
+    store.clone_volume(A, B, false).unwrap();
+    store.set_limit(gespann_store::Limit { limit_bytes: Some(4 * MIB), warn_percent: 80 }).unwrap();
+    assert!(matches!(volume.write_at(&[3; 4096], 0), Err(BlockError::NoSpace)), "a shared chunk needs a new slot");
+    store.delete(B).unwrap();
+    settle(&store);
+    volume.write_at(&[3; 4096], 0).unwrap();
+    assert_eq!(read(volume.as_ref(), 0, 4096), vec![3; 4096]);
+}
+
+#[test]
+fn volumes_of_the_first_format_are_taken_over() {
+    let folder = Folder::new("import");
+    std::fs::create_dir_all(folder.0.join("volumes")).unwrap();
+    std::fs::create_dir_all(folder.0.join("meta")).unwrap();
+    std::fs::write(folder.0.join("volumes").join(A.to_string()), vec![7; MIB as usize]).unwrap();
+    let facts = gespann_store::metadata::Metadata {
+        volume: A.to_string(),
+        thick: true,
+        cloned_from: Some(B.to_string()),
+        reservations: Some("kept".to_owned()),
+    };
+    std::fs::write(folder.0.join("meta").join(A.to_string()), facts.encode()).unwrap();
+    std::fs::write(folder.0.join("volumes").join(B.to_string()), vec![8; MIB as usize]).unwrap();
     let store = folder.open();
     assert!(store.notes.iter().any(|note| note.contains("its data is kept")), "{:?}", store.notes);
-    assert_eq!(read(store.open(A).unwrap().as_ref(), 0, 512), vec![3; 512]);
-    assert!(!store.info(A).unwrap().thick);
-}
-
-/// Fails the step of this number and every later one: the process is dead from there on.
-fn crashing(root: &Path, at: usize, seen: &Arc<Mutex<BTreeSet<String>>>) -> FileStore {
-    let (count, seen) = (AtomicUsize::new(0), seen.clone());
-    let hook = move |name: &str| {
-        if count.fetch_add(1, Ordering::Relaxed) < at {
-            return Ok(());
-        }
-        seen.lock().unwrap().insert(name.to_owned());
-        Err(io::Error::other("crash"))
-    };
-    FileStore::open_with_hook(root, Box::new(hook)).unwrap()
-}
-
-/// Runs `request` with a crash before each of its steps in turn, and `check`s the store after a restart.
-fn crash_everywhere(
-    name: &str,
-    prepare: fn(&FileStore),
-    request: fn(&FileStore) -> bool,
-    check: fn(&FileStore, bool),
-) -> BTreeSet<String> {
-    let seen = Arc::new(Mutex::new(BTreeSet::new()));
-    for at in 0.. {
-        let folder = Folder::new(name);
-        prepare(&folder.open());
-        let answered = request(&crashing(&folder.0, at, &seen));
-        let store = folder.open();
-        check(&store, answered);
-        let leftovers =
-            std::fs::read_dir(folder.0.join("volumes")).unwrap().chain(std::fs::read_dir(folder.0.join("meta")).unwrap());
-        let names: Vec<_> = leftovers.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        assert!(names.iter().all(|name| name.len() == 32), "step {at}: {names:?}");
-        assert!(request(&store), "a repeat after a crash at step {at} succeeds");
-        if answered {
-            break;
-        }
-    }
-    let seen = seen.lock().unwrap().clone();
-    assert!(seen.len() >= 2, "{seen:?}");
-    seen
+    let info = store.info(A).unwrap();
+    assert_eq!((info.thick, info.origin, store.reservations(A).unwrap().as_deref()), (true, Some(B), Some("kept")));
+    assert!(!store.info(B).unwrap().thick);
+    drop(store);
+    let store = folder.open();
+    assert_eq!(read(store.open(A).unwrap().as_ref(), 0, 512), vec![7; 512]);
+    assert_eq!(read(store.open(B).unwrap().as_ref(), MIB - 512, 512), vec![8; 512]);
+    assert_eq!(store.reservations(A).unwrap().as_deref(), Some("kept"));
 }
 
 #[test]
-fn a_crash_in_create_leaves_a_whole_volume_or_none() {
-    crash_everywhere(
-        "crash-create",
-        |_| {},
-        |store| store.create(A, MIB, true).is_ok(),
-        |store, answered| {
-            let info = store.info(A);
-            assert!(info.is_ok() || !answered);
-            if let Ok(info) = info {
-                assert!(info.size_bytes == MIB && info.thick && info.allocated_bytes >= MIB, "{info:?}");
-            }
-        },
-    );
-}
-
-#[test]
-fn a_crash_in_clone_leaves_a_whole_clone_or_none() {
-    crash_everywhere(
-        "crash-clone",
-        |store| {
-            store.create(A, 4 * MIB, false).unwrap();
-            store.open(A).unwrap().write_at(&vec![4; MIB as usize], 2 * MIB).unwrap();
-        },
-        |store| store.clone_volume(A, B, true).is_ok(),
-        |store, answered| {
-            assert!(store.info(A).is_ok());
-            assert!(store.info(B).is_ok() || !answered);
-            if let Ok(clone) = store.open(B) {
-                assert_eq!(read(clone.as_ref(), 2 * MIB, MIB as usize), vec![4; MIB as usize]);
-            }
-        },
-    );
-}
-
-#[test]
-fn a_crash_in_delete_leaves_the_volume_or_nothing_of_it() {
-    crash_everywhere(
-        "crash-delete",
-        |store| drop(store.create(A, MIB, false).unwrap()),
-        |store| store.delete(A).is_ok(),
-        |store, answered| assert!(!(answered && store.info(A).is_ok())),
-    );
-}
-
-/// A request that failed while making its work durable has left it in place; repeated, it is not answered before that
-/// last step has succeeded.
-#[test]
-fn a_repeated_request_is_answered_only_when_durable() {
-    type Request = fn(&FileStore) -> Result<(), StoreError>;
-    let requests: [(&str, Request); 4] = [
-        ("sync volumes folder", |store| store.create(B, MIB, false).map(|_| ())),
-        ("sync volumes folder", |store| store.clone_volume(A, B, false).map(|_| ())),
-        ("sync volumes folder", |store| store.delete(A)),
-        ("sync size", |store| store.resize(A, 2 * MIB).map(|_| ())),
-    ];
-    for (index, (step, request)) in requests.into_iter().enumerate() {
-        let folder = Folder::new("settle");
-        folder.open().create(A, MIB, false).unwrap();
-        let failures = Arc::new(AtomicUsize::new(2));
-        let left = failures.clone();
-        let hook = move |name: &str| match name == step && left.load(Ordering::Relaxed) > 0 {
-            true => {
-                left.fetch_sub(1, Ordering::Relaxed);
-                Err(io::Error::from_raw_os_error(5))
-            }
-            false => Ok(()),
-        };
-        let store = FileStore::open_with_hook(&folder.0, Box::new(hook)).unwrap();
-        assert!(request(&store).is_err(), "request {index}: the first time");
-        assert!(request(&store).is_err(), "request {index}: repeated, and it is still not durable");
-        request(&store).unwrap();
-        assert_eq!(failures.load(Ordering::Relaxed), 0);
-    }
+fn data_files_without_a_map_are_not_touched() {
+    let folder = Folder::new("lost-map");
+    let store = folder.open();
+    store.create(A, MIB, false).unwrap();
+    drop(store);
+    std::fs::remove_dir_all(folder.0.join("map")).unwrap();
+    assert!(folder.try_open().unwrap_err().to_string().contains("no map of them"));
+    assert_eq!(std::fs::read_dir(folder.0.join("volumes")).unwrap().count(), 1);
 }

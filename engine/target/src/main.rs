@@ -3,6 +3,7 @@
 mod access;
 mod api;
 mod arguments;
+mod background;
 mod connection;
 mod control_socket;
 mod engine;
@@ -22,7 +23,8 @@ mod signals;
 use arguments::{Arguments, Asked};
 use engine::Engine;
 use gespann_iscsi::Budget;
-use gespann_store::files::FileStore;
+use gespann_store::disk::OsDisk;
+use gespann_store::{MappedStore, Options};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -53,12 +55,15 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     log::set_level(arguments.log_level);
     let signals = signals::block();
     raise_descriptor_limit();
-    let store = FileStore::open(&arguments.data).map_err(|error| error.to_string())?;
+    let store = OsDisk::open(&arguments.data).and_then(|disk| MappedStore::open(Arc::new(disk), Options::default()));
+    let store = store.map_err(|error| error.to_string())?;
     store.notes.iter().for_each(|note| log!(Warning, "{note}"));
     let mut engine = Engine::new(Arc::new(store), new_boot_id()?);
     engine.write_data = Budget::new(arguments.write_data_bytes);
     let engine = Arc::new(engine);
     open_portals(&engine, arguments)?;
+    let tended = engine.clone();
+    spawn("background", move || background::tend(tended.store.as_ref()))?;
     let listener = control_socket::listen(&arguments.socket);
     let listener =
         listener.map_err(|error| format!("cannot open the control socket {}: {error}", arguments.socket.display()))?;

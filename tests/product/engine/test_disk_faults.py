@@ -61,7 +61,7 @@ def test_a_full_file_system_is_told_as_no_space_and_loses_nothing(small: EngineP
         written += 1
         assert written * piece < 8 * MIB, "more was taken than there is room"
     assert sense == NO_SPACE
-    assert written * piece > 6 * MIB
+    assert written * piece > 5 * MIB  # the rest is the log of the maps
     assert initiator.status_of(SYNCHRONIZE_CACHE) == (0, "")
     for index in range(written):
         assert initiator.read10(index * piece // 512, 128) == bytes([index % 250 + 1]) * piece
@@ -69,7 +69,7 @@ def test_a_full_file_system_is_told_as_no_space_and_loses_nothing(small: EngineP
     with pytest.raises(SeamError, match="NO_SPACE"):
         control.call(VolumeThick(volume=VOLUME, thick=True))
     with pytest.raises(SeamError, match="NO_SPACE"):
-        control.call(VolumeClone(source=VOLUME, volume="1" * 32))
+        control.call(VolumeClone(source=VOLUME, volume="1" * 32, thick=True))
     assert [volume.volume for volume in control.call(VolumeList()).volumes] == [VOLUME]
     unmap = struct.pack(">HHIQII", 22, 16, 0, 0, 2 * MIB // 512, 0)
     initiator.command(struct.pack(">BBIBHB", 0x42, 0, 0, 0, len(unmap), 0), write=unmap, immediate=unmap)

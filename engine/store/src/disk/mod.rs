@@ -10,10 +10,16 @@ pub mod sim;
 pub use os::OsDisk;
 pub use sim::SimDisk;
 
-use crate::Space;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+
+/// Size of the file system, and what of it an ordinary user could still take. Bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    pub total_bytes: u64,
+    pub free_bytes: u64,
+}
 
 /// A directory of the store. Paths are relative to it, with `/`; one level of folders.
 pub trait Disk: Send + Sync + std::fmt::Debug {
@@ -35,7 +41,7 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     /// Stays the same as long as nothing can have been lost that was written and not synced: a text that changes when the
     /// machine starts anew or the file system is mounted anew.
     fn incarnation(&self) -> io::Result<String>;
-    fn space(&self) -> io::Result<Space>;
+    fn space(&self) -> io::Result<DiskSpace>;
 }
 
 /// One open file. All methods may be called from many threads; overlapping writes land in some order.

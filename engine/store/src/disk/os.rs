@@ -1,7 +1,7 @@
 //! A directory of a real file system.
 
-use super::{Disk, DiskFile};
-use crate::{Space, StoreError, sparse};
+use super::{Disk, DiskFile, DiskSpace};
+use crate::{StoreError, sparse};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -99,7 +99,7 @@ impl Disk for OsDisk {
         Ok(self.incarnation.clone())
     }
 
-    fn space(&self) -> io::Result<Space> {
+    fn space(&self) -> io::Result<DiskSpace> {
         let folder = File::open(&self.root)?;
         // SAFETY: an all-zero statvfs is a valid value, and the call fills it.
         let mut figures: libc::statvfs = unsafe { std::mem::zeroed() };
@@ -107,8 +107,7 @@ impl Disk for OsDisk {
             return Err(io::Error::last_os_error());
         }
         let (total_bytes, free_bytes) = (figures.f_blocks * figures.f_frsize, figures.f_bavail * figures.f_frsize);
-        let used_bytes = (figures.f_blocks - figures.f_bfree) * figures.f_frsize;
-        Ok(Space { total_bytes, free_bytes, used_bytes, limit_bytes: None, reclaiming_bytes: 0 })
+        Ok(DiskSpace { total_bytes, free_bytes })
     }
 }
 

@@ -102,8 +102,8 @@ impl<'a> FullFeature<'a> {
                 return Some("a discovery session that lasted too long".to_owned());
             }
             let verdict = self.serve_received();
-            if let Err(error) = self.wire.flush() {
-                return lost(error);
+            if let Err(end) = self.flush() {
+                return end;
             }
             if let Err(end) = verdict {
                 return end;

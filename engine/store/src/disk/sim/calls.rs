@@ -3,8 +3,7 @@
 use super::image::PAGE;
 use super::names::{FOLDER, FileNumber, folder_of, place};
 use super::{Call, Content, Operation, SimDisk, Verdict, error};
-use crate::Space;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, DiskSpace};
 use fastrand::Rng;
 use std::io;
 use std::sync::Arc;
@@ -128,12 +127,10 @@ impl Disk for SimDisk {
         self.look(Call::new(Operation::Look, "incarnation", ""), |state| Ok(format!("power on {}", state.incarnation)))
     }
 
-    fn space(&self) -> io::Result<Space> {
+    fn space(&self) -> io::Result<DiskSpace> {
         self.look(Call::new(Operation::Look, "space", ""), |state| {
-            let used_bytes = state.used_blocks() * PAGE;
-            let total_bytes = state.capacity_blocks * PAGE;
-            let free_bytes = total_bytes.saturating_sub(used_bytes);
-            Ok(Space { total_bytes, free_bytes, used_bytes, limit_bytes: None, reclaiming_bytes: 0 })
+            let free = state.capacity_blocks.saturating_sub(state.used_blocks());
+            Ok(DiskSpace { total_bytes: state.capacity_blocks * PAGE, free_bytes: free * PAGE })
         })
     }
 }

@@ -1,0 +1,266 @@
+//! The data files of all volumes, and who has which slot of them.
+
+use crate::disk::DiskFile;
+use crate::journal::record::{FileAdded, FileKind, VolumeNumber};
+use crate::map::nodes::{Counts, MAX_FILE, MAX_INDEX};
+use crate::map::{Slot, SlotRefs};
+use crate::{VolumeId, lock};
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+pub const FOLDER: &str = "volumes";
+
+pub fn path(name: &str) -> String {
+    format!("{FOLDER}/{name}")
+}
+
+pub fn name_of(id: VolumeId, number: u32, kind: FileKind) -> String {
+    match kind {
+        FileKind::Base => format!("{id}.{number}.raw"),
+        FileKind::Spill => format!("{id}.{number}.more"),
+    }
+}
+
+/// The number in a name that `name_of` gave.
+pub fn number_in(name: &str) -> Option<u32> {
+    let mut parts = name.split('.');
+    let (id, number, kind) = (parts.next()?, parts.next()?, parts.next()?);
+    let known = matches!(kind, "raw" | "more") && parts.next().is_none() && id.parse::<VolumeId>().is_ok();
+    number.parse().ok().filter(|_| known)
+}
+
+#[derive(Debug)]
+pub struct DataFile {
+    pub number: u32,
+    pub volume: VolumeNumber,
+    pub kind: FileKind,
+    pub name: String,
+    pub file: Arc<dyn DiskFile>,
+    pub chunk_bytes: u64,
+    /// Cleared slots keep their space: the file of a thick volume.
+    pub reserved: AtomicBool,
+    /// Its volume is deleted: nothing new comes into it.
+    pub ownerless: AtomicBool,
+    /// Slots that nobody refers to are known to be empty.
+    pub swept: AtomicBool,
+    slots: Mutex<Slots>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    refs: SlotRefs,
+    /// Of a spill file: slots from here on were never used, and used ones that are free again.
+    next: u64,
+    free: Vec<u64>,
+}
+
+impl DataFile {
+    pub fn new(added: &FileAdded, file: Arc<dyn DiskFile>, chunk_bytes: u64, swept: bool) -> Self {
+        Self {
+            number: added.number,
+            volume: added.volume,
+            kind: added.kind,
+            name: added.name.clone(),
+            file,
+            chunk_bytes,
+            reserved: AtomicBool::new(false),
+            ownerless: AtomicBool::new(false),
+            swept: AtomicBool::new(swept),
+            slots: Mutex::default(),
+        }
+    }
+
+    pub fn added(&self) -> FileAdded {
+        FileAdded { number: self.number, volume: self.volume, kind: self.kind, name: self.name.clone() }
+    }
+
+    pub fn offset(&self, index: u64) -> u64 {
+        index * self.chunk_bytes
+    }
+
+    /// Zeroes a range of bytes; its space is given back unless the volume is thick.
+    pub fn clear(&self, offset: u64, length: u64) -> io::Result<()> {
+        if self.reserved.load(Ordering::Acquire) {
+            self.file.zero_reserved(offset, length)
+        } else {
+            self.file.punch(offset, length)
+        }
+    }
+
+    pub fn add_refs(&self, slots: Range<u64>, delta: i32) {
+        lock(&self.slots).refs.add(slots, delta);
+    }
+
+    pub fn refs(&self, index: u64) -> u32 {
+        lock(&self.slots).refs.get(index)
+    }
+
+    pub fn referred_to(&self) -> bool {
+        lock(&self.slots).refs.any()
+    }
+
+    /// Slots of a range with the same number of references, run by run.
+    pub fn runs(&self, slots: Range<u64>) -> Vec<(Range<u64>, u32)> {
+        lock(&self.slots).refs.runs(slots).collect()
+    }
+
+    /// One past the last slot that is referred to.
+    pub fn end(&self) -> u64 {
+        lock(&self.slots).refs.end()
+    }
+
+    pub fn held_bytes(&self) -> u64 {
+        lock(&self.slots).refs.held_bytes()
+    }
+
+    /// After the counts were made: which slots of a spill file may be given out.
+    pub fn find_free(&self) {
+        if self.kind == FileKind::Spill {
+            let mut slots = lock(&self.slots);
+            slots.next = slots.refs.end();
+            let empty = slots.refs.runs(0..slots.next).filter(|(_, count)| *count == 0);
+            slots.free = empty.flat_map(|(range, _)| range).collect();
+        }
+    }
+
+    /// The slot at this place, if nobody has it; it is counted, and empty.
+    fn take_at(&self, index: u64) -> io::Result<Option<Slot>> {
+        {
+            let mut slots = lock(&self.slots);
+            if slots.refs.get(index) > 0 {
+                return Ok(None);
+            }
+            slots.refs.add(index..index + 1, 1);
+        }
+        self.emptied(index).map(Some)
+    }
+
+    /// Any slot that nobody has.
+    fn take_any(&self) -> io::Result<Option<Slot>> {
+        let index = {
+            let mut slots = lock(&self.slots);
+            let index = slots.free.pop().unwrap_or(slots.next);
+            if index >= MAX_INDEX {
+                return Ok(None);
+            }
+            slots.next = slots.next.max(index + 1);
+            slots.refs.add(index..index + 1, 1);
+            index
+        };
+        self.emptied(index).map(Some)
+    }
+
+    fn emptied(&self, index: u64) -> io::Result<Slot> {
+        if !self.swept.load(Ordering::Acquire) {
+            if let Err(error) = self.clear(self.offset(index), self.chunk_bytes) {
+                self.give_up(index);
+                return Err(error);
+            }
+        }
+        Ok(Slot { file: self.number, index })
+    }
+
+    pub fn take(&self, chunk: u64) -> io::Result<Option<Slot>> {
+        match self.kind {
+            FileKind::Base => self.take_at(chunk),
+            FileKind::Spill => self.take_any(),
+        }
+    }
+
+    /// Takes back a slot that was given out and not used. It may hold something, so it is emptied first.
+    pub fn give_back(&self, index: u64) {
+        // A slot that cannot be emptied stays taken until the next start, which tries again.
+        if self.clear(self.offset(index), self.chunk_bytes).is_ok() {
+            self.give_up(index);
+        }
+    }
+
+    fn give_up(&self, index: u64) {
+        let mut slots = lock(&self.slots);
+        slots.refs.add(index..index + 1, -1);
+        if self.kind == FileKind::Spill && slots.refs.get(index) == 0 {
+            slots.free.push(index);
+        }
+    }
+
+    /// One reference fewer to each slot of the range; what nobody refers to any more has been emptied before.
+    pub fn let_go(&self, slots: Range<u64>) {
+        let mut state = lock(&self.slots);
+        state.refs.add(slots.clone(), -1);
+        if self.kind == FileKind::Spill {
+            let freed: Vec<u64> =
+                state.refs.runs(slots).filter(|(_, count)| *count == 0).flat_map(|(range, _)| range).collect();
+            state.free.extend(freed);
+        }
+    }
+
+    /// Empties the slots of a range that nobody refers to; nobody can take one meanwhile.
+    pub fn sweep(&self, slots: Range<u64>) -> io::Result<()> {
+        let state = lock(&self.slots);
+        for (run, count) in state.refs.runs(slots) {
+            if count == 0 {
+                self.clear(self.offset(run.start), (run.end - run.start) * self.chunk_bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All data files by number.
+#[derive(Debug, Default)]
+pub struct FileTable {
+    files: RwLock<Vec<Option<Arc<DataFile>>>>,
+    next: AtomicU32,
+}
+
+impl FileTable {
+    pub fn new(next: u32) -> Self {
+        Self { files: RwLock::default(), next: AtomicU32::new(next) }
+    }
+
+    pub fn next_number(&self) -> io::Result<u32> {
+        let number = self.next.fetch_add(1, Ordering::AcqRel);
+        if number >= MAX_FILE {
+            return Err(io::Error::other("this store has had as many data files as it can number"));
+        }
+        Ok(number)
+    }
+
+    pub fn next(&self) -> u32 {
+        self.next.load(Ordering::Acquire)
+    }
+
+    pub fn get(&self, number: u32) -> Option<Arc<DataFile>> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.get(number as usize).and_then(Clone::clone)
+    }
+
+    pub fn insert(&self, file: Arc<DataFile>) {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let index = file.number as usize;
+        if files.len() <= index {
+            files.resize(index + 1, None);
+        }
+        files[index] = Some(file);
+    }
+
+    pub fn remove(&self, number: u32) {
+        if let Some(place) = self.files.write().unwrap_or_else(PoisonError::into_inner).get_mut(number as usize) {
+            *place = None;
+        }
+    }
+
+    pub fn all(&self) -> Vec<Arc<DataFile>> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner).iter().flatten().cloned().collect()
+    }
+}
+
+impl Counts for FileTable {
+    fn add(&self, file: u32, slots: Range<u64>, delta: i32) {
+        if let Some(file) = self.get(file) {
+            file.add_refs(slots, delta);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What the log says: each change of the maps as one record.
+//!
+//! A record is applied to the state before it and gives the state after it, the same while the store runs and when the log
+//! is read again. Names of volumes and files are numbers that are never used twice.
+
+use crate::VolumeId;
+use crate::map::{Part, Slot};
+use serde::{Deserialize, Serialize};
+
+pub type VolumeNumber = u32;
+
+/// A slot as a file's number and an index; file 0 is a hole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place(pub u32, pub u64);
+
+impl Place {
+    pub const HOLE: Self = Self(0, 0);
+
+    pub fn of(slot: Option<Slot>) -> Self {
+        slot.map_or(Self::HOLE, |slot| Self(slot.file, slot.index))
+    }
+
+    pub fn slot(self) -> Option<Slot> {
+        (self.0 != 0).then_some(Slot { file: self.0, index: self.1 })
+    }
+}
+
+/// One chunk of a volume is there from now on. `blocks` not 0: only these blocks of it, the others are at `base`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mapped {
+    pub chunk: u64,
+    pub place: Place,
+    pub base: Place,
+    pub blocks: u64,
+}
+
+impl Mapped {
+    pub fn new(chunk: u64, slot: Slot, part: Option<Part>) -> Self {
+        let place = Place(slot.file, slot.index);
+        let base = Place::of(part.map(|part| part.base));
+        Self { chunk, place, base, blocks: part.map_or(0, |part| part.blocks) }
+    }
+
+    pub fn part(&self) -> Option<Part> {
+        self.base.slot().map(|base| Part { base, blocks: self.blocks })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileKind {
+    /// Chunks that were never shared are here at their own places: for a volume without relatives, its raw image.
+    Base,
+    /// Chunks whose own place was taken.
+    Spill,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileAdded {
+    pub number: u32,
+    pub volume: VolumeNumber,
+    pub kind: FileKind,
+    pub name: String,
+}
+
+/// A new volume with the map of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sharing {
+    pub source: VolumeNumber,
+    pub number: VolumeNumber,
+    pub id: VolumeId,
+    pub thick: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// The first of a log. `incarnation`: of the disk when the log was begun.
+    Begin {
+        version: u32,
+        incarnation: String,
+    },
+    /// Everything that records of these volumes, up to these numbers, refer to was on stable storage before this record
+    /// was written. `confirmed`: every record up to this number was there, too.
+    Commit {
+        volumes: Vec<(VolumeNumber, u64)>,
+        confirmed: u64,
+    },
+    /// The same of all records up to this one, of whatever volume: a start has made everything durable that it found.
+    Settled {
+        upto: u64,
+    },
+    Create {
+        number: VolumeNumber,
+        id: VolumeId,
+        size_bytes: u64,
+        thick: bool,
+        base: FileAdded,
+    },
+    FileAdd(FileAdded),
+    Share(Vec<Sharing>),
+    Map {
+        volume: VolumeNumber,
+        chunks: Vec<Mapped>,
+    },
+    /// Runs of chunks, as first chunk and how many, that read as zeroes from now on.
+    Holes {
+        volume: VolumeNumber,
+        runs: Vec<(u64, u64)>,
+    },
+    Rollback {
+        volume: VolumeNumber,
+        source: VolumeNumber,
+    },
+    Resize {
+        volume: VolumeNumber,
+        size_bytes: u64,
+    },
+    Thick {
+        volume: VolumeNumber,
+        thick: bool,
+    },
+    Reservations {
+        volume: VolumeNumber,
+        text: Option<String>,
+    },
+    Delete {
+        volume: VolumeNumber,
+    },
+    /// Others refer to slots of this volume from now on: it is no raw image any more.
+    Shareable {
+        volume: VolumeNumber,
+    },
+}
+
+impl Record {
+    /// The one volume that has to be there for the record to mean anything, besides those it relies on.
+    pub fn concerns(&self) -> Option<VolumeNumber> {
+        match self {
+            Self::Map { volume, .. }
+            | Self::Holes { volume, .. }
+            | Self::Rollback { volume, .. }
+            | Self::Resize { volume, .. }
+            | Self::Thick { volume, .. }
+            | Self::Reservations { volume, .. }
+            | Self::Delete { volume }
+            | Self::Shareable { volume } => Some(*volume),
+            Self::FileAdd(file) => Some(file.volume),
+            Self::Begin { .. } | Self::Commit { .. } | Self::Settled { .. } | Self::Create { .. } | Self::Share(_) => None,
+        }
+    }
+
+    /// Volumes whose data this record relies on. After a loss of power it counts only if a later commit names them all;
+    /// a record without any is made durable before it is answered.
+    pub fn relies_on(&self) -> Vec<VolumeNumber> {
+        match self {
+            Self::Map { volume, .. } | Self::Holes { volume, .. } => vec![*volume],
+            Self::Rollback { source, .. } => vec![*source],
+            Self::Share(pairs) => pairs.iter().map(|pair| pair.source).collect(),
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What all volumes of a store have in common.
+
+use crate::data_files::{self, DataFile, FileTable};
+use crate::disk::Disk;
+use crate::journal::Journal;
+use crate::journal::record::{FileAdded, FileKind, Record, VolumeNumber};
+use crate::map::walk::Dropped;
+use crate::{VolumeId, lock};
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+#[derive(Debug)]
+pub struct Shared {
+    pub disk: Arc<dyn Disk>,
+    pub journal: Journal,
+    pub files: FileTable,
+    pub chunk_bytes: u64,
+    /// Held by everybody who changes a map or adds a record that belongs to the change; taken whole for the instant at
+    /// which a checkpoint begins. Before any volume's lock.
+    changes: RwLock<()>,
+    tenures: AtomicU64,
+    /// No map on stable storage refers to it any more; the background gives it back.
+    released: Mutex<VecDeque<Dropped>>,
+    /// The pool's limit is reached: no write may take more space.
+    pub full: AtomicBool,
+}
+
+impl Shared {
+    pub fn new(disk: Arc<dyn Disk>, journal: Journal, files: FileTable, chunk_bytes: u64) -> Self {
+        Self {
+            disk,
+            journal,
+            files,
+            chunk_bytes,
+            changes: RwLock::default(),
+            tenures: AtomicU64::new(1),
+            released: Mutex::default(),
+            full: AtomicBool::new(false),
+        }
+    }
+
+    pub fn changing(&self) -> RwLockReadGuard<'_, ()> {
+        self.changes.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn stand_still(&self) -> RwLockWriteGuard<'_, ()> {
+        self.changes.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A tenure that no volume has had.
+    pub fn new_tenure(&self) -> u64 {
+        self.tenures.fetch_add(1, Ordering::AcqRel)
+    }
+
+    pub fn release(&self, dropped: impl IntoIterator<Item = Dropped>) {
+        lock(&self.released).extend(dropped);
+    }
+
+    pub fn next_released(&self) -> Option<Dropped> {
+        lock(&self.released).pop_front()
+    }
+
+    /// In front of the others: nodes before slots, so that there are never many waiting.
+    pub fn release_first(&self, dropped: Vec<Dropped>) {
+        let mut released = lock(&self.released);
+        dropped.into_iter().rev().for_each(|one| released.push_front(one));
+    }
+
+    pub fn released_slots(&self) -> Vec<(u32, Range<u64>)> {
+        let slots = |one: &Dropped| match one {
+            Dropped::Slots(file, slots) => Some((*file, slots.clone())),
+            _ => None,
+        };
+        lock(&self.released).iter().filter_map(slots).collect()
+    }
+
+    pub fn anything_released(&self) -> bool {
+        !lock(&self.released).is_empty()
+    }
+
+    /// A new data file, durable but not yet known to the maps. `prepare` fills it or reserves its space.
+    pub fn make_file(
+        &self,
+        volume: VolumeNumber,
+        id: VolumeId,
+        kind: FileKind,
+        prepare: impl FnOnce(&DataFile) -> io::Result<()>,
+    ) -> io::Result<Arc<DataFile>> {
+        let number = self.files.next_number()?;
+        let added = FileAdded { number, volume, kind, name: data_files::name_of(id, number, kind) };
+        let path = data_files::path(&added.name);
+        let make = || {
+            let file = self.disk.create(&path)?;
+            let made = DataFile::new(&added, file, self.chunk_bytes, true);
+            prepare(&made)?;
+            made.file.sync()?;
+            self.disk.sync_folder(data_files::FOLDER)?;
+            Ok(Arc::new(made))
+        };
+        make().inspect_err(|_| {
+            // What cannot be removed now is removed at the next start, which knows no such file.
+            let _ = self.disk.remove(&path);
+        })
+    }
+
+    /// Makes a file known to the maps.
+    pub fn add_file(&self, file: &Arc<DataFile>) {
+        self.files.insert(file.clone());
+        self.journal.append(&Record::FileAdd(file.added()));
+    }
+}

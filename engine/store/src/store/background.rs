@@ -1,0 +1,304 @@
+//! Work that nobody waits for: giving back what is no longer referred to, making changes durable so that it may be given
+//! back, checkpoints. In small steps, each of which may be the last before the process dies.
+
+use super::MappedStore;
+use crate::data_files::{self, DataFile};
+use crate::journal::Journal;
+use crate::map::LEAF_SLOTS;
+use crate::map::nodes::Found;
+use crate::map::walk::Dropped;
+use crate::shared::Shared;
+use crate::state::State;
+use crate::volume::MappedVolume;
+use crate::volume::read::chunk_in;
+use crate::{BlockError, StoreError, checkpoint, lock};
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+/// Slots that one step empties at most.
+const STEP_SLOTS: u64 = 256;
+/// What one step cuts off a file that is being removed.
+const STEP_BYTES: u64 = 1 << 30;
+/// Chunks that one step puts together.
+const STEP_CHUNKS: usize = 4;
+
+#[derive(Debug)]
+pub struct Background {
+    /// Of the present checkpoint and log.
+    number: AtomicU64,
+    checkpoint_bytes: AtomicU64,
+    /// A checkpoint that failed is tried again only after more has been logged.
+    not_before_bytes: AtomicU64,
+    /// Files whose free slots may still hold something, and how far they have been looked through.
+    unswept: Mutex<VecDeque<(Arc<DataFile>, u64)>>,
+    /// Parts of ownerless files that nobody refers to any more.
+    unused: Mutex<VecDeque<(Arc<DataFile>, Range<u64>)>>,
+    /// Ownerless files that perhaps nobody refers to, and those of which that is certain.
+    doubtful: Mutex<Vec<Arc<DataFile>>>,
+    doomed: Mutex<VecDeque<Arc<DataFile>>>,
+    /// Volumes whose chunks in two slots may be put together, and where to go on.
+    scattered: Mutex<VecDeque<(Weak<MappedVolume>, u64)>>,
+    /// Once a round: the commits that let go of what waits for them.
+    commit_due: AtomicBool,
+    /// What the latest failure was, so that it is told once.
+    pub failure: Mutex<Option<String>>,
+}
+
+impl Background {
+    pub fn new(number: u64, checkpoint_bytes: u64, shared: &Shared, state: &State) -> Self {
+        let raw = |file: &DataFile| state.volumes.get(&file.volume).is_some_and(|volume| volume.raw);
+        let files = shared.files.all();
+        for file in files.iter().filter(|file| raw(file)) {
+            file.swept.store(true, Ordering::Release); // every slot is the volume's own
+        }
+        let (ownerless, owned): (Vec<_>, Vec<_>) =
+            files.into_iter().filter(|file| !raw(file)).partition(|file| file.ownerless.load(Ordering::Acquire));
+        Self {
+            number: AtomicU64::new(number),
+            checkpoint_bytes: AtomicU64::new(checkpoint_bytes),
+            not_before_bytes: AtomicU64::new(0),
+            unswept: Mutex::new(owned.into_iter().chain(ownerless.clone()).map(|file| (file, 0)).collect()),
+            unused: Mutex::default(),
+            doubtful: Mutex::new(ownerless),
+            doomed: Mutex::default(),
+            scattered: Mutex::default(),
+            commit_due: AtomicBool::new(true),
+            failure: Mutex::default(),
+        }
+    }
+
+    pub fn number(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
+    }
+}
+
+impl MappedStore {
+    /// One bounded piece of work; false if there is nothing to do for now.
+    pub(super) fn background_step(&self) -> bool {
+        let result = self.one_step();
+        let more = *result.as_ref().unwrap_or(&false);
+        *lock(&self.background.failure) = result.err().map(|error| error.to_string());
+        more
+    }
+
+    fn one_step(&self) -> io::Result<bool> {
+        if let Some(dropped) = self.shared.next_released() {
+            self.give_back(dropped)?;
+            return Ok(true);
+        }
+        if self.remove_step()? || self.unused_step()? || self.sweep_step()? || self.compact_step()? || self.checkpoint_step()? {
+            return Ok(true);
+        }
+        if self.background.commit_due.swap(false, Ordering::AcqRel) {
+            self.commit_waiting()?;
+            return Ok(self.shared.anything_released());
+        }
+        self.background.commit_due.store(true, Ordering::Release);
+        self.watch_limits().map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(false)
+    }
+
+    /// Lets go of one thing. Slots are emptied before their last reference goes: nobody finds one with something in it.
+    fn give_back(&self, dropped: Dropped) -> io::Result<()> {
+        let Dropped::Slots(number, slots) = dropped else {
+            let mut more = Vec::new();
+            dropped.release(&mut more);
+            self.shared.release_first(more);
+            return Ok(());
+        };
+        let Some(file) = self.shared.files.get(number) else { return Ok(()) };
+        if file.ownerless.load(Ordering::Acquire) {
+            file.let_go(slots.clone());
+            let free = file.runs(slots).into_iter().filter(|(_, count)| *count == 0);
+            lock(&self.background.unused).extend(free.map(|(run, _)| (file.clone(), run)));
+            let mut doubtful = lock(&self.background.doubtful);
+            if !doubtful.iter().any(|known| known.number == number) {
+                doubtful.push(file);
+            }
+            return Ok(());
+        }
+        let now = slots.start..slots.end.min(slots.start + STEP_SLOTS);
+        if now.end < slots.end {
+            self.shared.release_first(vec![Dropped::Slots(number, now.end..slots.end)]);
+        }
+        for (run, count) in file.runs(now.clone()) {
+            if count == 1 {
+                if let Err(error) = file.clear(file.offset(run.start), (run.end - run.start) * file.chunk_bytes) {
+                    self.shared.release_first(vec![Dropped::Slots(number, now)]);
+                    return Err(error);
+                }
+            }
+        }
+        file.let_go(now);
+        Ok(())
+    }
+
+    /// Removes files to which nobody refers, a piece at a time: freeing much at once holds up the file system.
+    fn remove_step(&self) -> io::Result<bool> {
+        let doubtful = std::mem::take(&mut *lock(&self.background.doubtful));
+        lock(&self.background.doomed).extend(doubtful.into_iter().filter(|file| !file.referred_to()));
+        let Some(file) = lock(&self.background.doomed).front().cloned() else { return Ok(false) };
+        let length = file.file.len()?;
+        if file.file.allocated_bytes()? > STEP_BYTES && length > STEP_BYTES {
+            file.file.set_len(length - (length / 64).max(STEP_BYTES))?;
+            return Ok(true);
+        }
+        match self.disk().remove(&data_files::path(&file.name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.shared.files.remove(file.number);
+        lock(&self.background.unused).retain(|(other, _)| other.number != file.number);
+        lock(&self.background.unswept).retain(|(other, _)| other.number != file.number);
+        lock(&self.background.doomed).pop_front();
+        Ok(true)
+    }
+
+    fn unused_step(&self) -> io::Result<bool> {
+        let Some((file, slots)) = lock(&self.background.unused).pop_front() else { return Ok(false) };
+        let now = slots.start..slots.end.min(slots.start + STEP_SLOTS);
+        if now.end < slots.end {
+            let rest = match file.file.next_data(file.offset(now.end), file.offset(slots.end))? {
+                Some((start, _)) => start / file.chunk_bytes,
+                None => slots.end,
+            };
+            if rest < slots.end {
+                lock(&self.background.unused).push_front((file.clone(), rest.max(now.end)..slots.end));
+            }
+        }
+        file.clear(file.offset(now.start), (now.end - now.start) * file.chunk_bytes)?;
+        Ok(true)
+    }
+
+    /// After a start: what was written for changes that do not count, or was to be emptied when the process died.
+    fn sweep_step(&self) -> io::Result<bool> {
+        let Some((file, offset)) = lock(&self.background.unswept).front().cloned() else { return Ok(false) };
+        match file.file.next_data(offset, file.file.len()?.max(offset))? {
+            Some((start, end)) => {
+                let first = start / file.chunk_bytes;
+                let slots = first..end.div_ceil(file.chunk_bytes).min(first + STEP_SLOTS);
+                file.sweep(slots.clone())?;
+                if let Some(front) = lock(&self.background.unswept).front_mut() {
+                    front.1 = file.offset(slots.end);
+                }
+            }
+            None => {
+                file.swept.store(true, Ordering::Release);
+                lock(&self.background.unswept).pop_front();
+            }
+        }
+        Ok(true)
+    }
+
+    /// Something was deleted: chunks in two slots may have become the only ones to refer to their bases.
+    pub(super) fn compact_soon(&self) {
+        let mut scattered = lock(&self.background.scattered);
+        scattered.clear();
+        scattered.extend(self.all_volumes().iter().map(|volume| (Arc::downgrade(volume), 0)));
+    }
+
+    /// Puts together chunks in two slots whose base nobody else refers to: that gives space back.
+    fn compact_step(&self) -> io::Result<bool> {
+        let Some((volume, chunk)) = lock(&self.background.scattered).pop_front() else { return Ok(false) };
+        let Some(volume) = volume.upgrade() else { return Ok(true) };
+        let (found, next) = self.scattered_chunks(&volume, chunk);
+        for chunk in found {
+            volume.complete(chunk).map_err(|error| match error {
+                BlockError::Io(error) => error,
+                other => io::Error::other(other.to_string()),
+            })?;
+        }
+        if let Some(next) = next {
+            lock(&self.background.scattered).push_front((Arc::downgrade(&volume), next));
+        }
+        Ok(true)
+    }
+
+    /// A few chunks from `chunk` on that are worth putting together, and where to go on.
+    fn scattered_chunks(&self, volume: &MappedVolume, mut chunk: u64) -> (Vec<u64>, Option<u64>) {
+        let map = volume.map();
+        let end = volume.chunks();
+        let mut found = Vec::new();
+        while chunk < end {
+            match map.top.find(chunk) {
+                Found::Hole(next) | Found::Identity(_, next) => chunk = next,
+                Found::Leaf(leaf, index) => {
+                    let alone = |file: u32, index| self.shared.files.get(file).is_some_and(|file| file.refs(index) == 1);
+                    for (at, part) in leaf.parts.iter().filter(|(at, _)| usize::from(*at) >= index) {
+                        let chunk = chunk - index as u64 + u64::from(*at);
+                        if alone(part.base.file, part.base.index) && chunk_in(&map, chunk).own {
+                            found.push(chunk);
+                            if found.len() == STEP_CHUNKS {
+                                return (found, Some(chunk + 1));
+                            }
+                        }
+                    }
+                    chunk = chunk - index as u64 + LEAF_SLOTS;
+                }
+            }
+        }
+        (found, None)
+    }
+
+    fn commit_waiting(&self) -> io::Result<()> {
+        for volume in self.all_volumes() {
+            if volume.waits_for_commit() {
+                volume.flush_all().map_err(|error| io::Error::other(format!("volume {}: {error}", volume.id)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn checkpoint_step(&self) -> io::Result<bool> {
+        let (length, background) = (self.shared.journal.length(), &self.background);
+        let last = background.checkpoint_bytes.load(Ordering::Acquire);
+        let due = length > self.options.log_bytes.max(last / 2);
+        if !due || length < background.not_before_bytes.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        let result = self.write_checkpoint();
+        let again = if result.is_ok() { 0 } else { self.shared.journal.length() + self.options.log_bytes };
+        background.not_before_bytes.store(again, Ordering::Release);
+        result.map(|()| true)
+    }
+
+    /// The maps as they are at one instant go into a new checkpoint, while changes go on into a new log.
+    fn write_checkpoint(&self) -> io::Result<()> {
+        let (shared, background) = (&self.shared, &self.background);
+        let number = background.number() + 1;
+        let file = Journal::prepare(self.disk(), number)?;
+        let (state, latest, volumes) = {
+            let _still = shared.stand_still();
+            let latest = shared.journal.switch(self.disk(), file)?;
+            background.number.store(number, Ordering::Release);
+            (self.state_now(), latest, self.all_volumes())
+        };
+        for volume in volumes {
+            // What the maps refer to has to be on the disk before they are.
+            if volume.latest() > volume.durable_upto() {
+                volume.flush_all().map_err(|error| io::Error::other(format!("volume {}: {error}", volume.id)))?;
+            }
+        }
+        let length = checkpoint::write(self.disk(), number, &state, latest)?;
+        background.checkpoint_bytes.store(length, Ordering::Release);
+        self.forget_older(number, true)
+    }
+
+    /// As a checkpoint keeps it. Nobody may be changing maps.
+    fn state_now(&self) -> State {
+        let mut state = State::new(self.shared.chunk_bytes);
+        state.next_volume = self.next_volume.load(Ordering::Acquire);
+        state.next_file = self.shared.files.next();
+        state.files = self.shared.files.all().iter().map(|file| (file.number, file.added())).collect();
+        state.volumes = self.all_volumes().iter().map(|volume| (volume.number, volume.state())).collect();
+        state
+    }
+
+    /// Writes a checkpoint now, however short the log is.
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        self.write_checkpoint().map_err(|error| StoreError::from_io("cannot write a checkpoint", &error))
+    }
+}

@@ -1,0 +1,179 @@
+//! What volumes occupy, share and differ in.
+
+use super::MappedStore;
+use crate::disk::DiskSpace;
+use crate::map::nodes::{Node, Reference, Top};
+use crate::map::walk;
+use crate::volume::MappedVolume;
+use crate::{Differences, Space, StoreError, Usage, VolumeId, VolumeInfo, lock};
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+fn unreadable(error: io::Error) -> StoreError {
+    StoreError::from_io("cannot read what a volume occupies", &error)
+}
+
+impl MappedStore {
+    pub(super) fn describe(&self, volume: &MappedVolume) -> Result<VolumeInfo, StoreError> {
+        Ok(VolumeInfo {
+            volume: volume.id,
+            size_bytes: volume.size(),
+            allocated_bytes: self.mapped_bytes(volume).map_err(unreadable)?,
+            thick: volume.is_thick(),
+            origin: lock(&volume.facts).origin,
+        })
+    }
+
+    /// What a volume refers to, shared or not. Counted anew only if the map or the volume's own files have changed.
+    fn mapped_bytes(&self, volume: &MappedVolume) -> io::Result<u64> {
+        let own_bytes = volume.allocated_bytes()?;
+        let (top, chunks) = {
+            let map = volume.map();
+            if map.raw {
+                return Ok(own_bytes);
+            }
+            (map.top.clone(), volume.chunks())
+        };
+        let key = (volume.latest(), own_bytes);
+        if let Some((known, bytes)) = *lock(&volume.mapped) {
+            if known == key {
+                return Ok(bytes);
+            }
+        }
+        let mut bytes = 0;
+        let mut failure = None;
+        walk::for_each_run(&top, chunks, &mut |file, slots| match self.occupied(file, slots) {
+            Ok(more) => bytes += more,
+            Err(error) => failure = Some(error),
+        });
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        *lock(&volume.mapped) = Some((key, bytes));
+        Ok(bytes)
+    }
+
+    /// What of these slots is not a hole.
+    fn occupied(&self, file: u32, slots: Range<u64>) -> io::Result<u64> {
+        let Some(file) = self.shared.files.get(file) else { return Ok(0) };
+        let (mut at, end) = (file.offset(slots.start), file.offset(slots.end));
+        let mut bytes = 0;
+        while let Some((start, stop)) = file.file.next_data(at, end)? {
+            bytes += stop - start.max(at);
+            at = stop;
+            if at >= end {
+                break;
+            }
+        }
+        Ok(bytes)
+    }
+
+    pub(super) fn usage_of(&self, volume: &MappedVolume) -> Result<Usage, StoreError> {
+        let mapped_bytes = self.mapped_bytes(volume).map_err(unreadable)?;
+        let top = volume.map().top.clone();
+        let exclusive_bytes = self.exclusive(&*top, 0).map_err(unreadable)?;
+        Ok(Usage { mapped_bytes, exclusive_bytes })
+    }
+
+    /// What only this node refers to, and nobody but its one holder to it.
+    fn exclusive<N: Node>(&self, node: &N, at: u64) -> io::Result<u64> {
+        if node.refs().load(Ordering::Acquire) > 1 {
+            return Ok(0);
+        }
+        let mut bytes = Ok(0);
+        node.refer(at, &mut |reference| {
+            let more = match reference {
+                Reference::Middle(middle, at) => self.exclusive(middle.as_ref(), at),
+                Reference::Leaf(leaf, at) => self.exclusive(leaf.as_ref(), at),
+                Reference::Slots(file, slots) => self.exclusive_slots(file, slots),
+            };
+            bytes = match (&bytes, more) {
+                (Ok(sum), Ok(more)) => Ok(sum + more),
+                (Ok(_), Err(error)) => Err(error),
+                (Err(_), _) => return,
+            };
+        });
+        bytes
+    }
+
+    fn exclusive_slots(&self, number: u32, slots: Range<u64>) -> io::Result<u64> {
+        let Some(file) = self.shared.files.get(number) else { return Ok(0) };
+        let alone = file.runs(slots).into_iter().filter(|(_, count)| *count == 1);
+        alone.map(|(run, _)| self.occupied(number, run)).sum()
+    }
+
+    pub(super) fn compare(
+        &self,
+        older: VolumeId,
+        newer: VolumeId,
+        offset: u64,
+        most: usize,
+    ) -> Result<Differences, StoreError> {
+        let (older, newer) = (self.find(older)?, self.find(newer)?);
+        let (chunk_bytes, size_bytes) = (self.shared.chunk_bytes, newer.size());
+        // A node that is read may not change: the maps are held while they are compared, not the volumes.
+        let tops: (std::sync::Arc<Top>, std::sync::Arc<Top>) = (older.map().top.clone(), newer.map().top.clone());
+        let chunks = offset / chunk_bytes..newer.chunks();
+        let (runs, next) = walk::differences(&tops.0, &tops.1, chunks, most);
+        let clip = |run: Range<u64>| {
+            let (start, end) = ((run.start * chunk_bytes).max(offset), (run.end * chunk_bytes).min(size_bytes));
+            (start, end.saturating_sub(start))
+        };
+        let ranges = runs.into_iter().map(clip).filter(|(_, length)| *length > 0).collect();
+        Ok(Differences { ranges, next: next.map(|chunk| chunk * chunk_bytes) })
+    }
+
+    pub(super) fn space_now(&self) -> Result<Space, StoreError> {
+        let failed = |error: io::Error| StoreError::from_io("cannot read the size of the file system", &error);
+        let limit = self.limit_bytes.load(Ordering::Acquire);
+        let used_bytes = self.used_bytes().map_err(failed)?;
+        let DiskSpace { total_bytes, free_bytes } = self.disk().space().map_err(failed)?;
+        Ok(Space {
+            total_bytes,
+            free_bytes,
+            used_bytes,
+            limit_bytes: (limit != u64::MAX).then_some(limit),
+            reclaiming_bytes: self.reclaiming_bytes().map_err(failed)?,
+        })
+    }
+
+    fn used_bytes(&self) -> io::Result<u64> {
+        self.shared.files.all().iter().map(|file| file.file.allocated_bytes()).sum()
+    }
+
+    /// Of what is known to be on its way back: nodes that wait to be looked at hold more.
+    fn reclaiming_bytes(&self) -> io::Result<u64> {
+        let mut bytes = 0;
+        for file in self.shared.files.all() {
+            if file.ownerless.load(Ordering::Acquire) {
+                let free = file.runs(0..u64::MAX).into_iter().filter(|(_, count)| *count == 0);
+                bytes += free.map(|(run, _)| self.occupied(file.number, run)).sum::<io::Result<u64>>()?;
+            }
+        }
+        for (file, slots) in self.shared.released_slots() {
+            bytes += self.exclusive_slots(file, slots).map_err(io::Error::from)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Sets and lifts the brakes of the pool and of single volumes.
+    pub(super) fn watch_limits(&self) -> Result<(), StoreError> {
+        let limit = self.limit_bytes.load(Ordering::Acquire);
+        let full = limit != u64::MAX && self.used_bytes().map_err(unreadable)? >= limit;
+        self.shared.full.store(full, Ordering::Release);
+        for volume in self.all_volumes() {
+            let most = volume.max_in_use_bytes.load(Ordering::Acquire);
+            let held = most != u64::MAX && self.mapped_bytes(&volume).map_err(unreadable)? >= most;
+            volume.held.store(held, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Memory that maps and counts hold. Bytes: for measuring.
+    pub fn held_bytes(&self) -> u64 {
+        let counts: u64 = self.shared.files.all().iter().map(|file| file.held_bytes()).sum();
+        let tops: Vec<_> = self.all_volumes().iter().map(|volume| volume.map().top.clone()).collect();
+        counts + walk::held_bytes(tops.iter())
+    }
+}

@@ -1,0 +1,143 @@
+//! The block side of a volume: the `Volume` trait.
+
+use super::{MappedVolume, VolumeMap};
+use crate::{BlockError, Extent, UsePlace, Volume, check_range};
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+
+impl MappedVolume {
+    fn limited(&self) -> bool {
+        self.held.load(Ordering::Relaxed) || self.shared.full.load(Ordering::Relaxed)
+    }
+
+    /// While a limit is reached only what takes no more space is written.
+    fn check_space(&self, map: &mut VolumeMap, offset: u64, length: u64) -> Result<(), BlockError> {
+        if !self.limited() || (map.raw && self.is_thick()) || length == 0 {
+            return Ok(());
+        }
+        let chunk_bytes = self.shared.chunk_bytes;
+        (offset / chunk_bytes..=(offset + length - 1) / chunk_bytes).for_each(|chunk| self.adopt(map, chunk));
+        if self.needs_space(map, offset, length)? { Err(BlockError::NoSpace) } else { Ok(()) }
+    }
+
+    /// Writes chunk by chunk, in place or anew. The lock is held alone, and `changing` too.
+    pub fn write_alone(&self, map: &mut VolumeMap, data: &[u8], offset: u64) -> Result<(), BlockError> {
+        let chunk_bytes = self.shared.chunk_bytes;
+        let mut done = 0;
+        while done < data.len() {
+            let at = offset + done as u64;
+            let step = (data.len() - done).min((chunk_bytes - at % chunk_bytes) as usize);
+            self.write_chunk(map, &data[done..done + step], at)?;
+            done += step;
+        }
+        Ok(())
+    }
+}
+
+impl Volume for MappedVolume {
+    fn size_bytes(&self) -> u64 {
+        self.size()
+    }
+
+    fn thick(&self) -> bool {
+        self.is_thick()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), BlockError> {
+        let map = self.map();
+        check_range(offset, buffer.len() as u64, self.size())?;
+        Ok(self.read_mapped(&map, buffer, offset)?)
+    }
+
+    fn write_at(&self, data: &[u8], offset: u64) -> Result<(), BlockError> {
+        let done = {
+            let map = self.map();
+            check_range(offset, data.len() as u64, self.size())?;
+            if self.limited() { 0 } else { self.write_own(&map, data, offset)? }
+        };
+        if done == data.len() {
+            return Ok(());
+        }
+        let _changing = self.shared.changing();
+        let mut map = self.map_alone();
+        check_range(offset, data.len() as u64, self.size())?; // the size may be another one by now
+        self.check_space(&mut map, offset + done as u64, (data.len() - done) as u64)?;
+        self.write_alone(&mut map, &data[done..], offset + done as u64)
+    }
+
+    fn zero(&self, offset: u64, length: u64) -> Result<(), BlockError> {
+        {
+            let map = self.map();
+            check_range(offset, length, self.size())?;
+            if length == 0 {
+                return Ok(());
+            }
+            if let (true, Some(base)) = (map.raw, &map.base) {
+                return Ok(base.clear(offset, length)?);
+            }
+        }
+        let _changing = self.shared.changing();
+        let mut map = self.map_alone();
+        check_range(offset, length, self.size())?;
+        self.zero_mapped(&mut map, offset, length)
+    }
+
+    fn flush(&self) -> Result<(), BlockError> {
+        self.flush_all()
+    }
+
+    fn settle(&self) -> Result<(), BlockError> {
+        self.settle_all()
+    }
+
+    fn extent(&self, offset: u64) -> Result<Extent, BlockError> {
+        self.extent_at(&self.map(), offset)
+    }
+
+    fn or_write(&self, data: &[u8], offset: u64) -> Result<(), BlockError> {
+        let _changing = self.shared.changing();
+        let mut map = self.map_alone();
+        check_range(offset, data.len() as u64, self.size())?;
+        self.check_space(&mut map, offset, data.len() as u64)?;
+        let mut merged = vec![0; data.len()];
+        self.read_mapped(&map, &mut merged, offset)?;
+        merged.iter_mut().zip(data).for_each(|(byte, more)| *byte |= more);
+        self.write_alone(&mut map, &merged, offset)
+    }
+
+    fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Option<usize>, BlockError> {
+        let _changing = self.shared.changing();
+        let mut map = self.map_alone();
+        check_range(offset, expected.len().max(new.len()) as u64, self.size())?;
+        let mut present = vec![0; expected.len()];
+        self.read_mapped(&map, &mut present, offset)?;
+        if let Some(position) = present.iter().zip(expected).position(|(a, b)| a != b) {
+            return Ok(Some(position));
+        }
+        self.check_space(&mut map, offset, new.len() as u64)?;
+        self.write_alone(&mut map, new, offset)?;
+        Ok(None)
+    }
+
+    fn with_place(&self, offset: u64, length: u64, use_it: UsePlace<'_>) -> Result<bool, BlockError> {
+        let map = self.map();
+        check_range(offset, length, self.size())?;
+        self.with_piece(&map, offset, length, |place| match place {
+            Some((file, position)) => use_it(file.as_fd(), position).map(|()| true),
+            None => Ok(false),
+        })
+        .map_err(BlockError::from)
+    }
+
+    fn write_atomic(&self, data: &[u8], offset: u64) -> Result<(), BlockError> {
+        let _changing = self.shared.changing();
+        let mut map = self.map_alone();
+        check_range(offset, data.len() as u64, self.size())?;
+        self.check_space(&mut map, offset, data.len() as u64)?;
+        self.write_whole(&mut map, data, offset)
+    }
+
+    fn atomic_bytes(&self) -> u32 {
+        self.shared.chunk_bytes as u32
+    }
+}

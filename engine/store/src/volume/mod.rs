@@ -1,0 +1,252 @@
+//! One volume: its blocks through its map.
+//!
+//! Reads, and writes to what is the volume's own already, go on side by side under the shared lock. What changes the map
+//! takes the lock alone: the first write to a chunk that is shared or not there. The data is written before the map is
+//! changed, the change is in the log before the write is answered (`settle`), and both are durable after `flush`.
+
+mod blocks;
+pub mod read;
+mod write;
+mod zero;
+
+use crate::data_files::DataFile;
+use crate::journal::record::{Record, VolumeNumber};
+use crate::map::walk::Dropped;
+use crate::map::{Slot, Top};
+use crate::shared::Shared;
+use crate::state::VolumeState;
+use crate::{BlockError, VolumeId, lock};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// A chunk's blocks, of which some may be in one slot and the others in another.
+pub const BLOCK_BYTES: u64 = 4096;
+
+#[derive(Debug)]
+pub struct MappedVolume {
+    pub id: VolumeId,
+    pub number: VolumeNumber,
+    pub shared: Arc<Shared>,
+    size_bytes: AtomicU64,
+    thick: AtomicBool,
+    map: RwLock<VolumeMap>,
+    /// The latest record that changed the map; all records up to `committed` are durable, with their data.
+    latest: AtomicU64,
+    committed: AtomicU64,
+    lost_writes: AtomicBool,
+    /// Let go by records that are not yet durable.
+    deferred: Mutex<Vec<(u64, Dropped)>>,
+    /// Files of others whose data the map refers to since chunks were shared with a range of this volume.
+    also_sync: Mutex<Vec<Arc<DataFile>>>,
+    /// The volume's own limit is reached.
+    pub held: AtomicBool,
+    pub max_in_use_bytes: AtomicU64,
+    pub facts: Mutex<Facts>,
+    /// What the volume refers to, for the latest record and the size of its own files at which that was counted.
+    pub mapped: Mutex<Option<((u64, u64), u64)>>,
+}
+
+/// What only control requests ask for.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    pub origin: Option<VolumeId>,
+    pub reservations: Option<String>,
+}
+
+#[derive(Debug)]
+pub struct VolumeMap {
+    pub top: Arc<Top>,
+    /// All of it is in the base file, and nobody else's.
+    pub raw: bool,
+    pub tenure: u64,
+    pub base: Option<Arc<DataFile>>,
+    pub spill: Option<Arc<DataFile>>,
+}
+
+impl VolumeMap {
+    pub fn owns(&self, slot: Slot) -> bool {
+        [&self.base, &self.spill].into_iter().flatten().any(|file| file.number == slot.file)
+    }
+
+    pub fn own_files(&self) -> Vec<Arc<DataFile>> {
+        [&self.base, &self.spill].into_iter().flatten().cloned().collect()
+    }
+}
+
+impl MappedVolume {
+    pub fn new(shared: Arc<Shared>, state: VolumeState, latest: u64) -> Self {
+        let file = |number: Option<u32>| number.and_then(|number| shared.files.get(number));
+        let map = VolumeMap {
+            top: state.top,
+            raw: state.raw,
+            tenure: shared.new_tenure(),
+            base: file(state.base),
+            spill: file(state.spill),
+        };
+        if let Some(base) = &map.base {
+            base.reserved.store(state.thick, Ordering::Release);
+        }
+        Self {
+            id: state.id,
+            number: state.number,
+            shared,
+            size_bytes: AtomicU64::new(state.size_bytes),
+            thick: AtomicBool::new(state.thick),
+            map: RwLock::new(map),
+            latest: AtomicU64::new(latest),
+            committed: AtomicU64::new(latest),
+            lost_writes: AtomicBool::new(false),
+            deferred: Mutex::default(),
+            also_sync: Mutex::default(),
+            held: AtomicBool::new(false),
+            max_in_use_bytes: AtomicU64::new(u64::MAX),
+            mapped: Mutex::default(),
+            facts: Mutex::new(Facts { origin: state.origin, reservations: state.reservations }),
+        }
+    }
+
+    /// As a checkpoint keeps it. Nobody may be changing maps.
+    pub fn state(&self) -> VolumeState {
+        let map = self.map();
+        let facts = lock(&self.facts);
+        VolumeState {
+            number: self.number,
+            id: self.id,
+            size_bytes: self.size(),
+            thick: self.is_thick(),
+            raw: map.raw,
+            origin: facts.origin,
+            reservations: facts.reservations.clone(),
+            base: map.base.as_ref().map(|file| file.number),
+            spill: map.spill.as_ref().map(|file| file.number),
+            top: map.top.clone(),
+        }
+    }
+
+    pub fn map(&self) -> RwLockReadGuard<'_, VolumeMap> {
+        self.map.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn map_alone(&self) -> RwLockWriteGuard<'_, VolumeMap> {
+        self.map.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn size(&self) -> u64 {
+        self.size_bytes.load(Ordering::Acquire)
+    }
+
+    pub fn is_thick(&self) -> bool {
+        self.thick.load(Ordering::Acquire)
+    }
+
+    pub fn chunks(&self) -> u64 {
+        self.size().div_ceil(self.shared.chunk_bytes)
+    }
+
+    pub fn set_size(&self, size_bytes: u64) {
+        self.size_bytes.store(size_bytes, Ordering::Release);
+    }
+
+    pub fn set_thick(&self, map: &VolumeMap, thick: bool) {
+        self.thick.store(thick, Ordering::Release);
+        if let Some(base) = &map.base {
+            base.reserved.store(thick, Ordering::Release);
+        }
+    }
+
+    /// Adds a record that changed this volume's map, with what it let go. The map's lock is held alone.
+    pub fn log(&self, record: &Record, dropped: Vec<Dropped>) -> u64 {
+        let number = self.shared.journal.append(record);
+        self.note(number, dropped);
+        number
+    }
+
+    /// The same for a record that was added already.
+    pub fn note(&self, number: u64, dropped: Vec<Dropped>) {
+        self.latest.store(number, Ordering::Release);
+        if !dropped.is_empty() {
+            lock(&self.deferred).extend(dropped.into_iter().map(|one| (number, one)));
+        }
+    }
+
+    pub fn latest(&self) -> u64 {
+        self.latest.load(Ordering::Acquire)
+    }
+
+    /// Records up to this one are durable, with their data.
+    pub fn durable_upto(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    pub fn depends_on(&self, file: Arc<DataFile>) {
+        let mut files = lock(&self.also_sync);
+        if !files.iter().any(|known| known.number == file.number) {
+            files.push(file);
+        }
+    }
+
+    /// What was let go by records up to `number` goes to the background.
+    pub fn committed(&self, number: u64) {
+        self.committed.fetch_max(number, Ordering::AcqRel);
+        let committed = self.committed.load(Ordering::Acquire);
+        let mut deferred = lock(&self.deferred);
+        if deferred.is_empty() {
+            return;
+        }
+        let (ripe, rest): (Vec<_>, Vec<_>) = deferred.drain(..).partition(|(number, _)| *number <= committed);
+        *deferred = rest;
+        self.shared.release(ripe.into_iter().map(|(_, dropped)| dropped));
+    }
+
+    pub fn waits_for_commit(&self) -> bool {
+        !lock(&self.deferred).is_empty()
+    }
+
+    /// All that was let go, whether or not its records are durable: the volume itself is gone, durably.
+    pub fn take_deferred(&self) -> Vec<Dropped> {
+        lock(&self.deferred).drain(..).map(|(_, dropped)| dropped).collect()
+    }
+
+    /// Everything written so far is on stable storage; the map's changes up to the number told need a commit.
+    pub fn sync_data(&self) -> Result<u64, BlockError> {
+        if self.lost_writes.load(Ordering::Acquire) {
+            return Err(BlockError::Io(io::Error::other(
+                "an earlier write to this volume was lost; restart the engine to go on",
+            )));
+        }
+        let latest = self.latest();
+        let mut files = self.map().own_files();
+        let others = std::mem::take(&mut *lock(&self.also_sync));
+        files.extend(others);
+        for file in files {
+            if let Err(error) = file.file.sync() {
+                self.lost_writes.store(true, Ordering::Release);
+                return Err(error.into());
+            }
+        }
+        Ok(latest)
+    }
+
+    pub fn flush_all(&self) -> Result<(), BlockError> {
+        let latest = self.sync_data()?;
+        if latest > self.committed.load(Ordering::Acquire) {
+            let journal = &self.shared.journal;
+            let confirmed = journal.durable();
+            let number = journal.append(&Record::Commit { volumes: vec![(self.number, latest)], confirmed });
+            journal.sync(number)?;
+            self.committed(latest);
+        }
+        Ok(())
+    }
+
+    /// The answers that are about to leave survive the death of this process.
+    pub fn settle_all(&self) -> Result<(), BlockError> {
+        Ok(self.shared.journal.write(self.latest())?)
+    }
+
+    /// What the volume's own files occupy.
+    pub fn allocated_bytes(&self) -> io::Result<u64> {
+        self.map().own_files().iter().map(|file| file.file.allocated_bytes()).sum()
+    }
+}

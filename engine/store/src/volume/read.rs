@@ -1,0 +1,188 @@
+//! Reading through the map, and where things are.
+
+use super::{BLOCK_BYTES, MappedVolume, VolumeMap};
+use crate::data_files::DataFile;
+use crate::map::nodes::Found;
+use crate::map::{Part, Slot};
+use crate::{BlockError, Extent, check_range};
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+/// A range that is in one piece.
+#[derive(Debug)]
+pub enum Piece {
+    Hole,
+    In(Arc<DataFile>, u64),
+}
+
+/// What the map says of a chunk, with whether it may be written in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunk {
+    pub slot: Option<Slot>,
+    pub part: Option<Part>,
+    pub own: bool,
+}
+
+pub fn chunk_in(map: &VolumeMap, chunk: u64) -> Chunk {
+    match map.top.find(chunk) {
+        Found::Hole(_) => Chunk { slot: None, part: None, own: false },
+        Found::Identity(file, _) => Chunk { slot: Some(Slot { file, index: chunk }), part: None, own: map.raw },
+        Found::Leaf(leaf, index) => {
+            let entry = leaf.entries[index];
+            let part = if entry.is_part() { leaf.part(index) } else { None };
+            Chunk { slot: entry.slot(), part, own: entry.own() && leaf.tenure == map.tenure }
+        }
+    }
+}
+
+pub fn blocks_of(within: u64, length: u64) -> u64 {
+    let (first, end) = (within / BLOCK_BYTES, (within + length).div_ceil(BLOCK_BYTES));
+    let upto = |end: u64| if end >= 64 { u64::MAX } else { (1 << end) - 1 };
+    upto(end) & !upto(first)
+}
+
+impl MappedVolume {
+    pub fn file(&self, number: u32) -> io::Result<Arc<DataFile>> {
+        let missing = || io::Error::other(format!("volume {}: data file {number} is missing", self.id));
+        self.shared.files.get(number).ok_or_else(missing)
+    }
+
+    /// The piece that begins at `offset`, and its length, at most `length`.
+    fn piece(&self, map: &VolumeMap, offset: u64, length: u64) -> io::Result<(Piece, u64)> {
+        let chunk_bytes = self.shared.chunk_bytes;
+        let (chunk, within) = (offset / chunk_bytes, offset % chunk_bytes);
+        let upto = |end: u64| (end.saturating_mul(chunk_bytes) - offset).min(length);
+        match map.top.find(chunk) {
+            Found::Hole(end) => Ok((Piece::Hole, upto(end))),
+            Found::Identity(file, end) => Ok((Piece::In(self.file(file)?, offset), upto(end))),
+            Found::Leaf(leaf, index) => match leaf.entries[index].slot() {
+                None => Ok((Piece::Hole, upto(chunk + 1))),
+                Some(slot) if leaf.entries[index].is_part() => {
+                    let part = leaf.part(index).expect("marked so");
+                    let (slot, end) = block_run(slot, part, within, chunk_bytes);
+                    Ok((self.place(slot, within)?, (end - within).min(length)))
+                }
+                Some(slot) => {
+                    let mut end = chunk + 1;
+                    let rest = &leaf.entries[index + 1..];
+                    for (next, entry) in (slot.index + 1..).zip(rest) {
+                        if upto(end) == length || entry.is_part() || entry.slot() != Some(Slot { index: next, ..slot }) {
+                            break;
+                        }
+                        end += 1;
+                    }
+                    Ok((self.place(slot, within)?, upto(end)))
+                }
+            },
+        }
+    }
+
+    fn place(&self, slot: Slot, within: u64) -> io::Result<Piece> {
+        let file = self.file(slot.file)?;
+        let offset = file.offset(slot.index) + within;
+        Ok(Piece::In(file, offset))
+    }
+
+    pub fn read_mapped(&self, map: &VolumeMap, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+        if let (true, Some(base)) = (map.raw, &map.base) {
+            return base.file.read_at(buffer, offset);
+        }
+        while !buffer.is_empty() {
+            let (piece, length) = self.piece(map, offset, buffer.len() as u64)?;
+            let (now, rest) = buffer.split_at_mut(length as usize);
+            match piece {
+                Piece::Hole => now.fill(0),
+                Piece::In(file, position) => file.file.read_at(now, position)?,
+            }
+            offset += length;
+            buffer = rest;
+        }
+        Ok(())
+    }
+
+    /// The whole chunk as it reads now.
+    pub fn read_chunk(&self, map: &VolumeMap, chunk: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.shared.chunk_bytes as usize];
+        self.read_mapped(map, &mut bytes, chunk * self.shared.chunk_bytes)?;
+        Ok(bytes)
+    }
+
+    pub fn extent_at(&self, map: &VolumeMap, offset: u64) -> Result<Extent, BlockError> {
+        let size_bytes = self.size();
+        check_range(offset, 1, size_bytes)?;
+        let (piece, length) = self.piece(map, offset, size_bytes - offset)?;
+        let Piece::In(file, position) = piece else { return Ok(Extent { mapped: false, length_bytes: length }) };
+        let end = position + length;
+        let (data_start, data_end) = file.file.next_data(position, end)?.unwrap_or((end, end));
+        Ok(match data_start <= position {
+            true => Extent { mapped: true, length_bytes: data_end - position },
+            false => Extent { mapped: false, length_bytes: data_start - position },
+        })
+    }
+
+    /// Calls back with the file and place of a range that is one piece of one file, or with none. The piece stays what it
+    /// is until the call ends.
+    pub fn with_piece<R>(&self, map: &VolumeMap, offset: u64, length: u64, then: impl FnOnce(Option<(&File, u64)>) -> R) -> R {
+        if let (true, Some(base)) = (map.raw, &map.base) {
+            return then(base.file.system_file().map(|file| (file, offset)));
+        }
+        match self.piece(map, offset, length) {
+            Ok((Piece::In(file, position), found)) if found == length => {
+                then(file.file.system_file().map(|file| (file, position)))
+            }
+            _ => then(None),
+        }
+    }
+
+    /// Chunks that would be written in place although others refer to them, too.
+    pub fn owned_wrongly(&self, map: &VolumeMap, counted: &dyn Fn(u32, u64) -> u32) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut chunk = 0;
+        while chunk < self.chunks() {
+            if let Found::Hole(end) = map.top.find(chunk) {
+                chunk = end;
+                continue;
+            }
+            let found = chunk_in(map, chunk);
+            if let (Some(slot), true) = (found.slot, found.own) {
+                if counted(slot.file, slot.index) != 1 || !map.owns(slot) {
+                    wrong.push(format!("volume {}: chunk {chunk} is not its own alone", self.id));
+                }
+            }
+            chunk += 1;
+        }
+        wrong
+    }
+
+    /// Would a write to the range take space that the volume does not have yet?
+    pub fn needs_space(&self, map: &VolumeMap, offset: u64, length: u64) -> io::Result<bool> {
+        let chunk_bytes = self.shared.chunk_bytes;
+        let (mut at, end) = (offset, offset + length);
+        while at < end {
+            let chunk = chunk_in(map, at / chunk_bytes);
+            let within = at % chunk_bytes;
+            let step = (chunk_bytes - within).min(end - at);
+            let (Some(slot), true) = (chunk.slot, chunk.own) else { return Ok(true) };
+            if chunk.part.is_some_and(|part| blocks_of(within, step) & !part.blocks != 0) {
+                return Ok(true);
+            }
+            let file = self.file(slot.file)?;
+            let (start, stop) = (file.offset(slot.index) + within, file.offset(slot.index) + within + step);
+            if file.file.next_data(start, stop)?.is_none_or(|(from, to)| from > start || to < stop) {
+                return Ok(true);
+            }
+            at += step;
+        }
+        Ok(false)
+    }
+}
+
+/// Blocks from `within` on that are in the same slot: that slot, and where in the chunk they end.
+fn block_run(slot: Slot, part: Part, within: u64, chunk_bytes: u64) -> (Slot, u64) {
+    let there = |block: u64| part.blocks >> block & 1 == 1;
+    let first = within / BLOCK_BYTES;
+    let here = there(first);
+    let end = (first + 1..chunk_bytes / BLOCK_BYTES).find(|block| there(*block) != here);
+    (if here { slot } else { part.base }, end.map_or(chunk_bytes, |block| block * BLOCK_BYTES))
+}

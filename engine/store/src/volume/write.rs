@@ -1,0 +1,239 @@
+//! Writing: in place what is the volume's own, anew what is shared.
+
+use super::read::{Chunk, blocks_of, chunk_in};
+use super::{BLOCK_BYTES, MappedVolume, VolumeMap};
+use crate::BlockError;
+use crate::data_files::DataFile;
+use crate::journal::record::{FileKind, Mapped, Record};
+use crate::map::nodes::leaf_of;
+use crate::map::{LEAF_SLOTS, Part, Slot, change};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl MappedVolume {
+    /// Writes as much from the front as may be written in place; how many bytes that was. The lock is shared.
+    pub fn write_own(&self, map: &VolumeMap, data: &[u8], offset: u64) -> io::Result<usize> {
+        if let (true, Some(base)) = (map.raw, &map.base) {
+            return base.file.write_at(data, offset).map(|()| data.len());
+        }
+        let chunk_bytes = self.shared.chunk_bytes;
+        let mut done = 0;
+        while done < data.len() {
+            let at = offset + done as u64;
+            let Some((slot, mut length)) = self.own_from(map, at, (data.len() - done) as u64) else { break };
+            // Neighbours that lie side by side are written at once.
+            let mut next = Slot { index: slot.index + 1, ..slot };
+            while done + (length as usize) < data.len() {
+                match self.own_from(map, at + length, (data.len() - done) as u64 - length) {
+                    Some((slot, more)) if slot == next => {
+                        length += more;
+                        next.index += 1;
+                    }
+                    _ => break,
+                }
+            }
+            let file = self.file(slot.file)?;
+            file.file.write_at(&data[done..done + length as usize], file.offset(slot.index) + at % chunk_bytes)?;
+            done += length as usize;
+        }
+        Ok(done)
+    }
+
+    /// The own slot of the chunk at `offset`, and how much of the range it takes; none if it is not to be written in place.
+    fn own_from(&self, map: &VolumeMap, offset: u64, length: u64) -> Option<(Slot, u64)> {
+        let within = offset % self.shared.chunk_bytes;
+        let length = length.min(self.shared.chunk_bytes - within);
+        let chunk = chunk_in(map, offset / self.shared.chunk_bytes);
+        let whole = chunk.part.is_none_or(|part| blocks_of(within, length) & !part.blocks == 0);
+        chunk.slot.filter(|_| chunk.own && whole).map(|slot| (slot, length))
+    }
+
+    /// Writes to one chunk, whatever it is now. The lock is held alone.
+    pub fn write_chunk(&self, map: &mut VolumeMap, data: &[u8], offset: u64) -> Result<(), BlockError> {
+        let chunk_bytes = self.shared.chunk_bytes;
+        let (chunk, within) = (offset / chunk_bytes, offset % chunk_bytes);
+        self.adopt(map, chunk);
+        if self.write_own(map, data, offset)? == data.len() {
+            return Ok(());
+        }
+        self.shared.journal.make_room()?;
+        let before = chunk_in(map, chunk);
+        let (slot, part) = match (before.slot, before.part) {
+            (Some(slot), Some(part)) if before.own => (slot, self.fill_part(map, chunk, slot, part, data, within)?),
+            _ => self.write_anew(map, chunk, before, data, within)?,
+        };
+        self.put_chunks(map, vec![Mapped::new(chunk, slot, part)]);
+        Ok(())
+    }
+
+    /// Enters chunks that have been written into the map and the log.
+    pub fn put_chunks(&self, map: &mut VolumeMap, chunks: Vec<Mapped>) {
+        let mut dropped = Vec::new();
+        for one in &chunks {
+            let slot = one.place.slot().expect("mapped to a slot");
+            let files = &self.shared.files;
+            dropped.extend(change::map_chunk(&mut map.top, map.tenure, files, one.chunk, slot, one.part()));
+        }
+        map.raw = false;
+        self.log(&Record::Map { volume: self.number, chunks }, dropped);
+    }
+
+    /// A chunk in one of the volume's own files to which nobody else refers any more becomes its own again.
+    pub fn adopt(&self, map: &mut VolumeMap, chunk: u64) {
+        let before = chunk_in(map, chunk);
+        let alone = |slot: Slot| self.shared.files.get(slot.file).is_some_and(|file| file.refs(slot.index) == 1);
+        let Some(slot) = before.slot.filter(|slot| !before.own && map.owns(*slot)) else { return };
+        if !alone(slot) {
+            return;
+        }
+        // The nodes above may be shared while the slot is counted once; then the copy counts it twice.
+        let leaf = leaf_of(&mut map.top, chunk, map.tenure, &self.shared.files);
+        if alone(slot) {
+            let index = (chunk % LEAF_SLOTS) as usize;
+            leaf.entries[index] = leaf.entries[index].with_own(true);
+        }
+    }
+
+    /// Writes to a slot of its own that holds some of the chunk's blocks; what is in the base afterwards.
+    fn fill_part(
+        &self,
+        map: &VolumeMap,
+        chunk: u64,
+        slot: Slot,
+        part: Part,
+        data: &[u8],
+        within: u64,
+    ) -> Result<Option<Part>, BlockError> {
+        let (bytes, start) = self.with_edges(map, chunk, data, within, part.blocks)?;
+        let file = self.file(slot.file)?;
+        file.file.write_at(&bytes, file.offset(slot.index) + start)?;
+        Ok(self.part_of(part.base, part.blocks | blocks_of(start, bytes.len() as u64)))
+    }
+
+    fn part_of(&self, base: Slot, blocks: u64) -> Option<Part> {
+        let all = blocks_of(0, self.shared.chunk_bytes);
+        (blocks & all != all).then_some(Part { base, blocks })
+    }
+
+    /// The data, made longer to whole blocks with what is there now where a block is not in the own slot yet; and where in
+    /// the chunk it begins.
+    fn with_edges(&self, map: &VolumeMap, chunk: u64, data: &[u8], within: u64, there: u64) -> io::Result<(Vec<u8>, u64)> {
+        let end = within + data.len() as u64;
+        let missing = |block: u64| there >> block & 1 == 0;
+        let start = if missing(within / BLOCK_BYTES) { within - within % BLOCK_BYTES } else { within };
+        let whole_end = end.next_multiple_of(BLOCK_BYTES);
+        let stop = if end < whole_end && missing(end / BLOCK_BYTES) { whole_end } else { end };
+        let mut bytes = vec![0; (stop - start) as usize];
+        let at = chunk * self.shared.chunk_bytes;
+        let front = (within - start) as usize;
+        self.read_mapped(map, &mut bytes[..front], at + start)?;
+        let back = front + data.len();
+        bytes[front..back].copy_from_slice(data);
+        self.read_mapped(map, &mut bytes[back..], at + end)?;
+        Ok((bytes, start))
+    }
+
+    /// Writes to a chunk that is shared, or is not there: into a new slot.
+    fn write_anew(
+        &self,
+        map: &mut VolumeMap,
+        chunk: u64,
+        before: Chunk,
+        data: &[u8],
+        within: u64,
+    ) -> Result<(Slot, Option<Part>), BlockError> {
+        let chunk_bytes = self.shared.chunk_bytes;
+        let (bytes, start, base) = match (before.slot, before.part) {
+            _ if data.len() as u64 == chunk_bytes => (data.to_vec(), 0, None),
+            (None, _) => (data.to_vec(), within, None),
+            (Some(base), None) => {
+                let (bytes, start) = self.with_edges(map, chunk, data, within, 0)?;
+                (bytes, start, Some(base))
+            }
+            (Some(_), Some(_)) => {
+                let mut bytes = self.read_chunk(map, chunk)?;
+                bytes[within as usize..within as usize + data.len()].copy_from_slice(data);
+                (bytes, 0, None)
+            }
+        };
+        let (file, slot) = self.new_slot(map, chunk)?;
+        if let Err(error) = file.file.write_at(&bytes, file.offset(slot.index) + start) {
+            file.give_back(slot.index);
+            return Err(error.into());
+        }
+        let part = base.and_then(|base| self.part_of(base, blocks_of(start, bytes.len() as u64)));
+        Ok((slot, part))
+    }
+
+    /// An empty slot for a chunk: its own place in the base file if nobody has it, or one of the spill file.
+    pub fn new_slot(&self, map: &mut VolumeMap, chunk: u64) -> io::Result<(Arc<DataFile>, Slot)> {
+        let base = self.own_file(map, FileKind::Base)?;
+        if let Some(slot) = base.take(chunk)? {
+            return Ok((base, slot));
+        }
+        let spill = self.own_file(map, FileKind::Spill)?;
+        let slot = spill.take(chunk)?.ok_or_else(|| io::Error::other("a data file has no slot left"))?;
+        Ok((spill, slot))
+    }
+
+    /// The volume's file of a kind, made if there is none yet.
+    pub fn own_file(&self, map: &mut VolumeMap, kind: FileKind) -> io::Result<Arc<DataFile>> {
+        let place = if kind == FileKind::Base { &mut map.base } else { &mut map.spill };
+        if let Some(file) = place {
+            return Ok(file.clone());
+        }
+        let file = self.shared.make_file(self.number, self.id, kind, |_| Ok(()))?;
+        file.reserved.store(kind == FileKind::Base && self.is_thick(), Ordering::Release);
+        self.shared.add_file(&file);
+        *place = Some(file.clone());
+        Ok(file)
+    }
+
+    /// All of it or nothing, over a loss of power as well: into new slots, which one record enters into the map.
+    pub fn write_whole(&self, map: &mut VolumeMap, data: &[u8], offset: u64) -> Result<(), BlockError> {
+        let chunk_bytes = self.shared.chunk_bytes;
+        self.shared.journal.make_room()?;
+        let mut taken: Vec<(Arc<DataFile>, Slot, u64)> = Vec::new();
+        let mut write = |map: &mut VolumeMap| -> Result<(), BlockError> {
+            let mut done = 0;
+            while done < data.len() {
+                let at = offset + done as u64;
+                let (chunk, within) = (at / chunk_bytes, at % chunk_bytes);
+                let step = (data.len() - done).min((chunk_bytes - within) as usize);
+                let mut bytes = self.read_chunk(map, chunk)?;
+                bytes[within as usize..within as usize + step].copy_from_slice(&data[done..done + step]);
+                let (file, slot) = self.new_slot(map, chunk)?;
+                taken.push((file.clone(), slot, chunk));
+                file.file.write_at(&bytes, file.offset(slot.index))?;
+                done += step;
+            }
+            Ok(())
+        };
+        if let Err(error) = write(map) {
+            taken.iter().for_each(|(file, slot, _)| file.give_back(slot.index));
+            return Err(error);
+        }
+        self.put_chunks(map, taken.iter().map(|(_, slot, chunk)| Mapped::new(*chunk, *slot, None)).collect());
+        Ok(())
+    }
+
+    /// Copies what is missing into a chunk's own slot, so that its base can go. False: there was nothing to do.
+    pub fn complete(&self, chunk: u64) -> Result<bool, BlockError> {
+        let _changing = self.shared.changing();
+        let mut map = self.map_alone();
+        let found = chunk_in(&map, chunk);
+        let (Some(slot), Some(part), true) = (found.slot, found.part, found.own) else { return Ok(false) };
+        self.shared.journal.make_room()?;
+        let bytes = self.read_chunk(&map, chunk)?;
+        let file = self.file(slot.file)?;
+        for block in 0..self.shared.chunk_bytes / BLOCK_BYTES {
+            if part.blocks >> block & 1 == 0 {
+                let at = block * BLOCK_BYTES;
+                file.file.write_at(&bytes[at as usize..(at + BLOCK_BYTES) as usize], file.offset(slot.index) + at)?;
+            }
+        }
+        self.put_chunks(&mut map, vec![Mapped::new(chunk, slot, None)]);
+        Ok(true)
+    }
+}

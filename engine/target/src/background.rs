@@ -1,0 +1,36 @@
+//! The thread that tends the store: what was deleted is given back, logs are shortened, limits are watched.
+
+use crate::log;
+use gespann_store::Store;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Work for so long, then leave the disk and the volumes to others for so long.
+const SLICE: Duration = Duration::from_millis(2);
+const BREATH: Duration = Duration::from_millis(3);
+/// Between rounds, when there is nothing to do.
+const PAUSE: Duration = Duration::from_millis(200);
+/// After a failure; it is tried again.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+pub fn tend(store: &dyn Store) -> ! {
+    let mut told = None;
+    loop {
+        let mut began = Instant::now();
+        while store.background() {
+            if began.elapsed() >= SLICE {
+                thread::sleep(BREATH);
+                began = Instant::now();
+            }
+        }
+        let failure = store.background_failure();
+        if failure != told {
+            match &failure {
+                Some(words) => log!(Error, "background work on the volumes failed and is tried again: {words}"),
+                None => log!(Info, "background work on the volumes goes on"),
+            }
+        }
+        thread::sleep(if failure.is_some() { PAUSE_AFTER_FAILURE } else { PAUSE });
+        told = failure;
+    }
+}
