@@ -56,13 +56,18 @@ fmt: ## formats Python and Rust
 	else echo "fmt: no rustfmt on this machine; Debian's is in the package rustfmt-web"; fi
 
 .PHONY: bench
-bench: bench-engine ## every measurement: the engine, VM start step by step, xe
+bench: bench-engine bench-api ## every measurement: the engine, a large pool's API, VM start step by step, xe
 	@$(PYTHON) -m bench.pool
 
 .PHONY: bench-engine
 bench-engine: ## the engine against Debian's tgtd on the same file system
 	@setup/prepare test
 	@$(PYTHON) -m bench.engine
+
+.PHONY: bench-api
+bench-api: ## the XenAPI of a pool with 10,000 VMs
+	@setup/prepare test
+	@$(PYTHON) -m bench.api --keep
 
 .PHONY: lock
 lock: ## makes the lock files of Python anew from setup/*.in

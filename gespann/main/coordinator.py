@@ -277,9 +277,9 @@ async def serve(settings: Settings) -> None:
     async with Coordinator(settings) as coordinator:
         # the records of a large pool are millions of objects that live on: looking through them again and again for
         # garbage stopped the whole process for seconds
-        gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
+        gc.enable()
         log.info("serving %s and ports %s", settings.run / SOCKET, coordinator.ports)
         await ended.wait()
 
@@ -301,6 +301,7 @@ def main(words: list[str]) -> int:
         web=options.web,
         root_password_file=options.root_password_file,
     )
+    gc.disable()  # until the records are read: see serve()
     try:
         asyncio.run(serve(settings))
     except (CannotStart, OSError) as error:

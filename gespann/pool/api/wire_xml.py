@@ -1,6 +1,7 @@
 """XML-RPC as the API speaks it: strings bare, integers as strings, errors as a struct and never as a fault."""
 
 import base64
+import re
 import xmlrpc.client
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -17,7 +18,10 @@ from gespann.seams.xenapi.errors import XenApiError
 CONTENT_TYPE = "text/xml"
 _HEAD = '<?xml version="1.0"?><methodResponse><params><param>'
 _TAIL = "</param></params></methodResponse>"
+_ESCAPED = re.compile("[&<>\r]")
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
+_EMPTY_ARRAY = "<value><array><data></data></array></value>"
+_EMPTY_STRUCT = "<value><struct></struct></value>"
 
 
 class _Unmarshaller(xmlrpc.client.Unmarshaller):
@@ -118,22 +122,33 @@ def _events(batch: Any, records: RecordCache) -> str:
     return _struct([("events", array), ("valid_ref_counts", counts), ("token", _string(batch["token"]))])
 
 
+def _escape(text: str) -> str:
+    """Most texts need nothing, and to find that out is ten times as quick as ``translate``."""
+    return text.translate(_ESCAPES) if _ESCAPED.search(text) else text
+
+
 def _string(text: str) -> str:
-    return f"<value>{text.translate(_ESCAPES)}</value>"
+    return f"<value>{_escape(text)}</value>"
 
 
 def _struct(members: Any) -> str:
-    inside = "".join(f"<member><name>{str(k).translate(_ESCAPES)}</name>{v}</member>" for k, v in members)
+    inside = "".join(f"<member><name>{_escape(str(k))}</name>{v}</member>" for k, v in members)
     return f"<value><struct>{inside}</struct></value>"
 
 
 def _record(class_name: str, record: Mapping[str, Any]) -> str:
-    return _struct((name, make(record[name])) for name, make in _field_encoders(class_name))
+    inside = "".join([head + make(record[name]) for head, name, make in _field_encoders(class_name)])
+    return f"<value><struct>{inside}</member></struct></value>" if inside else _EMPTY_STRUCT
 
 
 @cache
-def _field_encoders(class_name: str) -> list[tuple[str, Callable[[Any], str]]]:
-    return [(f.name, encoder(f.type)) for f in datamodel.classes()[class_name].fields.values()]
+def _field_encoders(class_name: str) -> list[tuple[str, str, Callable[[Any], str]]]:
+    """What stands before each field's value, its name, and how it is written."""
+    fields = datamodel.classes()[class_name].fields.values()
+    return [
+        (f"{'</member>' if number else ''}<member><name>{f.name}</name>", f.name, encoder(f.type))
+        for number, f in enumerate(fields)
+    ]
 
 
 @cache
@@ -152,10 +167,14 @@ def encoder(type_: Type) -> Callable[[Any], str]:
             return lambda _: "<value></value>"
         case "set" if type_.inner is not None:
             inner = encoder(type_.inner)
-            return lambda value: f"<value><array><data>{''.join(map(inner, value))}</data></array></value>"
+            return lambda value: (
+                f"<value><array><data>{''.join(map(inner, value))}</data></array></value>" if value else _EMPTY_ARRAY
+            )
         case "map" if type_.inner is not None:
             inner = encoder(type_.inner)
-            return lambda value: _struct((key, inner(item)) for key, item in value.items())
+            return lambda value: (
+                _struct([(key, inner(item)) for key, item in value.items()]) if value else _EMPTY_STRUCT
+            )
         case "option" if type_.inner is not None:
             inner = encoder(type_.inner)
             return lambda value: "<value></value>" if value in ("", None) else inner(value)

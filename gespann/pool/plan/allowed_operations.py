@@ -1,9 +1,16 @@
 """Keeps ``allowed_operations`` true: derived at the end of each transaction for what it changed and what is near it."""
 
+import hashlib
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
 from gespann.pool.model.database import Database, Transaction
-from gespann.pool.plan import legal_moves
+from gespann.pool.plan import legal_moves, storage_view
 from gespann.pool.plan.legal_moves import Capabilities
 from gespann.pool.plan.storage_view import peek
+
+_RULES = (legal_moves, storage_view, sys.modules[__name__])
 
 
 def derive_allowed_operations(db: Database, capabilities: Capabilities) -> None:
@@ -17,12 +24,28 @@ def derive_allowed_operations(db: Database, capabilities: Capabilities) -> None:
     db.derive(derive)
 
 
-def refresh_all(db: Database) -> None:
-    """After a start, when what was written may be older than the rules."""
+def rules_mark(drivers: Mapping[str, Iterable[str]]) -> str:
+    """Names the rules that hold now: another text for other rules, or for drivers that can do other things.
+    ``drivers``: SR type -> capabilities."""
+    digest = hashlib.sha256()
+    for module in _RULES:
+        digest.update(Path(str(module.__file__)).read_bytes())
+    for sr_type in sorted(drivers):
+        digest.update(f"{sr_type} {sorted(drivers[sr_type])}".encode())
+    return digest.hexdigest()
+
+
+def refresh_all(db: Database, mark: str) -> None:
+    """After a start, when what was written is older than the rules. ``mark``: of the rules; what they have derived is
+    written with the records, so that under the same rules there is nothing to do."""
+    row = db.sqlite.execute("SELECT value FROM meta WHERE key = 'allowed_operations'").fetchone()
+    if row is not None and row[0] == mark:
+        return
     with db.transaction() as tx:
         for class_name in ("VM", "VDI", "VBD", "VIF", "SR", "host"):
             for ref in db.all(class_name):
                 tx.set(class_name, ref)
+        tx.execute("INSERT OR REPLACE INTO meta VALUES ('allowed_operations', ?)", mark)
 
 
 def _near(db: Database, tx: Transaction, changed: set[tuple[str, str]]) -> set[tuple[str, str]]:

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from gespann.pool.classes.context import capabilities_of
-from gespann.pool.plan.allowed_operations import derive_allowed_operations, refresh_all
+from gespann.pool.plan.allowed_operations import derive_allowed_operations, refresh_all, rules_mark
 from gespann.pool.plan.storage_view import attached_hosts
 from gespann.pool.reconcile.domains import look_at_host, refresh_guest
 from gespann.pool.reconcile.host_facts import refresh_host, show_live
@@ -62,7 +62,8 @@ class Reconciler:
         """Journal first, then hosts, then storage. Answers when records and world agree as far as both can be reached;
         the rest is tried again from time to time."""
         await self.work.recover()
-        refresh_all(self.pool.db)
+        drivers = {sr_type: driver.info.capabilities for sr_type, driver in self.pool.drivers.items()}
+        refresh_all(self.pool.db, rules_mark(drivers))
         for host in list(self.pool.db.all("host")):
             if await refresh_host(self.pool, host):
                 await self._look(host)

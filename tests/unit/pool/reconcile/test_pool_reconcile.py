@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from gespann.pool.plan.allowed_operations import rules_mark
+from gespann.pool.reconcile import reconciler as reconciler_module
 from gespann.seams.json_lines import SeamError
 from gespann.seams.sr_driver import Opening, VolumeSpec
 from gespann.seams.xenapi.errors import XenApiError
@@ -321,3 +323,22 @@ async def test_a_whole_machine_is_not_taken_for_an_unfinished_one(world: World) 
     await world.power_cut()
     await world.boot()
     assert world.get("VM", vm)["name_label"] == "vm-install web1"
+
+
+async def test_allowed_operations_are_derived_anew_only_under_other_rules(world, monkeypatch):
+    vm = await world.make_vm()
+    world.db._derivers.clear()
+    with world.db.transaction() as tx:
+        tx.set("VM", vm, allowed_operations=["start"])
+    await world.power_cut()
+    await world.boot()
+    assert world.get("VM", vm)["allowed_operations"] == ["start"]
+    await world.power_cut()
+    monkeypatch.setattr(reconciler_module, "rules_mark", lambda drivers: "others")
+    await world.boot()
+    assert {"start", "destroy", "clone"} <= set(world.get("VM", vm)["allowed_operations"])
+
+
+def test_other_capabilities_are_other_rules():
+    assert rules_mark({"a": ["VDI_CLONE"]}) == rules_mark({"a": ["VDI_CLONE"]})
+    assert rules_mark({"a": ["VDI_CLONE"]}) != rules_mark({"a": []})
