@@ -15,6 +15,7 @@ pub mod checkpoint;
 pub mod data_files;
 pub mod disk;
 pub mod error;
+pub mod export;
 pub mod faulty;
 pub mod identity;
 pub mod journal;

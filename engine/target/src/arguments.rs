@@ -3,6 +3,7 @@
 use crate::connection::Timing;
 use crate::engine::WRITE_DATA_BYTES;
 use crate::log::Level;
+use crate::offline;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,8 @@ pub const HELP: &str = "\
 gespann-engine: serves the volumes of an array group over iSCSI.
 
 Usage: gespann-engine --data DIR --socket PATH [options]
+       gespann-engine check --help     look at the volumes, and repair them, while no engine runs
+       gespann-engine export --help    write a volume to a raw image, while no engine runs
 
   --data DIR             where the volumes are; made if it is not there; one engine at a time
   --socket PATH          the control socket (made with mode 0600); nobody can log in until the group has configured
@@ -39,6 +42,7 @@ pub struct Arguments {
 #[derive(Debug)]
 pub enum Asked {
     Run(Arguments),
+    Offline(offline::Task),
     Print(String),
 }
 
@@ -71,6 +75,9 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
         data: Duration::from_secs(20),
     };
     while let Some(word) = words.next() {
+        if matches!(word.as_str(), "check" | "export") {
+            return offline::parse(&word, words).map(Asked::Offline);
+        }
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value; see --help"));
         match word.as_str() {
             "--help" | "-h" => return Ok(Asked::Print(HELP.to_owned())),

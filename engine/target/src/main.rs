@@ -14,6 +14,7 @@ mod gatekeeper;
 #[cfg(test)]
 mod lease_tests;
 mod log;
+mod offline;
 mod persistent;
 mod portal;
 mod sessions;
@@ -36,6 +37,7 @@ const LAST_DRAIN: Duration = Duration::from_secs(60);
 fn main() -> ExitCode {
     let result = match arguments::parse(std::env::args().skip(1)) {
         Ok(Asked::Run(arguments)) => run(&arguments),
+        Ok(Asked::Offline(task)) => offline::run(task),
         Ok(Asked::Print(text)) => {
             print!("{text}");
             Ok(())

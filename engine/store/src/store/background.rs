@@ -2,6 +2,7 @@
 //! back, checkpoints. In small steps, each of which may be the last before the process dies.
 
 use super::MappedStore;
+use super::open::{SPARE, SPARE_BYTES};
 use crate::data_files::{self, DataFile};
 use crate::journal::Journal;
 use crate::map::LEAF_SLOTS;
@@ -32,6 +33,8 @@ pub struct Background {
     checkpoint_bytes: AtomicU64,
     /// A checkpoint that failed is tried again only after more has been logged.
     not_before_bytes: AtomicU64,
+    /// What is set aside for the next start.
+    spare_bytes: AtomicU64,
     /// Files whose free slots may still hold something, and how far they have been looked through.
     unswept: Mutex<VecDeque<(Arc<DataFile>, u64)>>,
     /// Parts of ownerless files that nobody refers to any more.
@@ -60,6 +63,7 @@ impl Background {
             number: AtomicU64::new(number),
             checkpoint_bytes: AtomicU64::new(checkpoint_bytes),
             not_before_bytes: AtomicU64::new(0),
+            spare_bytes: AtomicU64::new(0),
             unswept: Mutex::new(owned.into_iter().chain(ownerless.clone()).map(|file| (file, 0)).collect()),
             unused: Mutex::default(),
             doubtful: Mutex::new(ownerless),
@@ -97,6 +101,7 @@ impl MappedStore {
             return Ok(self.shared.anything_released());
         }
         self.background.commit_due.store(true, Ordering::Release);
+        self.keep_spare();
         self.watch_limits().map_err(|error| io::Error::other(error.to_string()))?;
         Ok(false)
     }
@@ -250,6 +255,21 @@ impl MappedStore {
             }
         }
         Ok(())
+    }
+
+    /// Sets space aside for the next start: two checkpoints like the last one, and a log.
+    fn keep_spare(&self) {
+        let wanted = SPARE_BYTES + 2 * self.background.checkpoint_bytes.load(Ordering::Acquire);
+        if self.background.spare_bytes.load(Ordering::Acquire) >= wanted {
+            return;
+        }
+        let path = format!("map/{SPARE}");
+        let made = self.disk().create(&path).and_then(|file| file.reserve(wanted));
+        match made {
+            Ok(()) => self.background.spare_bytes.store(wanted, Ordering::Release),
+            // The disk is full: what little is left is better used by the log.
+            Err(_) => drop(self.disk().remove(&path)),
+        }
     }
 
     fn checkpoint_step(&self) -> io::Result<bool> {

@@ -45,12 +45,15 @@ pub fn read_state(disk: &dyn Disk, options: Options) -> Result<Found, StoreError
     let checkpoints =
         if folder_is_there(disk, "map") { numbered(disk, "checkpoint-").map_err(unreadable)? } else { Vec::new() };
     let Some(newest) = checkpoints.last().copied() else { return import(disk, options) };
-    let (found, damage) = read_from(disk, newest)?;
-    match damage {
-        None => Ok(found),
-        Some(words) => Err(StoreError::Io(format!(
-            "{words}; `gespann-engine check` tells more, and with --repair goes on from what can be read. Nothing has been changed"
-        ))),
+    let hint = |words: String| {
+        let rest =
+            "`gespann-engine check` tells more, and with --repair goes on from what can be read. Nothing has been changed";
+        StoreError::Io(format!("{words}; {rest}"))
+    };
+    match read_from(disk, newest) {
+        Ok((found, None)) => Ok(found),
+        Ok((_, Some(words))) | Err(StoreError::Io(words)) => Err(hint(words)),
+        Err(other) => Err(other),
     }
 }
 
@@ -224,9 +227,14 @@ impl MappedStore {
             // The new checkpoint relies on data that so far perhaps only memory has.
             disk.sync_everything().map_err(failed)?;
         }
-        let checkpoint_bytes =
-            checkpoint::write(disk.as_ref(), found.next_number, &found.state, found.latest).map_err(failed)?;
-        let journal = Journal::begin(disk.as_ref(), found.next_number, found.latest).map_err(failed)?;
+        let (checkpoint_bytes, journal) = match begin(disk.as_ref(), &found) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                // A full disk must not keep the volumes from being served: what was set aside for this is used now.
+                make_way(disk.as_ref(), found.next_number).map_err(failed)?;
+                begin(disk.as_ref(), &found).map_err(failed)?
+            }
+            other => other.map_err(failed)?,
+        };
         journal.append(&Record::Settled { upto: found.latest });
         let whole = !found.skipped;
         let mut store = Self::assemble(disk, options, found, files, journal, checkpoint_bytes);
@@ -317,6 +325,29 @@ impl MappedStore {
         Ok(())
     }
 }
+
+/// The found state as a checkpoint of its own, and a log after it.
+fn begin(disk: &dyn Disk, found: &Found) -> io::Result<(u64, Journal)> {
+    let length = checkpoint::write(disk, found.next_number, &found.state, found.latest)?;
+    Ok((length, Journal::begin(disk, found.next_number, found.latest)?))
+}
+
+/// Removes what is not needed to read the newest state: what was being written, the generation before, the spare.
+fn make_way(disk: &dyn Disk, next_number: u64) -> io::Result<()> {
+    let newest = numbered(disk, "checkpoint-")?.into_iter().filter(|number| *number < next_number).max().unwrap_or(0);
+    for name in disk.list("map")? {
+        let of = |prefix: &str| name.strip_prefix(prefix).and_then(|rest| rest.parse::<u64>().ok());
+        let old = of("checkpoint-").or_else(|| of("log-")).is_some_and(|number| number < newest);
+        if old || of("new-").is_some() || of("log-") == Some(next_number) || name == SPARE {
+            disk.remove(&format!("map/{name}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Space that is set aside, so that a full disk can still be opened.
+pub(super) const SPARE: &str = "spare";
+pub(super) const SPARE_BYTES: u64 = 5 << 18;
 
 /// Opens all data files. One that is missing is an error if a volume needs it; one that nobody needs is forgotten.
 fn open_files(disk: &dyn Disk, found: &mut Found) -> Result<FileTable, StoreError> {

@@ -163,12 +163,24 @@ impl MappedStore {
             return self.describe(&volume);
         }
         source.sync_data().map_err(failed_blocks("make durable", from))?;
+        if volume.is_thick() && source.size() > volume.size() {
+            self.reserve_for(&volume, source.size()).map_err(failed("reserve the space of", id))?;
+        }
         let (top, number) = self.replace_map(&volume, &source).map_err(failed("roll back", id))?;
         self.commit_shared(&BTreeMap::from([(source.number, source.clone())]), number)?;
         self.shared.release(volume.take_deferred());
         self.shared.release([Dropped::Top(top)]);
         self.compact_soon();
         self.describe(&volume)
+    }
+
+    /// A thick volume that is about to be longer has the space for it.
+    fn reserve_for(&self, volume: &MappedVolume, size_bytes: u64) -> io::Result<()> {
+        let _changing = self.shared.changing();
+        self.shared.journal.make_room()?;
+        let base = volume.own_file(&mut volume.map_alone(), FileKind::Base)?;
+        base.file.reserve(size_bytes)?;
+        base.file.sync()
     }
 
     fn replace_map(&self, volume: &MappedVolume, source: &MappedVolume) -> io::Result<(Arc<nodes::Top>, u64)> {
