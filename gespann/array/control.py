@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gespann.array.data_plane.link import DataPlane, EngineClient
-from gespann.array.data_plane.policy import target_of, target_of_snapshot
+from gespann.array.data_plane.policy import limit_of, target_of, target_of_snapshot
 from gespann.array.model.access import AccessRecords
 from gespann.array.model.accounts import ADMINISTRATOR, Accounts, checked_password
 from gespann.array.model.chap_users import ChapUsers
@@ -29,7 +29,16 @@ from gespann.array.operations.snapshots import SnapshotLifecycle
 from gespann.array.operations.templates import Templates
 from gespann.array.operations.thin_watch import LOOK_CLOSELY_S, LOOK_S, ThinWatch
 from gespann.array.operations.volume_lifecycle import VolumeLifecycle
-from gespann.seams.engine_socket import ChapMutual, ChapUser, Configure, Session, SessionList, Target, VolumeInfo
+from gespann.seams.engine_socket import (
+    ChapMutual,
+    ChapUser,
+    Configure,
+    Request,
+    Session,
+    SessionList,
+    Target,
+    VolumeInfo,
+)
 from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.system.clock import Clock
 from gespann.system.files import private_directory, write_secret
@@ -67,7 +76,7 @@ class Control:
         self.schedules = Schedules(self.database)
         self.access = AccessRecords(self.database)
         self.chap_users = ChapUsers(self.database, self.vault)
-        self.data_plane = DataPlane(engine, clock, self._policy, self._target)
+        self.data_plane = DataPlane(engine, clock, self._policy, self._target, self._limits)
         self.data_plane.on_current = self._engine_is_current
         self.data_plane.on_lost = self._engine_is_lost
         self.lifecycle = VolumeLifecycle(
@@ -202,6 +211,9 @@ class Control:
             mutual=self.mutual_credential(),
             portal_address=self.portal_address,
         )
+
+    def _limits(self, present: frozenset[str]) -> list[Request]:
+        return [limit_of(volume) for volume in self.volumes.all() if volume.thin and volume.naa in present]
 
     def mutual_credential(self) -> ChapUser | None:
         user, sealed = self.parameters.get("target-auth-username"), self.parameters.get_sealed(MUTUAL)

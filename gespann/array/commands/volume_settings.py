@@ -128,12 +128,14 @@ async def thin_growth_warn(session: Session, volume: Volume, percent: int) -> Li
 
 @command("volume select <volume> thin-growth-max <percent>", "Sets the in-use share that may not be exceeded.")
 async def thin_growth_max(session: Session, volume: Volume, percent: int) -> Lines:
-    return await _record(session, volume, thin_growth_max=percent)
+    await session.control.policy.set_limits(volume, thin_growth_max=percent)
+    return []
 
 
 @command(f"volume select <volume> thin-warn-mode <mode:{WARN_MODE}>", "What a thin volume does at its limits.")
 async def thin_warn_mode(session: Session, volume: Volume, mode: str) -> Lines:
-    return await _record(session, volume, thin_warn_mode=mode)
+    await session.control.policy.set_limits(volume, thin_warn_mode=mode)
+    return []
 
 
 async def _record(session: Session, volume: Volume, **changes: Any) -> Lines:

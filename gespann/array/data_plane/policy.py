@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from gespann.array.model.records import AccessRecord, Snapshot, Volume
-from gespann.seams.engine_socket import Access, Target
+from gespann.seams.engine_socket import Access, Target, VolumeLimit
 
 VENDOR, PRODUCT = "EQLOGIC", "100E-00"  # what the multipath rules of existing hosts match
 
@@ -41,6 +41,14 @@ def target_of_snapshot(snapshot: Snapshot, volume: Volume, records: Iterable[Acc
         product=PRODUCT,
         block_size=volume.block_size,
     )
+
+
+def limit_of(volume: Volume) -> VolumeLimit:
+    """How much a volume may have in use: beyond it, writes that need space fail. None for what may be full, and for
+    ``soft-only``, which only warns."""
+    limited = volume.thin and volume.thin_growth_max < 100 and volume.thin_warn_mode != "soft-only"
+    most = volume.size_bytes * volume.thin_growth_max // 100 if limited else None
+    return VolumeLimit(volume=volume.naa, max_in_use_bytes=most)
 
 
 def _access(records: Iterable[AccessRecord], kind: str) -> list[Access]:

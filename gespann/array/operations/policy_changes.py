@@ -6,6 +6,7 @@ If the engine does not answer, the change stands and Failed says so: the policy 
 from typing import Any
 
 from gespann.array.data_plane.link import DataPlane
+from gespann.array.data_plane.policy import limit_of
 from gespann.array.model.access import AccessRecords
 from gespann.array.model.chap_users import ChapUsers
 from gespann.array.model.events import Events
@@ -36,6 +37,12 @@ class PolicyChanges:
         """Settings of a volume that its target shows: read_only, multihost, alias."""
         self._volumes.change(volume.id, **changes)
         await self._data_plane.push_target(volume.naa)
+
+    async def set_limits(self, volume: Volume, **changes: Any) -> None:
+        """Settings that bound what a thin volume may have in use."""
+        changed = self._volumes.change(volume.id, **changes)
+        if volume.naa in self._data_plane.present:
+            await self._data_plane.try_limit(limit_of(changed))
 
     async def set_snapshot(self, snapshot: Snapshot, **changes: Any) -> None:
         """The same settings of a snapshot."""

@@ -1,8 +1,8 @@
 """Looks at what thin volumes occupy: warns at their limits, and stops those that pass their maximum.
 
-The engine does not know these limits, so they hold within one look, not within one write: every LOOK_CLOSELY_S while a
-volume is online that has a maximum, else every LOOK_S. A maximum of 100% needs no watching: a volume cannot occupy more
-than its size.
+The engine stops writes that need space at the maximum (``data_plane.policy.limit_of``). What is left to do is to set
+the volume offline, if that is its mode, and to say so: every LOOK_CLOSELY_S while a volume is online that has a maximum,
+else every LOOK_S. A maximum of 100% needs no watching: a volume cannot occupy more than its size.
 """
 
 import logging
@@ -42,7 +42,8 @@ class ThinWatch:
         if (
             volume.thin_growth_max < 100
             and volume.online
-            and used_bytes * 100 > volume.size_bytes * volume.thin_growth_max
+            and volume.thin_warn_mode == "offline"
+            and used_bytes * 100 >= volume.size_bytes * volume.thin_growth_max
         ):
             await self._stop(volume, used_percent)
         if used_percent < volume.thin_growth_warn:

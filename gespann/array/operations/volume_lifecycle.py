@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from gespann.array.data_plane.link import DataPlane
-from gespann.array.data_plane.policy import target_of
+from gespann.array.data_plane.policy import limit_of, target_of
 from gespann.array.model import names
 from gespann.array.model.access import AccessRecords
 from gespann.array.model.events import Events
@@ -123,6 +123,7 @@ class VolumeLifecycle:
             try:
                 await self._data_plane.call(request, SLOW_S)
                 self._data_plane.gained(volume.naa)
+                await self._limit(volume)
                 target = target_of(volume, self._access.of(volume.id))
                 await self._data_plane.publish(target, lambda: self._volumes.settle(volume.id))
             except SeamError as error:
@@ -300,6 +301,11 @@ class VolumeLifecycle:
         else:
             await self._data_plane.call(VolumeThick(volume=volume.naa, thick=not intent.thin), SLOW_S)
             self._volumes.settle(volume.id, thin=intent.thin)
+        await self._limit(self._volumes.get_by_id(volume.id, volume.name))
+
+    async def _limit(self, volume: Volume) -> None:
+        if volume.thin and volume.thin_growth_max < 100:
+            await self._data_plane.try_limit(limit_of(volume))
 
     async def _roll_back(self, volume: Volume, intent: Intent) -> None:
         snapshot = None if intent.snapshot_id is None else self._snapshots.row(intent.snapshot_id)

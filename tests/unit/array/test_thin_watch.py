@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from gespann.array.data_plane.fake_volumes import SpaceExhausted
 from gespann.array.model.sizes import GB, MB
 
 
@@ -23,11 +26,32 @@ async def test_warned_once_at_the_limit_and_again_further_on(group):
         assert len(told(group, "8.6.1")) == warnings, used_mb
 
 
+async def test_the_engine_is_told_the_maximum_and_its_changes(group):
+    volume = await volume_of(group, thin_growth_max=80, thin_warn_mode="hard-only")
+    limits = group.engine.store.volume_limits
+    assert limits == {volume.naa: volume.size_bytes * 80 // 100}
+    with pytest.raises(SpaceExhausted):
+        group.engine.write(volume.naa, 0, 900 * MB)
+    await group.control.look_at_thin_volumes()
+    assert group.control.volumes.get("v").online
+    await group.cli("volume select v size 2GB no-snap", "volume select v thin-growth-max 50%")
+    size_bytes = group.control.volumes.get("v").size_bytes
+    assert limits == {volume.naa: size_bytes // 2}
+    group.engine.lose()
+    group.engine.come_back()
+    async with asyncio.timeout(20):
+        while not group.control.data_plane.current.is_set():  # noqa: ASYNC110 - the group runs in this loop
+            await asyncio.sleep(0)
+    assert group.engine.store.volume_limits == {volume.naa: size_bytes // 2}
+    await group.cli("volume select v thin-warn-mode soft-only")
+    assert group.engine.store.volume_limits == {}
+
+
 async def test_past_its_maximum_it_goes_offline(group):
     volume = await volume_of(group, thin_growth_max=80)
     await group.control.policy.create_record(volume, address="*.*.*.*")
     group.engine.login(volume.target_name, "iqn.2000-01.a:b")
-    group.engine.write(volume.naa, 0, 900 * MB)
+    group.engine.write(volume.naa, 0, volume.size_bytes * 80 // 100)
     await group.control.look_at_thin_volumes()
     assert group.engine.sessions == {}
     assert not group.control.volumes.get("v").online
@@ -54,7 +78,7 @@ async def test_looks_by_itself_and_not_while_the_engine_is_away(group):
 
 async def test_a_maximum_is_looked_at_closely(group):
     volume = await volume_of(group, thin_growth_max=80)
-    group.engine.write(volume.naa, 0, 829 * MB)  # 80.1% of 1035 MB
+    group.engine.write(volume.naa, 0, volume.size_bytes * 80 // 100)
     async with asyncio.timeout(20):
         while group.clock.sleepers < 1:  # noqa: ASYNC110 - the group runs in this loop
             await asyncio.sleep(0)
