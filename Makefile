@@ -69,6 +69,11 @@ bench-api: ## the XenAPI of a pool with 10,000 VMs
 	@setup/prepare test
 	@$(PYTHON) -m bench.api --keep
 
+.PHONY: conformance
+conformance: ## libiscsi's conformance suite, each skip with its reason
+	@setup/prepare test
+	@$(PYTHON) -m tests.product.engine.conformance
+
 .PHONY: lock
 lock: ## makes the lock files of Python anew from setup/*.in
 	@setup/prepare test

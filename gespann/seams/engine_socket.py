@@ -94,6 +94,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     revision: str = "1.0"  # 4 bytes at most
     naa: str = ""  # as VPD page 0x83 shows it; empty: the volume's own identity
     block_size: int = 512  # 512 or 4096
+    physical_block_size: int = 0  # what the disk says of its physical blocks, 512 or 4096; 0: the same as block_size
 
 
 class ChapUser(msgspec.Struct, frozen=True, kw_only=True):

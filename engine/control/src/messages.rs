@@ -144,6 +144,8 @@ pub struct Target {
     pub naa: String,
     #[serde(default = "block_size")]
     pub block_size: u32,
+    #[serde(default)]
+    pub physical_block_size: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

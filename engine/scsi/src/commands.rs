@@ -1,7 +1,7 @@
-//! The planners of the block commands (SBC-3) and the small primary ones (SPC-4).
+//! The planners of the block commands (SBC-4) and the small primary ones (SPC-4).
 
 use crate::fields::{be16, be32, be64, set_be32, set_be64};
-use crate::plan::{Cdb, Compare, Lun, MAX_COMPARE_BLOCKS, MAX_TRANSFER_BYTES, MAX_WRITE_SAME_BYTES, Plan, Range};
+use crate::plan::{Cdb, Compare, Lun, MAX_COMPARE_BLOCKS, MAX_TRANSFER_BYTES, MAX_WRITE_SAME_BLOCKS, Plan, Range};
 use crate::sense::Sense;
 
 type Planned = Result<Plan, Sense>;
@@ -123,17 +123,65 @@ pub fn unmap(cdb: &Cdb, lun: &Lun) -> Planned {
     }
 }
 
-/// WRITE SAME(10) and (16); NDOB exists only in the latter. Zero blocks would mean "to the end": refused (WSNZ).
+/// WRITE SAME(10) and (16); NDOB exists only in the latter. Zero blocks mean "to the end". Nothing can be anchored here
+/// (ANC_SUP is 0), and the obsolete PBDATA and LBDATA would write something else than what was sent.
 pub fn write_same(cdb: &Cdb, lun: &Lun) -> Planned {
-    let (anchor, unmap, no_data) = (cdb[1] & 0x10 != 0, cdb[1] & 0x08 != 0, cdb[0] == 0x93 && cdb[1] & 0x01 != 0);
+    let (unmap, no_data) = (cdb[1] & 0x08 != 0, cdb[0] == 0x93 && cdb[1] & 0x01 != 0);
+    let obsolete = if cdb[0] == 0x93 { 0x06 } else { 0x07 };
     refuse_protection(cdb)?;
-    let (lba, blocks) = extent(cdb);
-    if anchor || blocks == 0 || blocks > MAX_WRITE_SAME_BYTES / u64::from(lun.block_size) {
-        return Err(Sense::INVALID_FIELD_IN_CDB);
+    if cdb[1] & (0x10 | obsolete) != 0 {
+        return Err(Sense::INVALID_FIELD_IN_CDB.in_byte(1));
     }
-    let range = range(lun, lba, blocks)?;
+    let (lba, asked) = extent(cdb);
+    let mut range = range(lun, lba, asked)?;
+    if asked == 0 {
+        range.length = lun.bytes() - range.offset;
+    }
+    let longest = MAX_WRITE_SAME_BLOCKS * u64::from(lun.block_size);
+    if range.length > longest || (asked == 0 && !lun.writes_same_to_end()) {
+        return Err(Sense::INVALID_FIELD_IN_CDB.in_byte(if cdb[0] == 0x93 { 10 } else { 7 }));
+    }
     refuse_read_only(lun)?;
     Ok(Plan::WriteSame { range, unmap, has_data: !no_data })
+}
+
+/// WRITE ATOMIC(16), up to what the volume can switch at once. No boundaries within one command.
+pub fn write_atomic(cdb: &Cdb, lun: &Lun) -> Planned {
+    if lun.atomic_bytes == 0 {
+        return Err(Sense::INVALID_OPCODE);
+    }
+    refuse_protection(cdb)?;
+    if be16(cdb, 10) != 0 {
+        return Err(Sense::INVALID_FIELD_IN_CDB.in_byte(10));
+    }
+    let range = range(lun, be64(cdb, 2), be16(cdb, 12).into())?;
+    if range.length > lun.atomic_bytes.into() {
+        return Err(Sense::INVALID_FIELD_IN_CDB.in_byte(12));
+    }
+    refuse_read_only(lun)?;
+    Ok(Plan::WriteAtomic { range, through: through(cdb) })
+}
+
+/// READ DEFECT DATA(10) and (12): both lists are there and empty, in whatever format is asked for.
+pub fn defect_data(cdb: &Cdb, _lun: &Lun) -> Planned {
+    Ok(if cdb[0] == 0x37 {
+        cut(vec![0, cdb[2] & 0x1f, 0, 0], be16(cdb, 7).into())
+    } else {
+        cut(vec![0, cdb[1] & 0x1f, 0, 0, 0, 0, 0, 0], be32(cdb, 6) as usize)
+    })
+}
+
+/// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 6.36): abort task and task set, clear task set, resets of unit and
+/// target.
+pub fn task_functions(cdb: &Cdb, _lun: &Lun) -> Planned {
+    let (extended, allocation_length) = (cdb[2] & 0x80 != 0, be32(cdb, 6) as usize);
+    if allocation_length < 4 {
+        return Err(Sense::INVALID_FIELD_IN_CDB.in_byte(6));
+    }
+    let mut bytes = vec![0; if extended { 16 } else { 4 }];
+    bytes[0] = 0x80 | 0x40 | 0x10 | 0x08 | 0x02;
+    bytes[3] = bytes.len() as u8 - 4;
+    Ok(cut(bytes, allocation_length))
 }
 
 pub fn compare_and_write(cdb: &Cdb, lun: &Lun) -> Planned {
@@ -202,6 +250,7 @@ pub fn read_capacity_16(cdb: &Cdb, lun: &Lun) -> Planned {
     let mut bytes = vec![0; 32];
     set_be64(&mut bytes, 0, lun.blocks - 1);
     set_be32(&mut bytes, 8, lun.block_size);
+    bytes[13] = (lun.physical_block_size / lun.block_size).ilog2() as u8;
     bytes[14] = 0xc0;
     Ok(cut(bytes, be32(cdb, 10) as usize))
 }

@@ -2,7 +2,8 @@
 
 use crate::commands::cut;
 use crate::fields::{be16, padded, set_be16, set_be32, set_be64};
-use crate::plan::{Cdb, Lun, MAX_COMPARE_BLOCKS, MAX_TRANSFER_BYTES, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BYTES, Plan};
+use crate::mode::THRESHOLD_SET_BYTES;
+use crate::plan::{Cdb, Lun, MAX_COMPARE_BLOCKS, MAX_TRANSFER_BYTES, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BLOCKS, Plan};
 use crate::sense::Sense;
 
 type Page = fn(&Lun) -> Vec<u8>;
@@ -12,6 +13,7 @@ static PAGES: &[(u8, Page)] = &[
     (0x80, serial_number),
     (0x83, identification),
     (0x86, extended_inquiry),
+    (0x8f, crate::copy::third_party_copy_page),
     (0xb0, block_limits),
     (0xb1, block_characteristics),
     (0xb2, provisioning),
@@ -53,6 +55,7 @@ fn standard(lun: &Lun, peripheral: u8) -> Vec<u8> {
     bytes[2] = 6; // SPC-4
     bytes[3] = 0x12; // HISUP, response data format 2
     bytes[4] = 96 - 5;
+    bytes[5] = 0x08; // 3PC
     bytes[7] = 0x02; // CMDQUE
     bytes[8..16].copy_from_slice(&padded(&lun.vendor, 8));
     bytes[16..32].copy_from_slice(&padded(&lun.product, 16));
@@ -120,7 +123,7 @@ fn extended_inquiry(_lun: &Lun) -> Vec<u8> {
 fn block_limits(lun: &Lun) -> Vec<u8> {
     let blocks = |bytes: u64| bytes / u64::from(lun.block_size);
     let mut page = vec![0; 64];
-    page[4] = 0x01; // WSNZ
+    page[4] = u8::from(!lun.writes_same_to_end()); // WSNZ
     page[5] = MAX_COMPARE_BLOCKS;
     set_be16(&mut page, 6, blocks(4096).max(1) as u16);
     set_be32(&mut page, 8, blocks(MAX_TRANSFER_BYTES) as u32);
@@ -129,17 +132,21 @@ fn block_limits(lun: &Lun) -> Vec<u8> {
     set_be32(&mut page, 24, MAX_UNMAP_DESCRIPTORS);
     set_be32(&mut page, 28, blocks(4096).max(1) as u32);
     set_be32(&mut page, 32, 0x8000_0000); // alignment valid: 0
-    set_be64(&mut page, 36, blocks(MAX_WRITE_SAME_BYTES));
+    set_be64(&mut page, 36, MAX_WRITE_SAME_BLOCKS);
+    set_be32(&mut page, 44, blocks(lun.atomic_bytes.into()) as u32); // at any address, in any number of blocks
     page.split_off(4)
 }
 
 fn block_characteristics(_lun: &Lun) -> Vec<u8> {
     let mut bytes = vec![0; 60];
     bytes[1] = 1; // not rotating
+    bytes[3] = 0x50; // WABEREQ, WACEREQ: after an erase blocks may be read at once, as zeroes
     bytes
 }
 
 fn provisioning(lun: &Lun) -> Vec<u8> {
     const UNMAP_AND_WRITE_SAME_READ_ZEROES: u8 = 0xe4;
-    vec![0, UNMAP_AND_WRITE_SAME_READ_ZEROES, if lun.thick { 1 } else { 2 }, 0]
+    let threshold_exponent = (THRESHOLD_SET_BYTES / u64::from(lun.block_size)).ilog2() as u8;
+    let (exponent, kind) = if lun.thick { (0, 1) } else { (threshold_exponent, 2) };
+    vec![exponent, UNMAP_AND_WRITE_SAME_READ_ZEROES, kind, 0]
 }

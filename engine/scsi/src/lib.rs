@@ -2,9 +2,10 @@
 //!
 //! [`plan::plan`] decides from the command descriptor block and the logical unit's state what is to be done: an answer
 //! that is ready, a refusal with sense data, or a [`plan::Plan`] that names byte ranges which somebody else then reads
-//! or writes. Parameter lists that arrive as data are checked by [`parameters`]. Sources: SPC-4, SBC-3.
+//! or writes. Parameter lists that arrive as data are checked by [`parameters`]. Sources: SPC-4, SBC-4.
 
 pub mod commands;
+pub mod copy;
 pub mod fields;
 pub mod inquiry;
 pub mod mode;
@@ -12,10 +13,11 @@ pub mod opcodes;
 pub mod parameters;
 pub mod persistent;
 pub mod plan;
+pub mod sanitize;
 pub mod sense;
 
 pub use plan::{Compare, Lun, Plan, Range, plan, plan_for_absent_lun};
-pub use sense::Sense;
+pub use sense::{Sense, Specific};
 
 /// SCSI status codes (SAM-5 5.3.1).
 pub mod status {

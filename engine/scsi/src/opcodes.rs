@@ -3,7 +3,7 @@
 use crate::commands as c;
 use crate::plan::{Cdb, Lun, Plan};
 use crate::sense::Sense;
-use crate::{inquiry, mode};
+use crate::{copy, inquiry, mode, sanitize};
 
 pub type Planner = fn(&Cdb, &Lun) -> Result<Plan, Sense>;
 
@@ -50,7 +50,12 @@ pub static COMMANDS: &[Command] = &[
     op(0x2e, &[0x2e, 0x12, 255, 255, 255, 255, 0, 255, 255, 7], c::write_and_verify),
     op(0x2f, &[0x2f, 0x16, 255, 255, 255, 255, 0, 255, 255, 7], c::verify),
     op(0x34, &[0x34, 0x02, 255, 255, 255, 255, 0, 255, 255, 7], c::prefetch),
+    op(0x37, &[0x37, 0, 0x1f, 0, 0, 0, 0, 255, 255, 7], c::defect_data),
     op(0x41, &[0x41, 0x08, 255, 255, 255, 255, 0, 255, 255, 7], c::write_same),
+    action(0x48, 0x01, &[0x48, 0xa1, 0, 0, 0, 0, 0, 255, 255, 7], sanitize::sanitize),
+    action(0x48, 0x02, &[0x48, 0xa2, 0, 0, 0, 0, 0, 255, 255, 7], sanitize::sanitize),
+    action(0x48, 0x03, &[0x48, 0xa3, 0, 0, 0, 0, 0, 255, 255, 7], sanitize::sanitize),
+    action(0x48, 0x1f, &[0x48, 0x1f, 0, 0, 0, 0, 0, 255, 255, 7], sanitize::sanitize),
     op(0x55, &[0x55, 0x11, 0, 0, 0, 0, 0, 255, 255, 7], mode::select),
     op(0x56, &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 7], c::reserve),
     op(0x57, &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 7], c::release),
@@ -66,20 +71,27 @@ pub static COMMANDS: &[Command] = &[
     action(0x5f, 4, &[0x5f, 4, 255, 0, 0, 255, 255, 255, 255, 7], c::persistent_out),
     action(0x5f, 5, &[0x5f, 5, 255, 0, 0, 255, 255, 255, 255, 7], c::persistent_out),
     action(0x5f, 6, &[0x5f, 6, 0, 0, 0, 255, 255, 255, 255, 7], c::persistent_out),
+    action(0x83, 0x00, &[0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 7], copy::extended_copy),
+    action(0x84, 0x00, &[0x84, 0, 255, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 7], copy::copy_status),
+    action(0x84, 0x03, &[0x84, 3, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 7], copy::operating_parameters),
+    action(0x84, 0x04, &[0x84, 4, 255, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 7], copy::failed_segment),
     op(0x89, &[0x89, 0x18, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 255, 0, 7], c::compare_and_write),
     op(0x8b, &[0x8b, 0x18, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 7], c::or_write),
     op(0x8e, &[0x8e, 0x12, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 7], c::write_and_verify),
     op(0x8f, &[0x8f, 0x16, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 7], c::verify),
     op(0x90, &[0x90, 0x02, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 7], c::prefetch),
     op(0x93, &[0x93, 0x09, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 7], c::write_same),
+    op(0x9c, &[0x9c, 0x18, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 255, 255, 0, 7], c::write_atomic),
     action(0x9e, 0x10, &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 7], c::read_capacity_16),
     action(0x9e, 0x12, &[0x9e, 0x12, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 7], c::lba_status),
     op(0xa0, &[0xa0, 0, 255, 0, 0, 0, 255, 255, 255, 255, 0, 7], c::report_luns),
     action(0xa3, 0x0c, &[0xa3, 0x0c, 0x87, 255, 255, 255, 255, 255, 255, 255, 0, 7], report_supported),
+    action(0xa3, 0x0d, &[0xa3, 0x0d, 0x80, 0, 0, 0, 255, 255, 255, 255, 0, 7], c::task_functions),
     op(0xa8, &[0xa8, 0x18, 255, 255, 255, 255, 255, 255, 255, 255, 0, 7], c::read),
     op(0xaa, &[0xaa, 0x18, 255, 255, 255, 255, 255, 255, 255, 255, 0, 7], c::write),
     op(0xae, &[0xae, 0x12, 255, 255, 255, 255, 255, 255, 255, 255, 0, 7], c::write_and_verify),
     op(0xaf, &[0xaf, 0x16, 255, 255, 255, 255, 255, 255, 255, 255, 0, 7], c::verify),
+    op(0xb7, &[0xb7, 0x1f, 255, 255, 255, 255, 255, 255, 255, 255, 0, 7], c::defect_data),
 ];
 
 /// The command a CDB asks for: INVALID OPCODE if there is none, INVALID FIELD if only its service action is unknown.
@@ -91,26 +103,32 @@ pub fn find(cdb: &Cdb) -> Result<&'static Command, Sense> {
             return Ok(command);
         }
     }
-    Err(if known { Sense::INVALID_FIELD_IN_CDB } else { Sense::INVALID_OPCODE })
+    Err(if known { Sense::INVALID_FIELD_IN_CDB.in_byte(1) } else { Sense::INVALID_OPCODE })
+}
+
+/// The commands that this unit has: those which need something of the volume only where it has it.
+fn present(lun: &Lun) -> impl Iterator<Item = &'static Command> {
+    let atomic = lun.atomic_bytes > 0;
+    COMMANDS.iter().filter(move |command| command.opcode != 0x9c || atomic)
 }
 
 /// SPC-4 6.27. RCTD (time-outs) is answered with an empty descriptor: nothing is promised.
-fn report_supported(cdb: &Cdb, _lun: &Lun) -> Result<Plan, Sense> {
+fn report_supported(cdb: &Cdb, lun: &Lun) -> Result<Plan, Sense> {
     let with_timeouts = cdb[2] & 0x80 != 0;
     let wanted_action = u16::from_be_bytes([cdb[4], cdb[5]]);
     let bytes = match cdb[2] & 0x07 {
-        0 => all_supported(with_timeouts),
-        options @ 1..=3 => one_supported(options, cdb[3], wanted_action, with_timeouts)?,
-        _ => return Err(Sense::INVALID_FIELD_IN_CDB),
+        0 => all_supported(lun, with_timeouts),
+        options @ 1..=3 => one_supported(lun, options, cdb[3], wanted_action, with_timeouts)?,
+        _ => return Err(Sense::INVALID_FIELD_IN_CDB.in_byte(2)),
     };
     Ok(c::cut(bytes, crate::fields::be32(cdb, 6) as usize))
 }
 
 const NO_TIMEOUTS: [u8; 12] = [0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-fn all_supported(with_timeouts: bool) -> Vec<u8> {
+fn all_supported(lun: &Lun, with_timeouts: bool) -> Vec<u8> {
     let mut bytes = vec![0; 4];
-    for command in COMMANDS {
+    for command in present(lun) {
         let action = command.service_action.unwrap_or(0).to_be_bytes();
         let flags = u8::from(command.service_action.is_some()) | if with_timeouts { 2 } else { 0 };
         bytes.extend([command.opcode, 0, action[0], action[1], 0, flags, 0, command.usage.len() as u8]);
@@ -123,12 +141,12 @@ fn all_supported(with_timeouts: bool) -> Vec<u8> {
     bytes
 }
 
-fn one_supported(options: u8, opcode: u8, wanted_action: u16, with_timeouts: bool) -> Result<Vec<u8>, Sense> {
-    let mut same_opcode = COMMANDS.iter().filter(|command| command.opcode == opcode).peekable();
+fn one_supported(lun: &Lun, options: u8, opcode: u8, wanted_action: u16, with_timeouts: bool) -> Result<Vec<u8>, Sense> {
+    let mut same_opcode = present(lun).filter(|command| command.opcode == opcode).peekable();
     let has_actions = same_opcode.peek().is_some_and(|command| command.service_action.is_some());
     // Option 1 is for commands without service actions, option 2 for those with; option 3 takes either.
     if (options == 1 && has_actions) || (options == 2 && same_opcode.peek().is_some() && !has_actions) {
-        return Err(Sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::INVALID_FIELD_IN_CDB.in_byte(2));
     }
     let found = same_opcode.find(|command| command.service_action.is_none_or(|action| action == wanted_action));
     let Some(command) = found else { return Ok(vec![0, 0x01, 0, 0]) };

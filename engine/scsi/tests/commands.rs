@@ -7,7 +7,9 @@ fn lun() -> Lun {
         block_size: 512,
         blocks: 2048,
         read_only: false,
-        write_protected: false,
+        physical_block_size: 512,
+        settings: mode::Settings::default(),
+        atomic_bytes: 0,
         thick: false,
         vendor: "GESPANN".to_owned(),
         product: "VOLUME".to_owned(),
@@ -117,9 +119,12 @@ fn unmap_lists_are_checked_whole() {
 fn mode_select_accepts_what_is_so_and_refuses_a_change() {
     let Plan::Answer(mut pages) = plan(&cdb(&[0x1a, 0, 0x3f, 0, 255, 0]), &lun()) else { panic!("MODE SENSE") };
     pages[0] = 0;
-    assert_eq!(mode::check_select(&pages, 4, &lun()), Ok(false));
+    assert_eq!(mode::check_select(&pages, 4, &lun()), Ok(mode::Settings::default()));
     pages[4 + 8 + 2] ^= 0x04; // WCE
-    assert_eq!(mode::check_select(&pages, 4, &lun()), Err(Sense::INVALID_FIELD_IN_PARAMETERS));
+    let wanted = mode::Settings { write_cache: false, ..mode::Settings::default() };
+    assert_eq!(mode::check_select(&pages, 4, &lun()), Ok(wanted));
+    pages[4 + 8 + 2] ^= 0x01; // RCD
+    assert!(mode::check_select(&pages, 4, &lun()).is_err_and(|sense| sense.same_kind(&Sense::INVALID_FIELD_IN_PARAMETERS)));
     for length in 0..pages.len() {
         let _ = mode::check_select(&pages[..length], 4, &lun());
     }

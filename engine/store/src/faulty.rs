@@ -135,6 +135,15 @@ impl Volume for FaultyVolume {
         self.inner.or_write(data, offset)
     }
 
+    fn atomic_bytes(&self) -> u32 {
+        self.inner.atomic_bytes()
+    }
+
+    fn write_atomic(&self, data: &[u8], offset: u64) -> Result<(), BlockError> {
+        self.faults.before_change()?;
+        self.inner.write_atomic(data, offset)
+    }
+
     fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Option<usize>, BlockError> {
         self.faults.before_change()?;
         self.inner.compare_and_write(offset, expected, new)

@@ -191,7 +191,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn background_failure(&self) -> Option<String> {
         None
     }
-    /// Persistent reservations as they were set: a text that means nothing to the store.
+    /// Persistent reservations and a sanitizing under way, as they were set: a text that means nothing to the store.
     fn reservations(&self, id: VolumeId) -> Result<Option<String>, StoreError>;
     fn set_reservations(&self, id: VolumeId, reservations: Option<String>) -> Result<(), StoreError>;
 }
@@ -233,11 +233,11 @@ pub trait Volume: Send + Sync + std::fmt::Debug {
         let _ = (offset, length, use_it);
         Ok(false)
     }
-    /// Longest `write_atomic`; 0 if there is no such thing here. Bytes.
+    /// Longest `write_atomic`, at any offset; 0 if there is no such thing here. Bytes.
     fn atomic_bytes(&self) -> u32 {
         0
     }
-    /// All of the data is written or none, over every crash.
+    /// All of the data is written or none, over every crash; no reader sees a part of it.
     fn write_atomic(&self, data: &[u8], offset: u64) -> Result<(), BlockError> {
         let _ = (data, offset);
         Err(BlockError::Io(std::io::Error::other("this volume cannot write atomically")))

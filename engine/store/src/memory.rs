@@ -64,6 +64,15 @@ impl Volume for MemoryVolume {
         Ok(())
     }
 
+    fn atomic_bytes(&self) -> u32 {
+        1 << 20
+    }
+
+    /// One change under the lock.
+    fn write_atomic(&self, data: &[u8], offset: u64) -> Result<(), BlockError> {
+        self.write_at(data, offset)
+    }
+
     fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Option<usize>, BlockError> {
         let mut bytes = self.change();
         check_range(offset, expected.len().max(new.len()) as u64, bytes.len() as u64)?;

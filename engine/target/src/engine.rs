@@ -10,11 +10,13 @@ use crate::export::Export;
 use crate::gate::Gate;
 use crate::log;
 use crate::persistent;
+use crate::sanitize;
 use crate::sessions::{SessionEntry, Sessions, attention};
 use gespann_control::messages::{ChapUser, Code, Configure, Refusal, Target};
 use gespann_iscsi::chap::Secret;
 use gespann_iscsi::login::Identity;
 use gespann_iscsi::{Budget, LoginStatus, text};
+use gespann_scsi::mode::Settings;
 use gespann_store::{Store, VolumeId};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -105,6 +107,9 @@ fn checked_target(target: &Target) -> Result<VolumeId, Refusal> {
     if !matches!(target.block_size, 512 | 4096) {
         return wrong("block_size must be 512 or 4096");
     }
+    if !matches!(target.physical_block_size, 0 | 512 | 4096) || (1..target.block_size).contains(&target.physical_block_size) {
+        return wrong("physical_block_size must be 512 or 4096, not below block_size, or 0");
+    }
     if target.vendor.len() > 8 || target.product.len() > 16 || target.revision.len() > 4 {
         return wrong("vendor, product or revision is too long (8, 16, 4 bytes)");
     }
@@ -148,7 +153,7 @@ impl Engine {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .entry(volume)
-            .or_insert_with(|| Arc::new(Gate::new(0, persistent::load(self.store.as_ref(), volume))))
+            .or_insert_with(|| sanitize::gate_as_kept(&self.store, volume))
             .clone()
     }
 
@@ -213,10 +218,12 @@ impl Engine {
             Some(export) => {
                 let before = export.target();
                 policy.forget_name(&before.name, id);
-                let identity_changed = before.block_size != target.block_size || before.naa != target.naa;
+                let identity_changed = before.block_size != target.block_size
+                    || before.physical_block_size != target.physical_block_size
+                    || before.naa != target.naa;
                 let parameters_changed = before.read_only != target.read_only;
                 if before.generation != target.generation {
-                    export.write_protect(false); // an initiator's setting goes with its lease
+                    export.set_settings(Settings::default()); // initiators' settings go with their lease
                 }
                 export.set_target(target);
                 // A disk does not change its nature under a session: the initiator has to look again.
@@ -258,6 +265,8 @@ impl Engine {
     /// From now on every login is told to come again later, as before `configure`.
     pub fn close(&self) {
         self.policy_mut().configured = false;
+        let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.values().for_each(|gate| gate.sanitizing.stop());
     }
 
     pub fn put_chap_user(&self, user: &ChapUser) -> Result<(), Refusal> {
@@ -310,7 +319,7 @@ impl Engine {
             let export = self.admitted(&policy, identity, address)?;
             self.reinstate(&export, identity)
         };
-        if replaced.is_some_and(|gate| !gate.drain(REPLACED_DRAIN)) {
+        if replaced.is_some_and(|gate| !gate.drain_commands(REPLACED_DRAIN)) {
             return Err(LoginStatus::UNAVAILABLE);
         }
         let policy = self.policy();

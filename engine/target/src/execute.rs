@@ -1,9 +1,14 @@
 //! Carries out SCSI plans on a volume.
 
 use crate::export::Export;
-use crate::gate::Ticket;
+use crate::gate::{Refused, Ticket};
+use crate::sanitize;
+use crate::sessions::SessionEntry;
+use gespann_scsi::mode::Settings;
+use gespann_scsi::persistent::Class;
 use gespann_scsi::{Compare, Lun, Plan, Range, Sense, mode, parameters};
 use gespann_store::{BlockError, Volume};
+use std::sync::Arc;
 
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -14,8 +19,10 @@ pub enum Outcome {
     Check(Sense),
     /// Answer data.
     Data(Vec<u8>),
-    /// Good, and software write protect is to be so.
-    WriteProtect(bool),
+    /// Good, and this is to be in force.
+    Settings(Settings),
+    /// Under way; how it ends is answered when it does.
+    Later(Arc<sanitize::Outcome>),
 }
 
 pub fn write_sense(error: &BlockError) -> Sense {
@@ -33,8 +40,20 @@ pub fn read_sense(error: &BlockError) -> Sense {
     }
 }
 
-/// Runs everything but reads; the caller has had it admitted. `data` is what arrived, possibly less than is wanted.
-pub fn execute(export: &Export, ticket: &Ticket, plan: &Plan, lun: &Lun, data: &[u8]) -> Outcome {
+/// Admits and runs everything but reads. `data` is what arrived, possibly less than is wanted.
+pub fn carry_out(
+    entry: &SessionEntry,
+    resets: u64,
+    class: Class,
+    plan: &Plan,
+    lun: &Lun,
+    data: &[u8],
+) -> Result<Outcome, Refused> {
+    let _permit = entry.export.gate.admit(&entry.ticket, resets, class)?;
+    Ok(execute(&entry.export, &entry.ticket, plan, lun, data))
+}
+
+fn execute(export: &Export, ticket: &Ticket, plan: &Plan, lun: &Lun, data: &[u8]) -> Outcome {
     match plan {
         Plan::Reserve => export.gate.reserve(ticket),
         Plan::Release => export.gate.release(ticket.session),
@@ -49,6 +68,13 @@ pub fn execute(export: &Export, ticket: &Ticket, plan: &Plan, lun: &Lun, data: &
 }
 
 fn on_volume(volume: &dyn Volume, plan: &Plan, lun: &Lun, data: &[u8]) -> Result<Outcome, Sense> {
+    let outcome = run_plan(volume, plan, lun, data)?;
+    // Without a write cache nothing is answered before it is on stable storage.
+    flush_if(volume, plan.changes() && !lun.settings.write_cache)?;
+    Ok(outcome)
+}
+
+fn run_plan(volume: &dyn Volume, plan: &Plan, lun: &Lun, data: &[u8]) -> Result<Outcome, Sense> {
     let failed = |error: BlockError| write_sense(&error);
     match plan {
         Plan::Write { range, through } => {
@@ -60,6 +86,15 @@ fn on_volume(volume: &dyn Volume, plan: &Plan, lun: &Lun, data: &[u8]) -> Result
         Plan::OrWrite { range, through } => {
             let whole = data.len() - data.len() % lun.block_size as usize;
             volume.or_write(&data[..whole.min(range.length as usize)], range.offset).map_err(failed)?;
+            flush_if(volume, *through)?;
+        }
+        Plan::WriteAtomic { range, through } => {
+            if data.len() < range.length as usize {
+                return Err(Sense::INVALID_FIELD_IN_CDB);
+            }
+            if !data.is_empty() {
+                volume.write_atomic(&data[..range.length as usize], range.offset).map_err(failed)?;
+            }
             flush_if(volume, *through)?;
         }
         Plan::Flush => volume.flush().map_err(failed)?,
@@ -93,7 +128,7 @@ fn on_volume(volume: &dyn Volume, plan: &Plan, lun: &Lun, data: &[u8]) -> Result
             if data.len() < *parameter_bytes {
                 return Err(Sense::PARAMETER_LIST_LENGTH);
             }
-            return mode::check_select(data, *header_bytes, lun).map(Outcome::WriteProtect);
+            return mode::check_select(data, *header_bytes, lun).map(Outcome::Settings);
         }
         _ => {}
     }
@@ -175,11 +210,17 @@ mod tests {
     use std::sync::Arc;
 
     fn run(volume: &FaultyVolume, cdb: &[u8], data: &[u8]) -> Result<Outcome, Sense> {
+        run_with(volume, Settings::default(), cdb, data)
+    }
+
+    fn run_with(volume: &FaultyVolume, settings: Settings, cdb: &[u8], data: &[u8]) -> Result<Outcome, Sense> {
         let lun = Lun {
             block_size: 512,
             blocks: 8,
             read_only: false,
-            write_protected: false,
+            physical_block_size: 512,
+            settings,
+            atomic_bytes: 4096,
             thick: false,
             vendor: String::new(),
             product: String::new(),
@@ -200,7 +241,8 @@ mod tests {
         faults.fail_flushes(Some(5));
         let block = [7; 512];
         let pair = [[0; 512], [7; 512]].concat();
-        let promising: [(&[u8], &[u8]); 8] = [
+        let promising: [(&[u8], &[u8]); 9] = [
+            (&[0x9c, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], &block),
             (&[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[]),
             (&[0x91, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[]),
             (&[0x1b, 0, 0, 0, 0, 0], &[]),
@@ -215,6 +257,15 @@ mod tests {
         }
         assert_eq!(run(&volume, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], &block), Ok(Outcome::Good));
         assert_eq!(run(&volume, &[0x41, 8, 0, 0, 0, 0, 0, 0, 1, 0], &[0; 512]), Ok(Outcome::Good));
+        let uncached = Settings { write_cache: false, ..Settings::default() };
+        for (cdb, data) in [
+            (&[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0][..], &block[..]),
+            (&[0x93, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], &[0; 512]),
+            (&[0x42, 0, 0, 0, 0, 0, 0, 0, 8, 0], &[0, 6, 0, 0, 0, 0, 0, 0]),
+        ] {
+            assert_eq!(run_with(&volume, uncached, cdb, data), Err(Sense::WRITE_ERROR), "{:#04x} without a cache", cdb[0]);
+        }
+        assert_eq!(run_with(&volume, uncached, &[0x2f, 0, 0, 0, 0, 0, 0, 0, 1, 0], &[]), Ok(Outcome::Good));
         faults.fail_flushes(None);
         assert_eq!(run(&volume, &[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[]), Ok(Outcome::Good));
         faults.fail_writes(Some(28));

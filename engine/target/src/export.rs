@@ -3,9 +3,10 @@
 use crate::gate::Gate;
 use gespann_control::messages::Target;
 use gespann_scsi::Lun;
+use gespann_scsi::mode::Settings;
 use gespann_store::{Volume, VolumeId};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 #[derive(Debug)]
 pub struct Export {
@@ -14,16 +15,17 @@ pub struct Export {
     pub volume: Arc<dyn Volume>,
     target: RwLock<Arc<Target>>,
     lun: RwLock<Arc<Lun>>,
-    write_protected: AtomicBool,
+    settings: Mutex<Settings>,
     /// Counts changes of `lun`: a session looks again only when it has moved.
     version: AtomicU64,
 }
 
 impl Export {
     pub fn new(id: VolumeId, gate: Arc<Gate>, volume: Arc<dyn Volume>, target: Target) -> Self {
-        let lun = RwLock::new(Arc::new(lun_of(id, &target, volume.as_ref(), false)));
-        let (version, write_protected) = (AtomicU64::new(1), AtomicBool::new(false));
-        Self { id, gate, volume, target: RwLock::new(Arc::new(target)), lun, write_protected, version }
+        let settings = Settings::default();
+        let lun = RwLock::new(Arc::new(lun_of(id, &target, volume.as_ref(), settings)));
+        let (target, version) = (RwLock::new(Arc::new(target)), AtomicU64::new(1));
+        Self { id, gate, volume, target, lun, settings: Mutex::new(settings), version }
     }
 
     pub fn target(&self) -> Arc<Target> {
@@ -43,9 +45,12 @@ impl Export {
         self.refresh();
     }
 
-    /// Software write protect, for all sessions. True if it has changed.
-    pub fn write_protect(&self, on: bool) -> bool {
-        let changed = self.write_protected.swap(on, Ordering::AcqRel) != on;
+    /// What an initiator sets by MODE SELECT, for all sessions. True if it has changed.
+    pub fn set_settings(&self, wanted: Settings) -> bool {
+        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *settings != wanted;
+        *settings = wanted;
+        drop(settings);
         if changed {
             self.refresh();
         }
@@ -55,19 +60,21 @@ impl Export {
     /// The volume's size or provisioning may have changed.
     pub fn refresh(&self) {
         let mut lun = self.lun.write().unwrap_or_else(PoisonError::into_inner);
-        let write_protected = self.write_protected.load(Ordering::Acquire);
-        *lun = Arc::new(lun_of(self.id, &self.target(), self.volume.as_ref(), write_protected));
+        let settings = *self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        *lun = Arc::new(lun_of(self.id, &self.target(), self.volume.as_ref(), settings));
         drop(lun);
         self.version.fetch_add(1, Ordering::AcqRel);
     }
 }
 
-fn lun_of(id: VolumeId, target: &Target, volume: &dyn Volume, write_protected: bool) -> Lun {
+fn lun_of(id: VolumeId, target: &Target, volume: &dyn Volume, settings: Settings) -> Lun {
     Lun {
         block_size: target.block_size,
         blocks: volume.size_bytes() / u64::from(target.block_size),
+        physical_block_size: if target.physical_block_size == 0 { target.block_size } else { target.physical_block_size },
         read_only: target.read_only,
-        write_protected,
+        settings,
+        atomic_bytes: volume.atomic_bytes(),
         thick: volume.thick(),
         vendor: target.vendor.clone(),
         product: target.product.clone(),

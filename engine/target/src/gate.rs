@@ -5,9 +5,10 @@
 //! last reset. What is admitted is known until it has finished. So, after `revoke` and then `drain`, no command of that
 //! session can change the volume any more, without any clock and without trust in the initiator.
 
+use crate::sanitize::Sanitizing;
 use gespann_scsi::persistent::{Class, Reservations};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What keeps late writes away from the next owner's data. The tests of leases take out one at a time, and look for them.
@@ -26,6 +27,7 @@ pub struct Gate {
     finished: Condvar,
     /// Held from reading persistent reservations to putting their next state in force.
     pub reserving: Mutex<()>,
+    pub sanitizing: Sanitizing,
     #[cfg(test)]
     pub taken_out: Mutex<Option<Rule>>,
 }
@@ -37,6 +39,10 @@ struct State {
     /// Numbers of the admitted commands; each session runs one at a time, so there are few.
     running: Vec<u64>,
     drains: usize,
+    /// Only the one that closed it may touch the volume.
+    closed: bool,
+    /// The one of `running` that closed it. It outlives its session.
+    closed_by: Option<u64>,
     reserved_by: Option<u64>,
     persistent: Reservations,
 }
@@ -63,6 +69,8 @@ pub enum Refused {
     Aborted,
     /// Another session holds a reservation.
     Reserved,
+    /// The volume is being sanitized, or that has failed.
+    Closed,
 }
 
 /// One admitted command; it has finished when this is dropped.
@@ -74,13 +82,33 @@ pub struct Permit<'a> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
+        self.gate.finish(self.number);
+    }
+}
+
+/// The volume to oneself: like a [`Permit`], while nobody else gets one. Dropping it does not open the gate.
+#[derive(Debug)]
+pub struct Closing {
+    gate: Arc<Gate>,
+    number: u64,
+}
+
+impl Closing {
+    /// Waits until what was admitted before has finished.
+    pub fn wait_for_others(&self) {
         let mut state = self.gate.state();
-        if let Some(index) = state.running.iter().position(|number| *number == self.number) {
-            state.running.swap_remove(index);
+        state.drains += 1;
+        while state.running.iter().any(|number| *number != self.number) {
+            state = self.gate.finished.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if state.drains > 0 {
-            self.gate.finished.notify_all();
-        }
+        state.drains -= 1;
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.gate.state().closed_by = None;
+        self.gate.finish(self.number);
     }
 }
 
@@ -103,6 +131,7 @@ impl Gate {
             resets: AtomicU64::new(0),
             finished: Condvar::new(),
             reserving: Mutex::new(()),
+            sanitizing: Sanitizing::default(),
             #[cfg(test)]
             taken_out: Mutex::default(),
         }
@@ -165,6 +194,60 @@ impl Gate {
 
     pub fn admit(&self, ticket: &Ticket, resets: u64, class: Class) -> Result<Permit<'_>, Refused> {
         let mut state = self.state();
+        self.check(&state, ticket, resets, class)?;
+        if state.closed && class != Class::Free {
+            return Err(Refused::Closed);
+        }
+        Ok(Permit { gate: self, number: Self::enter(&mut state) })
+    }
+
+    /// Admitted as a write; from now on nothing else is, until `open`.
+    pub fn close(self: &Arc<Self>, ticket: &Ticket, resets: u64) -> Result<Closing, Refused> {
+        let mut state = self.state();
+        self.check(&state, ticket, resets, Class::Write)?;
+        self.close_at(&mut state).ok_or(Refused::Closed)
+    }
+
+    /// Without a session: what an earlier engine had begun. None: it is closed by somebody.
+    pub fn close_again(self: &Arc<Self>) -> Option<Closing> {
+        self.close_at(&mut self.state())
+    }
+
+    fn close_at(self: &Arc<Self>, state: &mut State) -> Option<Closing> {
+        if state.closed_by.is_some() {
+            return None;
+        }
+        let number = Self::enter(state);
+        (state.closed, state.closed_by) = (true, Some(number));
+        Some(Closing { gate: self.clone(), number })
+    }
+
+    pub fn keep_closed(&self) {
+        self.state().closed = true;
+    }
+
+    pub fn open(&self) {
+        self.state().closed = false;
+    }
+
+    fn enter(state: &mut State) -> u64 {
+        let number = state.next_number;
+        state.next_number += 1;
+        state.running.push(number);
+        number
+    }
+
+    fn finish(&self, number: u64) {
+        let mut state = self.state();
+        if let Some(index) = state.running.iter().position(|other| *other == number) {
+            state.running.swap_remove(index);
+        }
+        if state.drains > 0 {
+            self.finished.notify_all();
+        }
+    }
+
+    fn check(&self, state: &State, ticket: &Ticket, resets: u64, class: Class) -> Result<(), Refused> {
         let outdated = || !ticket.alive() || ticket.generation != state.generation;
         if ticket.revoked() || (self.keeps(Rule::Generation) && outdated()) {
             return Err(Refused::Revoked);
@@ -178,10 +261,7 @@ impl Gate {
         if !state.persistent.permits(&ticket.port, class) {
             return Err(Refused::Reserved);
         }
-        let number = state.next_number;
-        state.next_number += 1;
-        state.running.push(number);
-        Ok(Permit { gate: self, number })
+        Ok(())
     }
 
     /// Waits until everything admitted before this call has finished; false if that takes longer than `timeout`.
@@ -189,12 +269,22 @@ impl Gate {
         if !self.keeps(Rule::Drain) {
             return true;
         }
+        self.wait_for_running(timeout, false)
+    }
+
+    /// The same without a sanitizing, which no reset ends: for those who only want commands to be over.
+    pub fn drain_commands(&self, timeout: Duration) -> bool {
+        self.wait_for_running(timeout, true)
+    }
+
+    fn wait_for_running(&self, timeout: Duration, but_closing: bool) -> bool {
         let deadline = Instant::now().checked_add(timeout);
         let mut state = self.state();
         let first_later = state.next_number;
         state.drains += 1;
         let drained = loop {
-            if state.running.iter().all(|number| *number >= first_later) {
+            let excepted = if but_closing { state.closed_by } else { None };
+            if state.running.iter().all(|number| *number >= first_later || Some(*number) == excepted) {
                 break true;
             }
             let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));

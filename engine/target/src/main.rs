@@ -17,9 +17,11 @@ mod log;
 mod offline;
 mod persistent;
 mod portal;
+mod sanitize;
 mod sessions;
 mod sharing;
 mod signals;
+mod third_party_copy;
 
 use arguments::{Arguments, Asked};
 use engine::Engine;

@@ -3,6 +3,7 @@
 use crate::export::Export;
 use crate::gate::{Rule, Ticket};
 use gespann_scsi::Sense;
+use gespann_scsi::copy::CopyResult;
 use gespann_store::VolumeId;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Shutdown, TcpStream};
@@ -20,6 +21,7 @@ pub mod attention {
     pub const RESERVATIONS_RELEASED: u32 = 32;
     pub const REGISTRATIONS_PREEMPTED: u32 = 64;
     pub const MODE: u32 = 128;
+    pub const THRESHOLD: u32 = 256;
 }
 
 /// The shared side of one session; the rest belongs to its thread.
@@ -39,6 +41,8 @@ pub struct SessionEntry {
     pub read_bytes: AtomicU64,
     pub written_bytes: AtomicU64,
     pub attentions: AtomicU32,
+    /// How its latest copies went, the newest last.
+    pub copies: Mutex<Vec<CopyResult>>,
     gone: AtomicBool,
 }
 
@@ -67,6 +71,7 @@ impl SessionEntry {
             read_bytes: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
             attentions: AtomicU32::new(0),
+            copies: Mutex::default(),
             gone: AtomicBool::new(false),
         }
     }
@@ -85,7 +90,7 @@ impl SessionEntry {
 
     /// The next unit attention to be told; it is told once.
     pub fn take_attention(&self) -> Option<Sense> {
-        const ORDER: [(u32, Sense); 8] = [
+        const ORDER: [(u32, Sense); 9] = [
             (attention::RESET, Sense::RESET),
             (attention::CLEARED, Sense::COMMANDS_CLEARED),
             (attention::CAPACITY, Sense::CAPACITY_CHANGED),
@@ -94,6 +99,7 @@ impl SessionEntry {
             (attention::RESERVATIONS_RELEASED, Sense::RESERVATIONS_RELEASED),
             (attention::MODE, Sense::MODE_CHANGED),
             (attention::PARAMETERS, Sense::PARAMETERS_CHANGED),
+            (attention::THRESHOLD, Sense::THRESHOLD_REACHED),
         ];
         let taken = |bit: u32| self.attentions.fetch_and(!bit, Ordering::AcqRel) & bit != 0;
         ORDER.iter().find(|(bit, _)| taken(*bit)).map(|(_, sense)| *sense)

@@ -92,17 +92,3 @@ def test_qemu_img_copies_in_and_compares(url: str, engine: EngineProcess) -> Non
     assert copied.returncode == 0, copied.stderr
     compared = run("qemu-img", "compare", "-f", "raw", "-F", "raw", str(image), url)
     assert "identical" in compared.stdout, compared.stdout + compared.stderr
-
-
-@pytest.mark.parametrize(
-    "suite", ["SCSI.Read16", "SCSI.Write10", "SCSI.Unmap", "SCSI.CompareAndWrite", "iSCSI.iSCSIResiduals"]
-)
-def test_a_suite_of_libiscsi_passes(url: str, suite: str) -> None:
-    """A quick part of the conformance suite; ``conformance.py`` runs all of it."""
-    from tests.product.engine.conformance import run_one, tests_of
-
-    names = tests_of(suite)
-    assert names
-    for name in names:
-        result, output = run_one(name, [url])
-        assert result != "fail", f"{name}\n{output}"

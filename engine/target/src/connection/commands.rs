@@ -1,16 +1,19 @@
 //! SCSI commands of a session: from the request to the answer.
 
 use super::End;
-use super::full_feature::{FullFeature, Pending};
-use crate::execute::{Outcome, execute};
+use super::full_feature::{Deferred, FullFeature, Pending};
+use crate::execute::{Outcome, carry_out};
 use crate::gate::Refused;
 use crate::persistent;
-use crate::sessions::{SessionEntry, attention};
+use crate::sanitize;
+use crate::sessions::attention;
+use crate::third_party_copy;
 use gespann_iscsi::Command;
 use gespann_iscsi::data_in::ReadAnswer;
 use gespann_iscsi::session::{Begun, Residual};
 use gespann_iscsi::transfer::Transfer;
-use gespann_scsi::persistent::{Class, class_of};
+use gespann_scsi::persistent::class_of;
+use gespann_scsi::sanitize::Sanitize;
 use gespann_scsi::{Plan, Sense, plan, plan_for_absent_lun, status};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -52,8 +55,7 @@ impl FullFeature<'_> {
                 self.check(tag, expected, sense);
                 Ok(())
             }
-            // Blocks are sent, but the command says that there are none.
-            Plan::CompareAndWrite { range, .. } if range.length == 0 && expected > 0 => {
+            plan if plan.refuses_length(if command.writes { expected } else { 0 }, lun.block_size) => {
                 self.check(tag, expected, Sense::INVALID_FIELD_IN_CDB);
                 Ok(())
             }
@@ -96,8 +98,7 @@ impl FullFeature<'_> {
     pub fn data_complete(&mut self, transfer: Transfer<Pending>) -> Result<(), End> {
         let Some(disk) = &self.disk else { return Ok(()) };
         disk.entry.in_flight.store(self.session.waiting() as u32 + 1, Ordering::Relaxed);
-        let writes = transfer.context.class == Class::Write && !matches!(transfer.context.plan, Plan::ModeSelect { .. });
-        if writes && disk.entry.export.lun().refuses_writes() {
+        if transfer.context.plan.changes() && disk.entry.export.lun().refuses_writes() {
             // Made read-only while its data was on the way.
             self.check(transfer.initiator_task_tag, transfer.expected_bytes, Sense::WRITE_PROTECTED);
             return Ok(());
@@ -119,11 +120,21 @@ impl FullFeature<'_> {
         let entry = disk.entry.clone();
         let result = match &pending.plan {
             Plan::PersistentOut { cdb, .. } => persistent::reserve_out(self.engine, &entry, pending.resets, cdb, data),
+            Plan::Sanitize(wanted) => {
+                let started = sanitize::start(&self.engine.store, &entry, pending.resets, *wanted, &pending.lun, data);
+                started.map(|started| started.map_or_else(Outcome::Check, Outcome::Later))
+            }
+            Plan::Copy { parameter_bytes } => {
+                third_party_copy::extended_copy(self.engine, &entry, pending.resets, *parameter_bytes, data)
+            }
+            Plan::CopyResults { list_id, failed, allocation_length } => {
+                Ok(third_party_copy::copy_results(&entry, *list_id, *failed, *allocation_length))
+            }
             plan => {
                 if plan.changes() {
                     self.wire.note_change(&entry.export.volume);
                 }
-                carry_out(&entry, pending, data)
+                carry_out(&entry, pending.resets, pending.class, plan, &pending.lun, data)
             }
         };
         let outcome = match result {
@@ -133,8 +144,20 @@ impl FullFeature<'_> {
         match outcome {
             Outcome::Check(sense) => self.check(tag, expected, sense),
             Outcome::Data(bytes) => return self.answer(tag, expected, &bytes),
-            Outcome::WriteProtect(on) => {
-                if entry.export.write_protect(on) {
+            Outcome::Later(ends) => {
+                let residual = Residual::of(expected, pending.command_bytes);
+                let waits = matches!(
+                    pending.plan,
+                    Plan::Sanitize(Sanitize::Overwrite { immediate: false, .. } | Sanitize::Erase { immediate: false, .. })
+                );
+                if waits {
+                    self.deferred.push(Deferred { initiator_task_tag: tag, expected_bytes: expected, residual, ends });
+                } else {
+                    self.session.respond(&mut self.wire.out, tag, status::GOOD, &[], residual);
+                }
+            }
+            Outcome::Settings(wanted) => {
+                if entry.export.set_settings(wanted) {
                     self.engine.attend(entry.export.id, attention::MODE, Some(entry.ticket.session));
                 }
                 self.session.respond(&mut self.wire.out, tag, status::GOOD, &[], Residual::of(expected, pending.command_bytes));
@@ -142,11 +165,13 @@ impl FullFeature<'_> {
             Outcome::Good => match &pending.plan {
                 Plan::Answer(bytes) => return self.answer(tag, expected, bytes),
                 Plan::TellSense { allocation_length } => {
-                    let sense = entry.take_attention().unwrap_or(Sense::NO_SENSE).encode();
+                    let state = || entry.export.gate.sanitizing.sense().unwrap_or(Sense::NO_SENSE);
+                    let sense = entry.take_attention().unwrap_or_else(state).encode();
                     return self.answer(tag, expected, &sense[..sense.len().min(*allocation_length)]);
                 }
                 _ => {
-                    if matches!(pending.plan, Plan::Write { .. } | Plan::OrWrite { .. } | Plan::CompareAndWrite { .. }) {
+                    let wrote = |plan: &Plan| !matches!(plan, Plan::WriteSame { .. } | Plan::Unmap { .. }) && plan.changes();
+                    if wrote(&pending.plan) {
                         entry.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
                     }
                     let residual = Residual::of(expected, pending.command_bytes);
@@ -160,6 +185,10 @@ impl FullFeature<'_> {
     pub fn refused(&mut self, refused: Refused, tag: u32, expected: u32) -> Result<(), End> {
         match refused {
             Refused::Revoked => return Err(Some("its lease is over".to_owned())),
+            Refused::Closed => {
+                let state = self.disk.as_ref().and_then(|disk| disk.entry.export.gate.sanitizing.sense());
+                self.check(tag, expected, state.unwrap_or(Sense::SANITIZING));
+            }
             Refused::Aborted => {} // no answer: a reset has aborted it
             Refused::Reserved => {
                 let residual = Residual::of(expected, 0);
@@ -167,6 +196,18 @@ impl FullFeature<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Answers what has ended of the commands that take long.
+    pub fn answer_deferred(&mut self) {
+        let ended = |deferred: &Deferred| deferred.ends.get().is_some();
+        while let Some(index) = self.deferred.iter().position(ended) {
+            let Deferred { initiator_task_tag, expected_bytes, residual, ends } = self.deferred.remove(index);
+            match ends.get().copied().flatten() {
+                Some(sense) => self.check(initiator_task_tag, expected_bytes, sense),
+                None => self.session.respond(&mut self.wire.out, initiator_task_tag, status::GOOD, &[], residual),
+            }
+        }
     }
 
     fn answer(&mut self, tag: u32, expected: u32, bytes: &[u8]) -> Result<(), End> {
@@ -186,9 +227,4 @@ impl FullFeature<'_> {
         }
         Ok(())
     }
-}
-
-fn carry_out(entry: &SessionEntry, pending: &Pending, data: &[u8]) -> Result<Outcome, Refused> {
-    let _permit = entry.export.gate.admit(&entry.ticket, pending.resets, pending.class)?;
-    Ok(execute(&entry.export, &entry.ticket, &pending.plan, &pending.lun, data))
 }

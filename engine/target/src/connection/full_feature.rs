@@ -4,11 +4,13 @@ use super::wire::{SEND_TIMEOUT, Wire, is_timeout};
 use super::{End, Timing};
 use crate::engine::Engine;
 use crate::log;
+use crate::sanitize;
 use crate::sessions::{SessionEntry, attention};
 use gespann_iscsi::login::Identity;
 use gespann_iscsi::pdu::{Pdu, reject};
-use gespann_iscsi::session::{TaskManagement, task};
+use gespann_iscsi::session::{Residual, TaskManagement, task};
 use gespann_iscsi::{DecodeError, Decoder, Established, Session, Step, text};
+use gespann_scsi::mode::Settings;
 use gespann_scsi::persistent::Class;
 use gespann_scsi::{Lun, Plan, Sense};
 use std::io;
@@ -23,7 +25,7 @@ const IDLE_BUFFER_BYTES: usize = 64 * 1024;
 /// A discovery session asks one question.
 const DISCOVERY_LIMIT: Duration = Duration::from_secs(60);
 
-/// How often a session that waits for room looks whether there is some.
+/// How often a session that waits for room looks whether there is some, or one that owes an answer whether it can be given.
 const HELD_BACK_POLL: Duration = Duration::from_millis(5);
 
 /// What is kept of a command while its data is on the way.
@@ -36,6 +38,15 @@ pub struct Pending {
     pub command_bytes: u64,
     /// If it waits for data.
     pub begun: Option<Instant>,
+}
+
+/// A command that was begun and is answered when it ends; meanwhile the session goes on.
+#[derive(Debug)]
+pub struct Deferred {
+    pub initiator_task_tag: u32,
+    pub expected_bytes: u32,
+    pub residual: Residual,
+    pub ends: Arc<sanitize::Outcome>,
 }
 
 /// What a normal session has and a discovery session has not.
@@ -51,6 +62,7 @@ pub struct FullFeature<'a> {
     pub engine: &'a Engine,
     pub wire: Wire,
     pub session: Session<Pending>,
+    pub deferred: Vec<Deferred>,
     identity: Identity,
     peer: SocketAddr,
     pub disk: Option<Disk>,
@@ -88,8 +100,8 @@ impl<'a> FullFeature<'a> {
             resets: entry.export.gate.resets(&entry.ticket),
             entry,
         });
-        let session = Session::new(established, engine.write_data.clone());
-        let mut this = Self { engine, wire, session, identity, peer, disk, placed_bytes: 0 };
+        let (session, deferred) = (Session::new(established, engine.write_data.clone()), Vec::new());
+        let mut this = Self { engine, wire, session, deferred, identity, peer, disk, placed_bytes: 0 };
         this.serve(timing)
     }
 
@@ -102,6 +114,7 @@ impl<'a> FullFeature<'a> {
                 return Some("a discovery session that lasted too long".to_owned());
             }
             let verdict = self.serve_received();
+            self.answer_deferred();
             if let Err(end) = self.flush() {
                 return end;
             }
@@ -111,7 +124,8 @@ impl<'a> FullFeature<'a> {
             if self.engine.write_data.contended() && self.oldest_data().is_some_and(|age| age > timing.data) {
                 return Some("it did not send its data, and others wait for the room".to_owned());
             }
-            let wanted = if self.session.held_back() { HELD_BACK_POLL } else { timing.ping_after };
+            let looks_again = self.session.held_back() || !self.deferred.is_empty();
+            let wanted = if looks_again { HELD_BACK_POLL } else { timing.ping_after };
             if wanted != std::mem::replace(&mut patience, wanted) {
                 if let Err(error) = self.wire.stream.set_read_timeout(Some(wanted)) {
                     return lost(error);
@@ -125,6 +139,7 @@ impl<'a> FullFeature<'a> {
                 Ok(0) if self.revoked() => return Some("dropped".to_owned()),
                 Ok(0) => return Some("the initiator closed the connection".to_owned()),
                 Err(error) if is_timeout(&error) && self.session.held_back() => self.session.ask_for_data(&mut self.wire.out),
+                Err(error) if is_timeout(&error) && !self.deferred.is_empty() => {}
                 Err(error) if is_timeout(&error) => {
                     if unanswered >= timing.missed_pings {
                         return Some(format!("{unanswered} pings were not answered"));
@@ -255,6 +270,7 @@ impl<'a> FullFeature<'a> {
         if resets != disk.resets {
             disk.resets = resets;
             self.session.abort_all();
+            self.deferred.clear();
         }
     }
 
@@ -265,11 +281,15 @@ impl<'a> FullFeature<'a> {
         let answer = match request.function {
             _ if names_lun && request.lun != 0 => task::NO_SUCH_LUN,
             task::ABORT_TASK => {
-                let found = self.session.abort(request.referenced_task_tag, &mut self.wire.out);
+                let before = self.deferred.len();
+                self.deferred.retain(|deferred| deferred.initiator_task_tag != request.referenced_task_tag);
+                let was_deferred = self.deferred.len() < before;
+                let found = self.session.abort(request.referenced_task_tag, &mut self.wire.out) || was_deferred;
                 if found { task::COMPLETE } else { task::NO_SUCH_TASK }
             }
             task::ABORT_TASK_SET => {
                 self.session.abort_all();
+                self.deferred.clear();
                 task::COMPLETE
             }
             task::CLEAR_TASK_SET => self.reset(&entry, attention::CLEARED, false, Some(entry.ticket.session)),
@@ -295,11 +315,11 @@ impl<'a> FullFeature<'a> {
         let gate = &entry.export.gate;
         gate.reset(releases_reservation);
         if releases_reservation {
-            entry.export.write_protect(false); // not saved, so a reset brings the default back
+            entry.export.set_settings(Settings::default()); // not saved, so a reset brings the defaults back
         }
         self.engine.attend(entry.export.id, bits, except);
         self.catch_up();
-        if gate.drain(SEND_TIMEOUT) { task::COMPLETE } else { REJECTED }
+        if gate.drain_commands(SEND_TIMEOUT) { task::COMPLETE } else { REJECTED }
     }
 }
 
