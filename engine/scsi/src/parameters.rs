@@ -1,8 +1,7 @@
 //! Parameter lists that arrive as data, and answers that need the store.
 
-use crate::commands::cut;
 use crate::fields::{be16, be32, be64, set_be32, set_be64};
-use crate::plan::{Lun, MAX_UNMAP_DESCRIPTORS, Plan, Range};
+use crate::plan::{Lun, MAX_UNMAP_DESCRIPTORS, Range};
 use crate::sense::Sense;
 
 /// The ranges of an UNMAP parameter list (SBC-3 5.28.2), all checked before any is touched.
@@ -26,12 +25,30 @@ pub fn unmap_ranges(parameters: &[u8], lun: &Lun) -> Result<Vec<Range>, Sense> {
     descriptors.chunks_exact(16).map(to_range).collect()
 }
 
-/// The answer to GET LBA STATUS with one descriptor (SBC-3 5.6.2).
-pub fn lba_status(lba: u64, blocks: u64, mapped: bool, allocation_length: usize) -> Plan {
-    let mut bytes = vec![0; 24];
-    set_be32(&mut bytes, 0, 20);
-    set_be64(&mut bytes, 8, lba);
-    set_be32(&mut bytes, 16, u32::try_from(blocks).unwrap_or(u32::MAX));
-    bytes[20] = u8::from(!mapped);
-    cut(bytes, allocation_length)
+/// Blocks that are all mapped, or none of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LbaRun {
+    pub lba: u64,
+    pub blocks: u64,
+    pub mapped: bool,
+}
+
+/// Runs that fit into an answer to GET LBA STATUS; one is always sent.
+pub fn most_lba_runs(allocation_length: usize) -> usize {
+    (allocation_length.saturating_sub(8) / 16).clamp(1, 256)
+}
+
+/// The answer to GET LBA STATUS (SBC-3 5.6.2).
+pub fn lba_status(runs: &[LbaRun], allocation_length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; 8];
+    set_be32(&mut bytes, 0, 4 + 16 * runs.len() as u32);
+    for run in runs {
+        let mut descriptor = [0; 16];
+        set_be64(&mut descriptor, 0, run.lba);
+        set_be32(&mut descriptor, 8, u32::try_from(run.blocks).unwrap_or(u32::MAX));
+        descriptor[12] = u8::from(!run.mapped);
+        bytes.extend(descriptor);
+    }
+    bytes.truncate(allocation_length);
+    bytes
 }

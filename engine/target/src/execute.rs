@@ -5,12 +5,15 @@ use crate::gate::{Refused, Ticket};
 use crate::sanitize;
 use crate::sessions::SessionEntry;
 use gespann_scsi::mode::Settings;
+use gespann_scsi::parameters::LbaRun;
 use gespann_scsi::persistent::Class;
 use gespann_scsi::{Compare, Lun, Plan, Range, Sense, mode, parameters};
 use gespann_store::{BlockError, Volume};
 use std::sync::Arc;
 
 const PIECE_BYTES: usize = 1 << 20;
+/// For one GET LBA STATUS: it holds up its session, and the initiator asks on from where the answer ends.
+const MAX_EXTENTS_LOOKED_AT: usize = 4096;
 
 /// How a command without read data ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -113,16 +116,8 @@ fn run_plan(volume: &dyn Volume, plan: &Plan, lun: &Lun, data: &[u8]) -> Result<
             flush_if(volume, *through)?;
         }
         Plan::LbaStatus { lba, allocation_length } => {
-            let block_size = u64::from(lun.block_size);
-            let extent = volume.extent(lba * block_size).map_err(|error| read_sense(&error))?;
-            // A block of which any part is data is mapped.
-            let whole_holes = if extent.mapped { 0 } else { extent.length_bytes / block_size };
-            let mapped = whole_holes == 0;
-            let blocks = if mapped { extent.length_bytes.div_ceil(block_size) } else { whole_holes };
-            match parameters::lba_status(*lba, blocks, mapped, *allocation_length) {
-                Plan::Answer(bytes) => return Ok(Outcome::Data(bytes)),
-                _ => return Err(Sense::INTERNAL_FAILURE),
-            }
+            let runs = lba_runs(volume, lun, *lba, parameters::most_lba_runs(*allocation_length))?;
+            return Ok(Outcome::Data(parameters::lba_status(&runs, *allocation_length)));
         }
         Plan::ModeSelect { parameter_bytes, header_bytes } => {
             if data.len() < *parameter_bytes {
@@ -137,6 +132,33 @@ fn run_plan(volume: &dyn Volume, plan: &Plan, lun: &Lun, data: &[u8]) -> Result<
 
 fn flush_if(volume: &dyn Volume, through: bool) -> Result<(), Sense> {
     if through { volume.flush().map_err(|error| write_sense(&error)) } else { Ok(()) }
+}
+
+/// What is mapped from `lba` on, in at most `most` runs.
+fn lba_runs(volume: &dyn Volume, lun: &Lun, lba: u64, most: usize) -> Result<Vec<LbaRun>, Sense> {
+    let block_size = u64::from(lun.block_size);
+    let mut runs: Vec<LbaRun> = Vec::new();
+    let mut lba = lba;
+    for _ in 0..MAX_EXTENTS_LOOKED_AT {
+        if lba >= lun.blocks {
+            break;
+        }
+        let extent = volume.extent(lba * block_size).map_err(|error| read_sense(&error))?;
+        // A block of which any part is data is mapped.
+        let whole_holes = if extent.mapped { 0 } else { extent.length_bytes / block_size };
+        let mapped = whole_holes == 0;
+        let blocks = if mapped { extent.length_bytes.div_ceil(block_size) } else { whole_holes }.min(lun.blocks - lba);
+        // A descriptor has 32 bits for the number.
+        let blocks = blocks.min(u32::MAX.into());
+        let full = runs.len() == most;
+        match runs.last_mut().filter(|last| last.mapped == mapped && last.blocks + blocks <= u32::MAX.into()) {
+            Some(last) => last.blocks += blocks,
+            None if full => break,
+            None => runs.push(LbaRun { lba, blocks, mapped }),
+        }
+        lba += blocks;
+    }
+    Ok(runs)
 }
 
 fn write_same(volume: &dyn Volume, range: Range, unmap: bool, has_data: bool, lun: &Lun, data: &[u8]) -> Result<(), Sense> {

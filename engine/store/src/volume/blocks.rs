@@ -5,6 +5,9 @@ use crate::{BlockError, Extent, UsePlace, Volume, check_range};
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
+/// One record enters so many chunks into the map: 17 of the smallest.
+const ATOMIC_BYTES: u32 = 256 << 10;
+
 impl MappedVolume {
     fn limited(&self) -> bool {
         self.held.load(Ordering::Relaxed) || self.shared.full.load(Ordering::Relaxed)
@@ -138,6 +141,6 @@ impl Volume for MappedVolume {
     }
 
     fn atomic_bytes(&self) -> u32 {
-        self.shared.chunk_bytes as u32
+        ATOMIC_BYTES
     }
 }
