@@ -32,6 +32,13 @@ crash: ## kills the engine under writers until Ctrl-C or a loss; KILLS=n ends it
 	@setup/prepare test
 	@$(PYTHON) -m tests.fault.engine.campaign $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
+FUZZ_SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: ## sends the engine's parsers what nobody would, FUZZ_SECONDS=60 for each; what breaks them is kept
+	@setup/prepare test
+	@engine/fuzz/run -t $(FUZZ_SECONDS)
+
 .PHONY: up
 up: ## sets up and starts a lab that stays: an array group, and a pool with one host
 	@setup/prepare

@@ -14,7 +14,7 @@
 use crate::chap::{Algorithm, Challenge, Secret};
 use crate::negotiation::{self, Answer};
 use crate::out::Out;
-use crate::parameters::{OUR_MAX_RECV_BYTES, Parameters};
+use crate::parameters::{DEFAULT_MAX_RECV_BYTES, OUR_MAX_RECV_BYTES, Parameters};
 use crate::pdu::{self, Pdu, header, opcode, put};
 use crate::session::COMMAND_WINDOW;
 use crate::text::{self, Pairs, TEXT_LIMIT_BYTES};
@@ -185,6 +185,9 @@ impl Login {
             self.secure(&pairs, pdu.last(), gate, &mut reply)?;
         }
         self.negotiate(&pairs, current, &mut reply)?;
+        if reply.len() > DEFAULT_MAX_RECV_BYTES as usize {
+            return Err(wrong("more keys than can be answered at once"));
+        }
         let granted = pdu.last() && (current == OPERATIONAL || matches!(self.security, Security::Passed));
         let mut flags = current << 2;
         if granted {
