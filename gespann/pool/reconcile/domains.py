@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from gespann.pool.api.classes.message import post
 from gespann.pool.classes.context import fresh_names
 from gespann.pool.plan.device_numbers import disk_number
 from gespann.pool.plan.device_plans import plan_unplug
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 #: a VM that crashes sooner than this after its start is not restarted: it would only crash again
 SHORTEST_LIFE_S = 120.0
 CRASHED = frozenset({"crashed", "failed"})
+CRASHED_PRIORITY = 2  # as published for the alert VM_CRASHED
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,9 @@ async def _judge(pool: "Pool", host: str, vm: str, seen: Seen, domain: Domain | 
     log.info("VM %s has stopped by itself (%s)", record["uuid"], reason or "nobody saw why")
     action, lived_s = _action(pool, record, reason), _lived_s(pool, record)
     await pool.services["work"].run(lambda: plan_stopped(pool.db, vm))
+    if reason in CRASHED:
+        text = "The machine stopped by itself: QEMU ended, or the guest gave up"
+        post(pool.db, pool.clock, "VM_CRASHED", CRASHED_PRIORITY, "VM", record["uuid"], text)
     if action == "restart" and (reason not in CRASHED or lived_s >= SHORTEST_LIFE_S):
         await pool.services["work"].run(lambda: plan_start(pool.db, vm, fresh_names(pool, vm)))
 

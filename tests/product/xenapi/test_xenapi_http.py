@@ -513,26 +513,6 @@ async def test_basic_password_opens_a_session_for_the_one_request(doors, route):
     assert not doors.db.all("session")
 
 
-async def test_audit_log_is_read_by_whoever_has_a_session(doors):
-    def client():
-        session = login(doors)
-        doors.json("pool.set_name_label", session, doors.json("pool.get_all", session)["result"][0], "renamed")
-        connection = doors.http()
-        connection.request("GET", "/audit_log?since=2020-01-01T00:00Z", headers={"Cookie": f"session_id={session}"})
-        answer = connection.getresponse()
-        text = answer.read().decode()
-        assert answer.headers["Content-Type"] == "text/plain"
-        assert "'session.login_with_password'" in text.splitlines()[0]
-        assert "'ALLOWED' 'OK' 'API' 'pool.set_name_label'" in text
-        assert session not in text
-        connection.request("GET", f"/audit_log?since=29990101&session_id={session}")
-        assert connection.getresponse().read() == b""
-        connection.request("GET", "/audit_log")
-        assert connection.getresponse().status == 401
-
-    await doors.thread(client)
-
-
 async def test_role_is_checked(doors, route):
     reader = doors.coordinator.api.sessions.begin("someone", "read-only").ref
     head = f"PUT /test_stream?session_id={reader} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"

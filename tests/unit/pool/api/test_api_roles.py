@@ -107,6 +107,15 @@ async def test_who_has_a_permission(world):
     assert await world.call("role.get_by_permission", NULL_REF) == []
 
 
+async def test_roles_are_told_from_permissions(world):
+    roles = await world.call("role.get_all_records_where", "subroles<>[]")
+    assert {record["name_label"] for record in roles.values()} == set(ROLES)
+    permissions = await world.call("role.get_all_records_where", "subroles=[]")
+    assert {*roles, *permissions} == set(await world.call("role.get_all"))
+    (one,) = await world.call("role.get_all_records_where", 'field "name_label" = "vm-admin"')
+    assert one == role_ref("vm-admin")
+
+
 async def test_roles_are_told_to_nobody_who_waits_since_they_never_change(world):
     batch = await world.call("event.from", ["*"], "", 0.0)
     assert not [event for event in batch["events"] if event["class"] == "role"]

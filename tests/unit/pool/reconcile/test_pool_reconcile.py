@@ -325,6 +325,19 @@ async def test_a_whole_machine_is_not_taken_for_an_unfinished_one(world: World) 
     assert world.get("VM", vm)["name_label"] == "vm-install web1"
 
 
+async def test_a_crash_leaves_one_alert_and_a_guest_that_powers_off_none(world: World) -> None:
+    vm = await running(world)
+    await world.hypervisor.crash(uuid_of(world, vm))
+    await until(lambda: len(world.db.all("message")) == 1)
+    (alert,) = world.db.all("message").values()
+    assert (alert["name"], alert["priority"], alert["cls"]) == ("VM_CRASHED", 2, "VM")
+    assert alert["obj_uuid"] == uuid_of(world, vm)
+    await world.call("VM.start", vm, False, False)
+    await world.hypervisor.guest_poweroff(uuid_of(world, vm))
+    await until(lambda: world.get("VM", vm)["power_state"] == "Halted" and world.reconciler.quiet)
+    assert len(world.db.all("message")) == 1
+
+
 async def test_allowed_operations_are_derived_anew_only_under_other_rules(world, monkeypatch):
     vm = await world.make_vm()
     world.db._derivers.clear()
