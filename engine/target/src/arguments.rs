@@ -23,6 +23,8 @@ Usage: gespann-engine --data DIR --socket PATH [options]
   --missed-pings N       unanswered pings after which a session is dropped (default 3)
   --write-data MIB       memory for write data on its way, in all sessions together, 16 to 65536 (default 256)
   --data-timeout S       seconds a session has to send the data of a command while others wait for memory (default 20)
+  --checkpoint-after KIB length of the log of the volumes' maps from which on a checkpoint is made, 4 to 1048576
+                         (default 32768)
   --log-level LEVEL      error, warning, info or debug (default info); the log goes to standard error
   --version, --help
 
@@ -36,6 +38,7 @@ pub struct Arguments {
     pub portals: Vec<SocketAddr>,
     pub timing: Timing,
     pub write_data_bytes: u64,
+    pub checkpoint_after_bytes: Option<u64>,
     pub log_level: Level,
 }
 
@@ -60,6 +63,13 @@ fn mebibytes(text: &str) -> Result<u64, String> {
     }
 }
 
+fn kibibytes(text: &str) -> Result<u64, String> {
+    match text.parse::<u64>() {
+        Ok(count @ 4..=1_048_576) => Ok(count << 10),
+        _ => Err(format!("{text:?} is no number of KiB from 4 to 1048576")),
+    }
+}
+
 fn level(text: &str) -> Result<Level, String> {
     let found = Level::NAMES.iter().find(|(name, _)| *name == text);
     found.map(|(_, level)| *level).ok_or_else(|| format!("{text:?} is no log level: error, warning, info or debug"))
@@ -67,7 +77,7 @@ fn level(text: &str) -> Result<Level, String> {
 
 pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
     let (mut data, mut socket, mut portals, mut log_level) = (None, None, Vec::new(), Level::Info);
-    let mut write_data_bytes = WRITE_DATA_BYTES;
+    let (mut write_data_bytes, mut checkpoint_after_bytes) = (WRITE_DATA_BYTES, None);
     let mut timing = Timing {
         login: Duration::from_secs(15),
         ping_after: Duration::from_secs(10),
@@ -94,6 +104,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
                 timing.missed_pings = value()?.parse().map_err(|_| "--missed-pings needs a number".to_owned())?
             }
             "--write-data" => write_data_bytes = mebibytes(&value()?)?,
+            "--checkpoint-after" => checkpoint_after_bytes = Some(kibibytes(&value()?)?),
             "--data-timeout" => timing.data = seconds(&value()?)?,
             "--log-level" => log_level = level(&value()?)?,
             _ => return Err(format!("{word:?} is not known; see --help")),
@@ -104,5 +115,5 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
     }
     let data = data.ok_or("--data is missing; see --help")?;
     let socket = socket.ok_or("--socket is missing; see --help")?;
-    Ok(Asked::Run(Arguments { data, socket, portals, timing, write_data_bytes, log_level }))
+    Ok(Asked::Run(Arguments { data, socket, portals, timing, write_data_bytes, checkpoint_after_bytes, log_level }))
 }

@@ -59,7 +59,9 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     log::set_level(arguments.log_level);
     let signals = signals::block();
     raise_descriptor_limit();
-    let store = OsDisk::open(&arguments.data).and_then(|disk| MappedStore::open(Arc::new(disk), Options::default()));
+    let usual = Options::default();
+    let options = Options { log_bytes: arguments.checkpoint_after_bytes.unwrap_or(usual.log_bytes), ..usual };
+    let store = OsDisk::open(&arguments.data).and_then(|disk| MappedStore::open(Arc::new(disk), options));
     let store = store.map_err(|error| error.to_string())?;
     store.notes.iter().for_each(|note| log!(Warning, "{note}"));
     let mut engine = Engine::new(Arc::new(store), new_boot_id()?);

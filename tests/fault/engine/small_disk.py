@@ -1,5 +1,6 @@
 """An engine whose data directory is a small file system of its own, which outlives the engine."""
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -25,9 +26,23 @@ class EngineOnSmallDisk(EngineProcess):
         assert self.holder.stdout is not None
         assert self.holder.stdout.readline() == b"mounted\n", "no small file system could be mounted"
 
+    @property
+    def data(self) -> Path:
+        return Path(f"/proc/{self.holder.pid}/root{self.folder / 'data'}")
+
     def command(self) -> list[str]:
         users = ["--user", "--preserve-credentials"] if self.users else []
         return ["nsenter", f"--target={self.holder.pid}", *users, "--mount", "--", *super().command()]
+
+    def take_room(self, size_bytes: int) -> None:
+        """Somebody else's file takes as much of the file system, or what is left of it."""
+        with (self.data / "somebody-else").open("wb") as file, contextlib.suppress(OSError):
+            for _ in range(size_bytes // 4096):
+                file.write(bytes(4096))
+                file.flush()
+
+    def give_room_back(self) -> None:
+        (self.data / "somebody-else").unlink()
 
     def stop(self) -> None:
         super().stop()

@@ -58,7 +58,7 @@ def drive(writers: list[Writer], until: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def small(engine_path: Path, tmp_path: Path) -> Iterator[EngineOnSmallDisk]:
-    process = EngineOnSmallDisk(engine_path, tmp_path, size_mib=24)
+    process = EngineOnSmallDisk(engine_path, tmp_path, size_mib=48)
     yield process
     process.stop()
 
@@ -82,18 +82,30 @@ def test_a_full_file_system_and_kills_corrupt_nothing_and_writes_go_on(small: En
         campaign.read_doubtful()
         sessions = [(Session(small.port, disk.iqn), disk) for disk in (first, second)]
         writers = [Writer(*pair, campaign.clock, campaign.chance, campaign.tally) for pair in sessions]
+        small.take_room(24 * MIB)
         drive(writers, lambda: all(writer.held for writer in writers))  # noqa: B023 - called at once
         if number % 2:
             Life.call_all(control, Delete(campaign, room.pop()))
             wanted = campaign.tally["writes"] + 20
             drive(writers, lambda: go_on(writers, campaign, wanted))  # noqa: B023
         campaign.kill(signal.SIGKILL)
+        small.give_room_back()
         for writer in writers:
             writer.session.pull()
             writer.session.close()
         control.close()
     assert campaign.tally["refused for want of space"] >= 12
     campaign.check_all()
+
+
+@pytest.mark.xfail(strict=True, reason="the start makes a checkpoint and a log, for which it wants space")
+def test_the_engine_starts_on_a_full_file_system(small: EngineOnSmallDisk) -> None:
+    control = small.start()
+    control.call(VolumeCreate(volume="1" * 32, size_bytes=MIB))
+    small.take_room(48 * MIB)
+    small.end(signal.SIGKILL)
+    control.close()
+    small.start().close()
 
 
 def go_on(writers: list[Writer], campaign: Campaign, wanted: int) -> bool:

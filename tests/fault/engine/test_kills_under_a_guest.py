@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(engine_path: Path, folder: Path) -> Iterator[EngineProcess]:
+def engine(engine_path: Path, folder: Path) -> Iterator[EngineOnSmallDisk]:
     process = EngineOnSmallDisk(engine_path, folder, ROOM // MIB)
     yield process
     process.stop()
@@ -125,22 +125,20 @@ def test_a_guest_loses_no_record_however_often_the_engine_is_killed(
     assert checked.returncode == 0, checked.stdout
 
 
-def test_a_guest_pauses_while_there_is_no_space_and_then_goes_on(engine: EngineProcess, guest: Guest) -> None:
+def test_a_guest_pauses_while_there_is_no_space_and_then_goes_on(engine: EngineOnSmallDisk, guest: Guest) -> None:
     """Killed while it is full, too."""
     begin_writing(guest)
     witness = guest.witnesses[0]
     witness.wait_beyond(witness.look())
     control = Control(engine.socket_path)
-    room = (control.call(Space()).free_bytes - MIB) // MIB * MIB
-    control.call(VolumeCreate(volume=COPY, size_bytes=room, thick=True))
+    engine.take_room(control.call(Space()).free_bytes - MIB)
     until(lambda: '"io-error"' in guest.qmp("query-status")[0], "the guest does not pause")
     told = [witness.look() for witness in guest.witnesses]
     engine.end(signal.SIGKILL)
     control.close()
-    control = restart(engine, *VOLUMES)
-    control.call(VolumeDelete(volume=COPY))
+    engine.give_room_back()
+    restart(engine, *VOLUMES).close()
     until(lambda: resumed(guest, told), "the guest does not go on")
-    control.close()
     check_records(guest)
 
 

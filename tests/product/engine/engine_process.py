@@ -69,6 +69,11 @@ class EngineProcess:
     def socket_path(self) -> Path:
         return self.folder / "engine.socket"
 
+    @property
+    def data(self) -> Path:
+        """The data directory, as a test reaches it."""
+        return self.folder / "data"
+
     def command(self) -> list[str]:
         portal = f"127.0.0.1:{self.port}"
         return [
