@@ -22,6 +22,7 @@ mod sessions;
 mod sharing;
 mod signals;
 mod third_party_copy;
+mod thresholds;
 
 use arguments::{Arguments, Asked};
 use engine::Engine;
@@ -74,6 +75,8 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let listener =
         listener.map_err(|error| format!("cannot open the control socket {}: {error}", arguments.socket.display()))?;
     let serving = engine.clone();
+    let watching = engine.clone();
+    spawn("thresholds", move || thresholds::watch(&watching))?;
     spawn("control socket", move || control_socket::serve(&serving, &listener))?;
     log!(Info, "engine {} started, {:?}, boot {}", env!("CARGO_PKG_VERSION"), arguments.data, engine.boot_id);
     let signal = signals::wait(&signals);
