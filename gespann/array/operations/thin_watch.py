@@ -1,8 +1,8 @@
 """Looks at what thin volumes occupy: warns at their limits, and stops those that pass their maximum.
 
 The engine stops writes that need space at the maximum (``data_plane.policy.limit_of``). What is left to do is to set
-the volume offline, if that is its mode, and to say so: every LOOK_CLOSELY_S while a volume is online that has a maximum,
-else every LOOK_S. A maximum of 100% needs no watching: a volume cannot occupy more than its size.
+the volume offline, if that is its mode, and to say so: every LOOK_CLOSELY_S while a volume is online that has a
+maximum, else every LOOK_S. A maximum of 100% needs no watching: a volume cannot occupy more than its size.
 """
 
 import logging
