@@ -90,6 +90,12 @@ def permissions_of(db: Database, role: str) -> list[str]:
     return list(db.get("role", role)["subroles"]) or [role]
 
 
+def permission_names(db: Database, role: str) -> list[str]:
+    """Of the role of that name; none before the roles are made."""
+    record = db.find("role", role_ref(role))
+    return sorted(db.get("role", ref)["name_label"] for ref in record["subroles"]) if record else []
+
+
 def roles_with(db: Database, permission: str) -> list[str]:
     """Refs of the roles that have a permission; the permission itself is none of them."""
     if permission == NULL_REF:

@@ -7,6 +7,7 @@ from typing import Any
 from gespann.pool.api.accounts import ROOT, Accounts
 from gespann.pool.api.audit import track_id
 from gespann.pool.api.caller import Caller
+from gespann.pool.api.permissions import permission_names
 from gespann.pool.api.subjects import Admitted, Subjects
 from gespann.pool.api.values import datetime_text
 from gespann.pool.pool import Pool
@@ -111,6 +112,8 @@ class Sessions:
             "originator": originator,
             "subject": admitted.subjects[0] if admitted else NULL_REF,
             "auth_user_sid": admitted.identifier if admitted else "",
+            # as published, only of those who are not root: root has them all
+            "rbac_permissions": permission_names(self._pool.db, role) if admitted else [],
         }
         with self._pool.db.transaction() as tx:
             ref = tx.create("session", record)
@@ -155,6 +158,8 @@ class Sessions:
                     self.end(session.ref)
                 else:
                     session.role = role
+                    with self._pool.db.transaction() as tx:
+                        tx.set("session", session.ref, rbac_permissions=permission_names(self._pool.db, role))
 
     def subject_identifiers(self) -> list[str]:
         """Of everybody who has a session by a directory."""

@@ -179,6 +179,9 @@ async def test_change_of_roles_holds_for_open_sessions(directory):
     await directory.call("subject.remove_from_roles", ref, role_ref("pool-admin"))
     denied = await refusal(directory.api.call("VM.set_name_label", session, directory.vm, "x"))
     assert denied[0] == "RBAC_PERMISSION_DENIED"
+    shown = await directory.api.call("session.get_rbac_permissions", session, session)
+    assert "vm.get_all" in shown
+    assert "vm.set_name_label" not in shown
     await directory.call("subject.remove_from_roles", ref, role_ref("read-only"))
     assert await refusal(directory.api.call("VM.get_all", session)) == ["SESSION_INVALID", session]
 
