@@ -123,6 +123,7 @@ def test_wrong_use_is_refused_in_words(engine: EngineProcess, control: Control, 
         (["check", "--data", engine.folder / "data", "--volume", VOLUME], "is not known"),
     ):
         done = run(engine, *words)
-        assert (done.returncode, done.stdout) == (1, "") and expected in done.stderr, words
+        assert (done.returncode, done.stdout) == (1, ""), words
+        assert expected in done.stderr, words
     assert not (tmp_path / "nowhere").exists()
     assert "gespann-engine export" in run(engine, "export", "--help").stdout
