@@ -3,7 +3,9 @@
 //! Input: a byte for the disk's state, sixteen of CDB, the rest is the list.
 
 use crate::input::Input;
-use gespann_scsi::plan::{MAX_TRANSFER_BYTES, MAX_UNMAP_DESCRIPTORS};
+use gespann_scsi::copy::CopyList;
+use gespann_scsi::plan::{MAX_TRANSFER_BYTES, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BLOCKS};
+use gespann_scsi::sanitize::{Overwrite, Sanitize};
 use gespann_scsi::{Lun, Plan, Range, mode, parameters, plan, plan_for_absent_lun};
 
 /// Longer answers are cut to what a CDB can ask for; the longest are lists of commands.
@@ -16,9 +18,9 @@ pub fn lun(state: u8) -> Lun {
         block_size,
         blocks: [2048, 1, 1 << 32, (1 << 60) / u64::from(block_size)][usize::from(state >> 1 & 3)],
         read_only: state & 8 != 0,
-        physical_block_size: if state & 1 != 0 { 4096 } else { 512 },
-        settings: gespann_scsi::mode::Settings { write_protected: state & 16 != 0, ..Default::default() },
-        atomic_bytes: 65_536,
+        settings: mode::Settings { write_protected: state & 16 != 0, ..mode::Settings::default() },
+        physical_block_size: 4096,
+        atomic_bytes: if state & 32 == 0 { 256 << 10 } else { 0 },
         thick: state & 32 != 0,
         vendor: "GESPANN".to_owned(),
         product: "VOLUME".to_owned(),
@@ -32,7 +34,12 @@ fn check_range(range: Range, lun: &Lun, plan: &Plan) {
     let size_bytes = lun.blocks * u64::from(lun.block_size);
     assert!(range.offset.checked_add(range.length).is_some_and(|end| end <= size_bytes), "outside the disk: {plan:?}");
     assert_eq!((range.offset | range.length) % u64::from(lun.block_size), 0, "parts of blocks: {plan:?}");
-    assert!(range.length <= MAX_TRANSFER_BYTES, "longer than a command may be: {plan:?}");
+    let longest = if matches!(plan, Plan::WriteSame { .. }) {
+        MAX_WRITE_SAME_BLOCKS * u64::from(lun.block_size)
+    } else {
+        MAX_TRANSFER_BYTES
+    };
+    assert!(range.length <= longest, "longer than a command may be: {plan:?}");
 }
 
 pub fn check_plan(plan: &Plan, lun: &Lun) {
@@ -40,6 +47,7 @@ pub fn check_plan(plan: &Plan, lun: &Lun) {
         Plan::Read(range) | Plan::Verify { range, .. } => check_range(*range, lun, plan),
         Plan::Write { range, .. }
         | Plan::OrWrite { range, .. }
+        | Plan::WriteAtomic { range, .. }
         | Plan::WriteSame { range, .. }
         | Plan::CompareAndWrite { range, .. } => {
             assert!(!lun.refuses_writes(), "a write to a disk that refuses them: {plan:?}");
@@ -65,6 +73,20 @@ pub fn check_parameters(plan: &Plan, lun: &Lun, list: &[u8]) {
         }
         Plan::ModeSelect { parameter_bytes, header_bytes } if list.len() >= *parameter_bytes => {
             let _ = mode::check_select(&list[..*parameter_bytes], *header_bytes, lun);
+        }
+        Plan::Sanitize(Sanitize::Overwrite { parameter_bytes, .. }) => {
+            let Ok(overwrite) = Overwrite::parse(list, *parameter_bytes, lun) else { return };
+            let bytes = overwrite.block(1, lun.block_size as usize).len();
+            assert_eq!(bytes, lun.block_size as usize, "a pattern of another length");
+        }
+        Plan::Copy { parameter_bytes } => {
+            let Ok(copy) = CopyList::parse(list, *parameter_bytes) else { return };
+            let size_bytes = lun.blocks * u64::from(lun.block_size);
+            for (from, to) in copy.segments.iter().filter_map(|segment| segment.ranges(lun, lun).ok()) {
+                for range in [from, to] {
+                    assert!(range.offset.checked_add(range.length).is_some_and(|end| end <= size_bytes), "outside: {range:?}");
+                }
+            }
         }
         _ => {}
     }
