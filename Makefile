@@ -67,9 +67,11 @@ bench: bench-engine bench-api ## every measurement: the engine, a large pool's A
 	@$(PYTHON) -m bench.pool
 
 .PHONY: bench-engine
-bench-engine: ## the engine against Debian's tgtd on the same file system
+bench-engine: ## the engine against Debian's targets and its own limits; cores; sessions
 	@setup/prepare test
 	@$(PYTHON) -m bench.engine
+	@$(PYTHON) -m bench.engine_cores
+	@$(PYTHON) -m bench.engine_sessions
 
 .PHONY: bench-api
 bench-api: ## the XenAPI of a pool with 10,000 VMs

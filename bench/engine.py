@@ -1,9 +1,10 @@
-"""The engine against Debian's tgtd: `make bench-engine`.
+"""The engine against what Debian ships, and against its limits: part of `make bench-engine`.
 
-Both serve one sparse file of the same size on the same file system, over loopback, to the same generator
-(`bench/load.c`). Each repetition runs every workload on one target and then on the other, the order turned each time;
-what is reported are medians. The disk is written from end to end first, so that neither target gains by holes.
-CPU per I/O is what the target's process spent, user and system, divided by the I/Os it answered.
+All serve one sparse file of the same size on the same file system, over loopback, to the same generator
+(`bench/generator/`). Each repetition runs every workload on one after the other, the order turned each time; what is
+reported are medians. The disk is written from end to end first, so that nobody gains by holes. CPU per I/O is what
+the target's process spent, user and system, divided by the I/Os it answered; of the local file it is the
+generator's own, as there is nothing else.
 """
 
 import argparse
@@ -16,10 +17,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.quiet import enter_own_network, surroundings
 from bench.record import ROOT, file_system_of, keep, machine, table
-from bench.targets import ADDRESS, Engine, MeasuredTarget, Tgtd, cpu_seconds
+from bench.targets import (
+    Engine,
+    Istgt,
+    LocalFile,
+    MeasuredTarget,
+    MemoryEngine,
+    Nbdkit,
+    Tgtd,
+    cpu_seconds,
+    release,
+    unpacked,
+)
 
 MIB = 1 << 20
+PACKAGES = ("tgt", "istgt", "nbdkit")
 
 
 @dataclass(frozen=True)
@@ -40,44 +54,51 @@ WORKLOADS = (
     Workload("4 KiB random write, depth 32, batched", "randwrite", 4096, 32),
     Workload("64 KiB sequential read, depth 8", "read", 65536, 8),
     Workload("64 KiB sequential write, depth 8", "write", 65536, 8),
-    Workload("1 MiB sequential read, depth 4", "read", MIB, 4),
-    Workload("1 MiB sequential write, depth 4", "write", MIB, 4),
+    Workload("1 MiB sequential read, depth 8", "read", MIB, 8),
+    Workload("1 MiB sequential write, depth 8", "write", MIB, 8),
 )
 
 
 def build_generator(directory: Path) -> Path:
     program = directory / "load"
-    subprocess.run(["gcc", "-O2", "-o", program, ROOT / "bench/load.c"], check=True)
+    subprocess.run(["gcc", "-O2", "-o", program, *sorted((ROOT / "bench/generator").glob("*.c"))], check=True)
     return program
 
 
 def measure(program: Path, target: MeasuredTarget, work: Workload, seconds: float, span_mib: int) -> dict[str, Any]:
-    words = [program, ADDRESS, target.port, target.iqn, target.lun, work.mode, work.block_bytes, work.depth]
-    words += [seconds, span_mib, *(["single"] if work.single else [])]
-    before = cpu_seconds(target.pid)
+    words = [program, *target.generator_words(), work.mode, work.block_bytes, work.depth, seconds, span_mib]
+    words += ["single"] if work.single else []
+    before = cpu_seconds(target.pid) if target.pid else 0.0
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=seconds + 60)
     if done.returncode:
         raise SystemExit(f"{target.name}, {work.name}: {done.stderr}")
     found: dict[str, Any] = json.loads(done.stdout)
     if found["errors"]:
         raise SystemExit(f"{target.name}, {work.name}: {found['errors']} commands failed")
-    found["cpu_us_per_io"] = round((cpu_seconds(target.pid) - before) / found["ios"] * 1e6, 2)
+    if target.pid:
+        found["cpu_us_per_io"] = round((cpu_seconds(target.pid) - before) / found["ios"] * 1e6, 2)
+    else:
+        found["cpu_us_per_io"] = found["own_cpu_us_per_io"]
     return found
 
 
 def fill_disk(program: Path, target: MeasuredTarget, span_mib: int) -> None:
-    seconds = span_mib / 200
-    while measure(program, target, Workload("fill", "write", MIB, 4), seconds, span_mib)["ios"] < span_mib:
+    """In pieces of 64 KiB: after longer ones ext4 takes long for a short write, whoever it is that writes."""
+    seconds = span_mib / 500
+    while measure(program, target, Workload("fill", "write", 65536, 8), seconds, span_mib)["ios"] < span_mib * 16:
         seconds *= 2
 
 
 def run_all(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     program = build_generator(directory)
-    targets: list[MeasuredTarget] = [Engine(directory), Tgtd(directory)]
+    targets: list[MeasuredTarget] = [Engine(directory), MemoryEngine(directory), LocalFile(directory)]
+    targets += [Nbdkit(directory), Istgt(directory), Tgtd(directory)]
+    started: list[MeasuredTarget] = []
     taken: dict[str, dict[str, list[dict[str, Any]]]] = {work.name: {} for work in WORKLOADS}
     try:
         for target in targets:
             target.start(options.span_mib * MIB)
+            started.append(target)
             fill_disk(program, target, options.span_mib)
         for repetition in range(options.repetitions):
             for work in WORKLOADS:
@@ -90,54 +111,63 @@ def run_all(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
                         flush=True,
                     )
     finally:
-        for target in targets:
+        for target in started:
             target.stop()
     return taken
 
 
 def medians(taken: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[str, Any]:
-    """Workload -> medians of both, and the ratios that are quoted."""
+    """Workload -> medians of each, and the ratios that are quoted."""
     result = {}
-    for name, both in taken.items():
+    for name, all_of_them in taken.items():
         row: dict[str, Any] = {}
-        for target, runs in both.items():
+        for target, runs in all_of_them.items():
             row[target] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        row["iops_ratio"] = round(row["engine"]["iops"] / row["tgtd"]["iops"], 2)
-        row["cpu_ratio"] = round(row["engine"]["cpu_us_per_io"] / max(row["tgtd"]["cpu_us_per_io"], 0.01), 2)
+        engine = row["engine"]
+        others = [target for target in row if target != "engine"]
+        row["iops_ratio"] = {target: round(engine["iops"] / row[target]["iops"], 2) for target in others}
+        row["cpu_ratio"] = {
+            target: round(engine["cpu_us_per_io"] / max(row[target]["cpu_us_per_io"], 0.01), 2) for target in others
+        }
         result[name] = row
     return result
 
 
+ORDER = ("engine", "tgtd", "istgt", "nbdkit", "memory", "file")
+
+
 def page(result: dict[str, Any]) -> str:
-    rows = [
-        [
-            name,
-            f"{row['engine']['iops']:.0f}",
-            f"{row['tgtd']['iops']:.0f}",
-            f"{row['iops_ratio']:.2f}",
-            f"{row['engine']['p50_us']:.0f} / {row['engine']['p99_us']:.0f}",
-            f"{row['tgtd']['p50_us']:.0f} / {row['tgtd']['p99_us']:.0f}",
-            f"{row['engine']['cpu_us_per_io']:.1f}",
-            f"{row['tgtd']['cpu_us_per_io']:.1f}",
-        ]
-        for name, row in result["medians"].items()
-    ]
-    head = ["workload", "engine IOPS", "tgtd IOPS", "ratio", "engine p50 / p99 us", "tgtd p50 / p99 us"]
-    head += ["engine CPU us per I/O", "tgtd CPU us per I/O"]
-    how = result["how"]
+    how, rates, costs, times = result["how"], [], [], []
+    for name, row in result["medians"].items():
+        ratio = row["iops_ratio"]
+        rates.append(
+            [name, *(f"{row[target]['iops']:.0f}" for target in ORDER), *(f"{ratio[x]:.2f}" for x in ORDER[1:])]
+        )
+        cost = [f"{row[target]['cpu_us_per_io']:.1f}" for target in ORDER]
+        costs.append([name, *cost, f"{row['cpu_ratio']['tgtd']:.2f}", f"{row['cpu_ratio']['memory']:.2f}"])
+        times.append([name, *(f"{row[target]['p50_us']:.0f} / {row[target]['p99_us']:.0f}" for target in ORDER)])
     return (
-        "# The engine against tgtd\n\n"
+        "# The engine against others\n\n"
         f"`make bench-engine`: {how['repetitions']} repetitions of {how['seconds']} s each, interleaved, medians; "
-        f"a disk of {how['span_mib']} MiB on {how['file_system']}, over loopback; {how['tgtd']}.\n"
+        f"a disk of {how['span_mib']} MiB on {how['file_system']}, over loopback, {how['surroundings']}; "
+        f"{', '.join(how['packages'])}.\n"
         f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']} "
-        "before the run. All numbers of each repetition are in `engine.json`.\n\n" + table(head, rows)
+        "before the run. All numbers of each repetition are in `engine.json`.\n\n"
+        "`memory` is the engine with its volumes in memory, `file` is the generator's own io_uring on a local file:\n"
+        "the two limits. `nbdkit` speaks NBD. Debian's fio has no engine for iSCSI: nothing is measured through it.\n\n"
+        "## I/Os a second, and the engine's as a multiple of the others'\n\n"
+        + table(["workload", *ORDER, *(f"/ {target}" for target in ORDER[1:])], rates)
+        + "\n## CPU of the target, us per I/O (of `file`: the generator's own)\n\n"
+        + table(["workload", *ORDER, "/ tgtd", "/ memory"], costs)
+        + "\n## Latency, p50 / p99 us\n\n"
+        + table(["workload", *ORDER], times)
     )
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.engine", description="The engine against Debian's tgtd.")
+    parser = argparse.ArgumentParser(prog="python -m bench.engine", description="The engine against others.")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each workload")
+    parser.add_argument("--seconds", type=float, default=0.6, help="of each workload")
     parser.add_argument("--span-mib", type=int, default=1024, help="size of the disk")
     parser.add_argument("--directory", type=Path, default=ROOT / "var", help="the file system to measure on")
     return parser.parse_args()
@@ -145,6 +175,9 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
+    for package in PACKAGES:
+        unpacked(package)  # while the network that it comes from is there
+    enter_own_network("bench.engine")
     options.directory.mkdir(parents=True, exist_ok=True)
     before = machine()
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir=options.directory))
@@ -155,7 +188,8 @@ def main() -> None:
             "seconds": options.seconds,
             "span_mib": options.span_mib,
             "file_system": file_system_of(directory),
-            "tgtd": Tgtd.release(),
+            "surroundings": surroundings(),
+            "packages": [release(package) for package in PACKAGES],
             "machine": before,
         }
     finally:
@@ -163,7 +197,8 @@ def main() -> None:
     result = {"how": how, "medians": medians(taken), "runs": taken}
     keep("engine", result, page(result))
     for name, row in result["medians"].items():
-        print(f"{name:45} {row['iops_ratio']:6.2f} x the IOPS of tgtd, {row['cpu_ratio']:5.2f} x its CPU per I/O")
+        rate, cost = row["iops_ratio"]["tgtd"], row["cpu_ratio"]["tgtd"]
+        print(f"{name:45} {rate:6.2f} x the IOPS of tgtd, {cost:5.2f} x its CPU per I/O")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ pub struct Arguments {
     pub timing: Timing,
     pub write_data_bytes: u64,
     pub checkpoint_after_bytes: Option<u64>,
+    /// `--memory-volumes`: not in the help, as it is of use only to `bench/`.
+    pub memory_volumes: bool,
     pub log_level: Level,
 }
 
@@ -77,6 +79,7 @@ fn level(text: &str) -> Result<Level, String> {
 
 pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
     let (mut data, mut socket, mut portals, mut log_level) = (None, None, Vec::new(), Level::Info);
+    let mut memory_volumes = false;
     let (mut write_data_bytes, mut checkpoint_after_bytes) = (WRITE_DATA_BYTES, None);
     let mut timing = Timing {
         login: Duration::from_secs(15),
@@ -103,6 +106,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
             "--missed-pings" => {
                 timing.missed_pings = value()?.parse().map_err(|_| "--missed-pings needs a number".to_owned())?
             }
+            "--memory-volumes" => memory_volumes = true,
             "--write-data" => write_data_bytes = mebibytes(&value()?)?,
             "--checkpoint-after" => checkpoint_after_bytes = Some(kibibytes(&value()?)?),
             "--data-timeout" => timing.data = seconds(&value()?)?,
@@ -115,5 +119,5 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
     }
     let data = data.ok_or("--data is missing; see --help")?;
     let socket = socket.ok_or("--socket is missing; see --help")?;
-    Ok(Asked::Run(Arguments { data, socket, portals, timing, write_data_bytes, checkpoint_after_bytes, log_level }))
+    Ok(Asked::Run(Arguments { data, socket, portals, timing, write_data_bytes, checkpoint_after_bytes, memory_volumes, log_level }))
 }

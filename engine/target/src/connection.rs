@@ -6,7 +6,7 @@
 mod commands;
 mod full_feature;
 mod login;
-mod pipe;
+pub mod pipe;
 mod reads;
 mod wire;
 

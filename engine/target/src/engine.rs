@@ -6,6 +6,7 @@
 //! is still about to appear.
 
 use crate::access;
+use crate::connection::pipe::Pipes;
 use crate::export::Export;
 use crate::gate::Gate;
 use crate::log;
@@ -17,7 +18,8 @@ use gespann_iscsi::chap::Secret;
 use gespann_iscsi::login::Identity;
 use gespann_iscsi::{Budget, LoginStatus, text};
 use gespann_scsi::mode::Settings;
-use gespann_store::{Store, VolumeId};
+use gespann_store::memory::MemoryVolume;
+use gespann_store::{Store, Volume, VolumeId};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -90,6 +92,9 @@ pub struct Engine {
     pub sessions: Sessions,
     pub session_limits: SessionLimits,
     pub write_data: Arc<Budget>,
+    pub pipes: Pipes,
+    /// For measuring only: what is written is in memory, and lost with the target.
+    pub memory_volumes: bool,
     policy: RwLock<Policy>,
     /// A gate outlives its target: what was admitted before a target went away is still drained.
     gates: Mutex<HashMap<VolumeId, Arc<Gate>>>,
@@ -134,6 +139,8 @@ impl Engine {
             sessions: Sessions::default(),
             session_limits: SessionLimits::default(),
             write_data: Budget::new(WRITE_DATA_BYTES),
+            pipes: Pipes::default(),
+            memory_volumes: false,
             policy: RwLock::default(),
             gates: Mutex::default(),
             next_session: AtomicU64::new(1),
@@ -199,6 +206,11 @@ impl Engine {
         Ok(())
     }
 
+    fn open_volume(&self, id: VolumeId) -> Result<Arc<dyn Volume>, Refusal> {
+        let volume = self.store.open(id).map_err(crate::api::refusal)?;
+        if self.memory_volumes { Ok(Arc::new(MemoryVolume::new(volume.size_bytes() as usize))) } else { Ok(volume) }
+    }
+
     pub fn put_target(&self, target: Target) -> Result<(), Refusal> {
         let id = checked_target(&target)?;
         let mut policy = self.policy_mut();
@@ -233,7 +245,7 @@ impl Engine {
                 }
             }
             None => {
-                let volume = self.store.open(id).map_err(crate::api::refusal)?;
+                let volume = self.open_volume(id)?;
                 policy.exports.insert(id, Arc::new(Export::new(id, gate, volume, target)));
             }
         }

@@ -60,6 +60,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     log::set_level(arguments.log_level);
     let signals = signals::block();
     raise_descriptor_limit();
+    give_buffers_back();
     let usual = Options::default();
     let options = Options { log_bytes: arguments.checkpoint_after_bytes.unwrap_or(usual.log_bytes), ..usual };
     let store = OsDisk::open(&arguments.data).and_then(|disk| MappedStore::open(Arc::new(disk), options));
@@ -67,6 +68,10 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     store.notes.iter().for_each(|note| log!(Warning, "{note}"));
     let mut engine = Engine::new(Arc::new(store), new_boot_id()?);
     engine.write_data = Budget::new(arguments.write_data_bytes);
+    engine.memory_volumes = arguments.memory_volumes;
+    if engine.memory_volumes {
+        log!(Warning, "--memory-volumes: nothing that is written is kept; this is for measuring only");
+    }
     let engine = Arc::new(engine);
     open_portals(&engine, arguments)?;
     let tended = engine.clone();
@@ -82,6 +87,16 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let signal = signals::wait(&signals);
     log!(Info, "{signal}: finishing");
     finish(&engine)
+}
+
+/// A session that falls silent lets its buffers go, and each goes back to the system: those of 64 KiB and more are
+/// allocated for themselves, and stay so (by itself the C library would keep them among the small ones after the first).
+fn give_buffers_back() {
+    const OWN_MAPPING_BYTES: libc::c_int = 64 * 1024;
+    // SAFETY: no other thread is there yet. If it is refused, memory is only kept for longer.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_MAPPING_BYTES);
+    }
 }
 
 /// A session takes a descriptor, and the usual soft limit is 1024. What cannot be had shows when it is needed.

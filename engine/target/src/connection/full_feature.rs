@@ -148,7 +148,6 @@ impl<'a> FullFeature<'a> {
                     self.wire.decoder.shrink();
                     self.wire.out.shrink(IDLE_BUFFER_BYTES);
                     self.session.shrink();
-                    self.wire.pipe = None;
                     self.session.ping(&mut self.wire.out);
                 }
                 Err(error) => return lost(error),

@@ -6,11 +6,39 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const PAGE_BYTES: usize = 4096;
 const WANTED_BYTES: usize = 512 * 1024;
 /// A smaller pipe is no gain.
 const LEAST_BYTES: usize = 64 * 1024;
+
+/// Pipes that nothing is in. There are as many as long reads have been on their way at once: a session has none of its own.
+#[derive(Debug, Default)]
+pub struct Pipes {
+    empty: Mutex<Vec<Pipe>>,
+}
+
+const KEPT: usize = 8;
+
+impl Pipes {
+    fn empty(&self) -> MutexGuard<'_, Vec<Pipe>> {
+        self.empty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn take(&self) -> io::Result<Pipe> {
+        let kept = self.empty().pop();
+        kept.map_or_else(Pipe::new, Ok)
+    }
+
+    /// One that is not empty, after a failure, is closed instead.
+    pub fn give_back(&self, pipe: Pipe) {
+        let mut empty = self.empty();
+        if pipe.held_bytes == 0 && empty.len() < KEPT {
+            empty.push(pipe);
+        }
+    }
+}
 
 #[derive(Debug)]
 pub struct Pipe {
@@ -38,7 +66,7 @@ fn splice(from: i32, offset: Option<&mut i64>, to: i32, bytes: usize, flags: u32
 }
 
 impl Pipe {
-    pub fn new() -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
         let mut ends = [0; 2];
         // SAFETY: the array has room for both descriptors, which nobody else owns.
         let (reader, writer) = unsafe {
@@ -63,6 +91,7 @@ impl Pipe {
     pub fn fill(&mut self, file: BorrowedFd<'_>, offset: u64, length: usize) -> io::Result<()> {
         let mut offset = i64::try_from(offset).map_err(io::Error::other)?;
         let mut left = length;
+        self.held_bytes += length;
         while left > 0 {
             let flags = libc::SPLICE_F_NONBLOCK; // of the pipe: it is never full
             match splice(file.as_raw_fd(), Some(&mut offset), self.writer.as_raw_fd(), left, flags)? {
@@ -70,7 +99,6 @@ impl Pipe {
                 count => left -= count,
             }
         }
-        self.held_bytes += length;
         Ok(())
     }
 

@@ -6,7 +6,6 @@
 use super::End;
 use super::full_feature::FullFeature;
 use super::pipe::Pipe;
-use super::wire::Wire;
 use crate::execute::read_sense;
 use crate::log;
 use crate::sessions::SessionEntry;
@@ -45,7 +44,13 @@ impl FullFeature<'_> {
             let at = range.offset + u64::from(answer.sent_bytes);
             // What needs a digest or padding passes through here.
             let as_pages = !self.wire.out.data_digest && piece >= LEAST_PAGES_BYTES && piece % 4 == 0;
-            if !as_pages || !pages(&mut self.wire, &entry, at, piece) {
+            if let Some(mut pipe) = as_pages.then(|| self.pages(&entry, at, piece)).flatten() {
+                drop(permit);
+                self.session.announce_data(&mut self.wire.out, &mut answer, piece);
+                let sent = self.wire.flush_with(&mut pipe);
+                sent.map_err(|error| Some(format!("the connection was lost: {error}")))?;
+                self.engine.pipes.give_back(pipe);
+            } else {
                 let fill = |buffer: &mut [u8], _| entry.export.volume.read_at(buffer, at);
                 let filled = self.session.send_data(&mut self.wire.out, &mut answer, READ_PIECE_BYTES, fill);
                 drop(permit);
@@ -53,10 +58,6 @@ impl FullFeature<'_> {
                     self.cannot_read(&entry, range, &error, tag, command.expected_bytes);
                     return Ok(());
                 }
-            } else {
-                drop(permit);
-                self.session.announce_data(&mut self.wire.out, &mut answer, piece);
-                self.wire.flush_with_pipe().map_err(|error| Some(format!("the connection was lost: {error}")))?;
             }
             if answer.complete() {
                 break;
@@ -71,22 +72,17 @@ impl FullFeature<'_> {
         log!(Error, "volume {}: cannot read at {}: {error}", entry.export.id, range.offset);
         self.check(tag, expected, read_sense(error));
     }
-}
 
-/// Takes a range of the volume into the pipe. False if that is not to be had: then it has to be read, which also tells why
-/// it cannot be.
-fn pages(wire: &mut Wire, entry: &SessionEntry, offset: u64, length: u32) -> bool {
-    if wire.pipe.is_none() && !wire.no_pipe {
-        wire.pipe = Pipe::new().ok();
-        wire.no_pipe = wire.pipe.is_none();
-    }
-    let Some(pipe) = wire.pipe.as_mut().filter(|pipe| pipe.fits_bytes >= length as usize) else { return false };
-    let mut fill = |file: BorrowedFd<'_>, at| pipe.fill(file, at, length as usize);
-    match entry.export.volume.with_place(offset, length.into(), &mut fill) {
-        Ok(filled) => filled,
-        Err(_) => {
-            wire.pipe = None; // with what is in it
-            false
+    /// A pipe with a range of the volume in it. None if that is not to be had: then it has to be read, which also tells
+    /// why it cannot be.
+    fn pages(&self, entry: &SessionEntry, offset: u64, length: u32) -> Option<Pipe> {
+        let mut pipe = self.engine.pipes.take().ok().filter(|pipe| pipe.fits_bytes >= length as usize)?;
+        let mut fill = |file: BorrowedFd<'_>, at| pipe.fill(file, at, length as usize);
+        let filled = entry.export.volume.with_place(offset, length.into(), &mut fill);
+        if let Ok(false) = filled {
+            self.engine.pipes.give_back(pipe);
+            return None;
         }
+        filled.is_ok().then_some(pipe)
     }
 }

@@ -17,17 +17,13 @@ pub struct Wire {
     pub stream: Arc<TcpStream>,
     pub decoder: Decoder,
     pub out: Out,
-    /// File pages between the file and the socket; made when it is first needed.
-    pub pipe: Option<Pipe>,
-    /// The system has none to give.
-    pub no_pipe: bool,
     /// Changed by this session since its last answers left.
     unsettled: Option<Arc<dyn Volume>>,
 }
 
 impl Wire {
     pub fn new(stream: Arc<TcpStream>, decoder: Decoder) -> Self {
-        Self { stream, decoder, out: Out::default(), pipe: None, no_pipe: false, unsettled: None }
+        Self { stream, decoder, out: Out::default(), unsettled: None }
     }
 
     pub fn prepare(&self) -> io::Result<()> {
@@ -72,12 +68,9 @@ impl Wire {
     }
 
     /// Sends everything in `out`, whose last header announces what is in the pipe, and then that.
-    pub fn flush_with_pipe(&mut self) -> io::Result<()> {
+    pub fn flush_with(&mut self, pipe: &mut Pipe) -> io::Result<()> {
         self.send(libc::MSG_MORE)?;
-        match &mut self.pipe {
-            Some(pipe) => pipe.empty_into(self.stream.as_fd()),
-            None => Ok(()),
-        }
+        pipe.empty_into(self.stream.as_fd())
     }
 
     /// How many bytes have come; 0 at the end of the stream.
@@ -117,6 +110,7 @@ pub fn is_timeout(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pipe::Pipes;
     use super::*;
     use gespann_iscsi::pdu::header;
     use gespann_store::faulty::{Faults, FaultyVolume};
@@ -149,7 +143,7 @@ mod tests {
         wire.note_change(&volume);
         wire.out.pdu(&header(0x21, 0x80, 2), &[]);
         assert!(wire.flush().is_err());
-        assert!(wire.flush_with_pipe().is_err(), "by no way");
+        assert!(wire.flush_with(&mut Pipes::default().take().unwrap()).is_err(), "by no way");
         drop(wire);
         assert_eq!(everything_from(peer).len(), 48, "only the answer before the change");
     }
@@ -179,16 +173,17 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let (mut wire, peer) = connected();
         let reader = std::thread::spawn(|| everything_from(peer));
-        let mut pipe = Pipe::new().unwrap();
-        assert!(pipe.fill(file.as_fd(), 300_000, 200_000).is_err(), "beyond the end of the file");
+        let pipes = Pipes::default();
+        assert!(pipes.take().unwrap().fill(file.as_fd(), 300_000, 200_000).is_err(), "beyond the end of the file");
         let mut expected = Vec::new();
         for (offset, length) in [(0, 65_536), (512, 262_144), (137_856, 262_144)] {
-            wire.pipe = Some(Pipe::new().unwrap());
-            wire.pipe.as_mut().unwrap().fill(file.as_fd(), offset, length).unwrap();
+            let mut pipe = pipes.take().unwrap();
+            pipe.fill(file.as_fd(), offset, length).unwrap();
             wire.out.header_alone(&header(0x25, 0x80, 1), length);
             expected.extend_from_slice(wire.out.bytes());
             expected.extend_from_slice(&content[offset as usize..][..length]);
-            wire.flush_with_pipe().unwrap();
+            wire.flush_with(&mut pipe).unwrap();
+            pipes.give_back(pipe);
         }
         drop(wire);
         assert!(reader.join().unwrap() == expected);

@@ -1,0 +1,132 @@
+"""Two cores and two initiators against one core and one initiator: part of `make bench-engine`.
+
+Engine and generators are bound to the same cores, so both sides have to share them, alone on one and together on two.
+Each initiator has a volume of its own, or both use one.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bench.engine import MIB, build_generator, fill_disk
+from bench.quiet import enter_own_network, surroundings
+from bench.record import ROOT, file_system_of, keep, machine, table
+from bench.targets import Engine
+
+SPAN_MIB = 256
+WORKLOADS = {"4 KiB random read, depth 32": "randread", "4 KiB random write, depth 32": "randwrite"}
+
+
+class OneVolume:
+    """A volume of the engine as a target of its own."""
+
+    def __init__(self, engine: Engine, volume: int) -> None:
+        self.name, self.pid, self.words = "engine", engine.pid, engine.generator_words(volume)
+
+    def start(self, size_bytes: int) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+    def generator_words(self) -> list[str]:
+        return self.words
+
+
+def bind(pid: int, cores: list[int]) -> None:
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), cores)
+
+
+def rate(program: Path, engine: Engine, mode: str, volumes: list[int], cores: list[int], seconds: float) -> float:
+    """I/Os a second of one generator a volume, together."""
+    bind(engine.pid, cores)
+    running = []
+    for volume in volumes:
+        words = [program, *engine.generator_words(volume), mode, 4096, 32, seconds, SPAN_MIB]
+        bound = ["taskset", "-c", ",".join(map(str, cores)), *map(str, words)]
+        running.append(subprocess.Popen(bound, stdout=subprocess.PIPE, text=True))
+    total = 0.0
+    for process in running:
+        output, _ = process.communicate(timeout=seconds + 60)
+        found = json.loads(output)
+        if found["errors"]:
+            raise SystemExit(f"{found['errors']} commands failed")
+        total += found["iops"]
+    return total
+
+
+def run_all(options: argparse.Namespace, directory: Path, cores: list[int]) -> dict[str, dict[str, list[float]]]:
+    program = build_generator(directory)
+    engine = Engine(directory, volumes=2)
+    engine.start(SPAN_MIB * MIB)
+    cases = {"one": ([0], cores[:1]), "two": ([0, 1], cores), "two, one volume": ([0, 0], cores)}
+    taken: dict[str, dict[str, list[float]]] = {name: {case: [] for case in cases} for name in WORKLOADS}
+    try:
+        for volume in (0, 1):
+            fill_disk(program, OneVolume(engine, volume), SPAN_MIB)
+        for _ in range(options.repetitions):
+            for name, mode in WORKLOADS.items():
+                for case, (volumes, bound) in cases.items():
+                    found = rate(program, engine, mode, volumes, bound, options.seconds)
+                    taken[name][case].append(found)
+                    print(f"{name:32} {case:16} {found:10.0f} IOPS", flush=True)
+    finally:
+        engine.stop()
+    return taken
+
+
+def page(result: dict[str, Any]) -> str:
+    how = result["how"]
+    rows = []
+    for name, row in result["medians"].items():
+        one, two, shared = row["one"], row["two"], row["two, one volume"]
+        rows.append([name, f"{one:.0f}", f"{two:.0f}", f"{two / one:.2f}", f"{shared:.0f}", f"{shared / one:.2f}"])
+    return (
+        "# One core and two\n\n"
+        f"`make bench-engine`: {how['repetitions']} repetitions of {how['seconds']} s each, medians; engine and "
+        f"generators bound to the same cores; disks of {SPAN_MIB} MiB on {how['file_system']}, {how['surroundings']}.\n"
+        f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']} "
+        "before the run. All numbers are in `engine-cores.json`.\n\n"
+        + table(
+            ["workload", "one core, one initiator", "two and two", "ratio", "two and two, on one volume", "ratio"], rows
+        )
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.engine_cores", description="One core and two.")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each case")
+    parser.add_argument("--directory", type=Path, default=ROOT / "var", help="the file system to measure on")
+    options = parser.parse_args()
+    enter_own_network("bench.engine_cores")
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    if len(cores) < 2:
+        raise SystemExit("there is only one core")
+    before = machine()
+    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=options.directory))
+    try:
+        taken = run_all(options, directory, cores)
+        how = {
+            "repetitions": options.repetitions,
+            "seconds": options.seconds,
+            "file_system": file_system_of(directory),
+            "surroundings": surroundings(),
+            "machine": before,
+        }
+    finally:
+        shutil.rmtree(directory)
+    middle = {name: {case: statistics.median(all_of) for case, all_of in row.items()} for name, row in taken.items()}
+    result = {"how": how, "medians": middle, "runs": taken}
+    keep("engine-cores", result, page(result))
+
+
+if __name__ == "__main__":
+    main()
