@@ -10,7 +10,7 @@ import pytest
 
 from gespann.seams.engine_socket import SessionList, Target, TargetRemove
 from tests.product.engine.conftest import MIB, NAME, VOLUME
-from tests.product.engine.engine_process import Control, EngineProcess
+from tests.product.engine.engine_process import Control
 from tests.product.engine.initiator import Initiator
 
 pytestmark = pytest.mark.engine
@@ -106,23 +106,6 @@ def test_long_and_short_commands_are_answered_in_order(connect: Connect, serve: 
         assert received == data[: blocks * 512]
         numbers.append(answer.word(24))
     assert numbers == list(range(numbers[0], numbers[0] + len(sizes))), "one status number a command"
-
-
-def test_a_file_that_is_shorter_than_its_volume_is_a_read_error(
-    engine: EngineProcess, connect: Connect, serve: Serve
-) -> None:
-    serve()
-    initiator = connect().login(NAME, keys=LONG)
-    data = secrets.token_bytes(4 * MIB)
-    for piece in range(4):
-        initiator.write10(piece * BLOCKS, data[piece * MIB : (piece + 1) * MIB])
-    biggest = max((engine.folder / "data").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
-    with biggest.open("r+b") as file:
-        file.truncate(2 * MIB + 8192)
-    for first, blocks in ((2 * BLOCKS, 64), (2 * BLOCKS, 128), (3 * BLOCKS, BLOCKS)):
-        status = initiator.status_of(struct.pack(">BBIBHB", 0x28, 0, first, 0, blocks, 0), read=blocks * 512)
-        assert status == (2, "3/11/00"), "said so, with the session as it was"
-    assert initiator.read10(BLOCKS, BLOCKS) == data[MIB : 2 * MIB]
 
 
 def test_an_initiator_that_leaves_in_the_middle_of_a_long_transfer(

@@ -130,12 +130,7 @@ impl FullFeature<'_> {
             Plan::CopyResults { list_id, failed, allocation_length } => {
                 Ok(third_party_copy::copy_results(&entry, *list_id, *failed, *allocation_length))
             }
-            plan => {
-                if plan.changes() {
-                    self.wire.note_change(&entry.export.volume);
-                }
-                carry_out(&entry, pending.resets, pending.class, plan, &pending.lun, data)
-            }
+            plan => carry_out(&entry, pending.resets, pending.class, plan, &pending.lun, data),
         };
         let outcome = match result {
             Ok(outcome) => outcome,

@@ -94,6 +94,7 @@ impl<'a> FullFeature<'a> {
                 entry.ticket.generation
             );
         }
+        wire.volume = entry.as_ref().map(|entry| entry.export.volume.clone());
         let disk = entry.map(|entry| Disk {
             lun: own(&entry.export.lun()),
             version: 0,

@@ -17,25 +17,18 @@ pub struct Wire {
     pub stream: Arc<TcpStream>,
     pub decoder: Decoder,
     pub out: Out,
-    /// Changed by this session since its last answers left.
-    unsettled: Option<Arc<dyn Volume>>,
+    /// Settles before anything leaves, reads as well: they may tell of what another session has written.
+    pub volume: Option<Arc<dyn Volume>>,
 }
 
 impl Wire {
     pub fn new(stream: Arc<TcpStream>, decoder: Decoder) -> Self {
-        Self { stream, decoder, out: Out::default(), unsettled: None }
+        Self { stream, decoder, out: Out::default(), volume: None }
     }
 
     pub fn prepare(&self) -> io::Result<()> {
         self.stream.set_nodelay(true)?;
         self.stream.set_write_timeout(Some(SEND_TIMEOUT))
-    }
-
-    /// No answer leaves before the volume has settled.
-    pub fn note_change(&mut self, volume: &Arc<dyn Volume>) {
-        if self.unsettled.is_none() {
-            self.unsettled = Some(volume.clone());
-        }
     }
 
     pub fn flush(&mut self) -> io::Result<()> {
@@ -46,9 +39,9 @@ impl Wire {
         if self.out.is_empty() {
             return Ok(());
         }
-        if let Some(volume) = &self.unsettled {
-            volume.settle().map_err(|error| io::Error::other(error.to_string()))?;
-            self.unsettled = None;
+        if let Some(volume) = &self.volume {
+            let settled = volume.settle();
+            settled.map_err(|error| io::Error::other(format!("what was written could not be kept: {error}")))?;
         }
         let mut rest = self.out.bytes();
         while !rest.is_empty() {
@@ -139,29 +132,14 @@ mod tests {
         let (mut wire, peer) = connected();
         faults.fail_settling(Some(libc::EIO));
         wire.out.pdu(&header(0x21, 0x80, 1), &[]);
-        wire.flush().unwrap(); // nothing was changed
-        wire.note_change(&volume);
+        wire.flush().unwrap(); // of the login
+        wire.volume = Some(volume);
+        wire.flush().unwrap(); // nothing is to be sent
         wire.out.pdu(&header(0x21, 0x80, 2), &[]);
         assert!(wire.flush().is_err());
         assert!(wire.flush_with(&mut Pipes::default().take().unwrap()).is_err(), "by no way");
         drop(wire);
-        assert_eq!(everything_from(peer).len(), 48, "only the answer before the change");
-    }
-
-    #[test]
-    fn settled_once_is_settled_until_the_next_change() {
-        let faults = Arc::new(Faults::default());
-        let volume: Arc<dyn Volume> =
-            Arc::new(FaultyVolume { inner: Arc::new(MemoryVolume::new(512)), faults: faults.clone() });
-        let (mut wire, peer) = connected();
-        wire.note_change(&volume);
-        wire.out.pdu(&header(0x21, 0x80, 1), &[]);
-        wire.flush().unwrap();
-        faults.fail_settling(Some(libc::EIO));
-        wire.out.pdu(&header(0x21, 0x80, 2), &[]);
-        wire.flush().unwrap();
-        drop(wire);
-        assert_eq!(everything_from(peer).len(), 96);
+        assert_eq!(everything_from(peer).len(), 48, "only the answer to the login");
     }
 
     #[test]
