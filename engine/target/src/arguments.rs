@@ -119,5 +119,14 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
     }
     let data = data.ok_or("--data is missing; see --help")?;
     let socket = socket.ok_or("--socket is missing; see --help")?;
-    Ok(Asked::Run(Arguments { data, socket, portals, timing, write_data_bytes, checkpoint_after_bytes, memory_volumes, log_level }))
+    Ok(Asked::Run(Arguments {
+        data,
+        socket,
+        portals,
+        timing,
+        write_data_bytes,
+        checkpoint_after_bytes,
+        memory_volumes,
+        log_level,
+    }))
 }
