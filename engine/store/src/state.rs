@@ -94,7 +94,7 @@ impl State {
     pub fn apply(&mut self, record: &Record) -> Result<(), String> {
         let chunk_bytes = self.chunk_bytes;
         match record {
-            Record::Begin { .. } | Record::Commit { .. } | Record::Settled { .. } => {}
+            Record::Begin { .. } | Record::Commit { .. } | Record::Settled { .. } | Record::LostWrites => {}
             Record::Create { number, id, size_bytes, thick, base } => {
                 self.add_raw(*number, *id, *size_bytes, *thick, base);
             }

@@ -98,7 +98,6 @@ def test_a_full_file_system_and_kills_corrupt_nothing_and_writes_go_on(small: En
     campaign.check_all()
 
 
-@pytest.mark.xfail(strict=True, reason="the start makes a checkpoint and a log, for which it wants space")
 def test_the_engine_starts_on_a_full_file_system(small: EngineOnSmallDisk) -> None:
     control = small.start()
     control.call(VolumeCreate(volume="1" * 32, size_bytes=MIB))

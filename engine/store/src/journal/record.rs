@@ -84,6 +84,8 @@ pub enum Record {
         volumes: Vec<(VolumeNumber, u64)>,
         confirmed: u64,
     },
+    /// The disk has lost something that was written: what is in memory is not to be believed after the next start.
+    LostWrites,
     /// The same of all records up to this one, of whatever volume: a start has made everything durable that it found.
     Settled {
         upto: u64,
@@ -144,7 +146,7 @@ impl Record {
             | Self::Delete { volume }
             | Self::Shareable { volume } => Some(*volume),
             Self::FileAdd(file) => Some(file.volume),
-            Self::Begin { .. } | Self::Commit { .. } | Self::Settled { .. } | Self::Create { .. } | Self::Share(_) => None,
+            Self::Begin { .. } | Self::Commit { .. } | Self::Settled { .. } | Self::LostWrites | Self::Create { .. } | Self::Share(_) => None,
         }
     }
 

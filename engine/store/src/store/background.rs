@@ -258,7 +258,7 @@ impl MappedStore {
     }
 
     /// Sets space aside for the next start: two checkpoints like the last one, and a log.
-    fn keep_spare(&self) {
+    pub(super) fn keep_spare(&self) {
         let wanted = SPARE_BYTES + 2 * self.background.checkpoint_bytes.load(Ordering::Acquire);
         if self.background.spare_bytes.load(Ordering::Acquire) >= wanted {
             return;

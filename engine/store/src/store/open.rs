@@ -151,6 +151,8 @@ impl Durable {
                 let known = self.commits.entry(volume).or_default();
                 *known = upto.max(*known);
             }),
+            // As after a loss of power: what no commit covers may be gone.
+            Record::LostWrites => self.kept_from = None,
             Record::Settled { upto } => self.settled = self.settled.max(upto),
             _ => {}
         }
@@ -239,6 +241,7 @@ impl MappedStore {
         let whole = !found.skipped;
         let mut store = Self::assemble(disk, options, found, files, journal, checkpoint_bytes);
         store.tidy(whole).map_err(failed)?;
+        store.keep_spare();
         Ok(store)
     }
 

@@ -49,6 +49,9 @@ impl Volume for MappedVolume {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), BlockError> {
         let map = self.map();
         check_range(offset, buffer.len() as u64, self.size())?;
+        if !map.raw {
+            self.check_lost()?;
+        }
         Ok(self.read_mapped(&map, buffer, offset)?)
     }
 
@@ -125,6 +128,9 @@ impl Volume for MappedVolume {
     fn with_place(&self, offset: u64, length: u64, use_it: UsePlace<'_>) -> Result<bool, BlockError> {
         let map = self.map();
         check_range(offset, length, self.size())?;
+        if !map.raw {
+            self.check_lost()?;
+        }
         self.with_piece(&map, offset, length, |place| match place {
             Some((file, position)) => use_it(file.as_fd(), position).map(|()| true),
             None => Ok(false),

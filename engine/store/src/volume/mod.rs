@@ -208,13 +208,20 @@ impl MappedVolume {
         lock(&self.deferred).drain(..).map(|(_, dropped)| dropped).collect()
     }
 
-    /// Everything written so far is on stable storage; the map's changes up to the number told need a commit.
-    pub fn sync_data(&self) -> Result<u64, BlockError> {
-        if self.lost_writes.load(Ordering::Acquire) {
+    /// The kernel tells of a lost write once, and forgets it. A chunk that was copied when it was first changed has its
+    /// neighbours' bytes from before only there: what it reads as from now on may be wrong.
+    pub fn check_lost(&self) -> Result<(), BlockError> {
+        if self.lost_writes.load(Ordering::Relaxed) {
             return Err(BlockError::Io(io::Error::other(
                 "an earlier write to this volume was lost; restart the engine to go on",
             )));
         }
+        Ok(())
+    }
+
+    /// Everything written so far is on stable storage; the map's changes up to the number told need a commit.
+    pub fn sync_data(&self) -> Result<u64, BlockError> {
+        self.check_lost()?;
         let latest = self.latest();
         let mut files = self.map().own_files();
         let others = std::mem::take(&mut *lock(&self.also_sync));
@@ -222,6 +229,9 @@ impl MappedVolume {
         for file in files {
             if let Err(error) = file.file.sync() {
                 self.lost_writes.store(true, Ordering::Release);
+                // If this cannot be written either, the log itself has failed, and says so from now on.
+                let number = self.shared.journal.append(&Record::LostWrites);
+                let _ = self.shared.journal.sync(number);
                 return Err(error.into());
             }
         }
