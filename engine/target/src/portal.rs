@@ -89,7 +89,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// The system's choice, which a connection inherits from its listener. BBR sends by timer; at the speeds of a storage
-/// network that took four times the CPU of a long read (`bench/results/engine.md`), and it can only be changed before a
+/// network that took four times the CPU of a long read (`docs/decisions/long-reads.md`), and it can only be changed before a
 /// connection is there.
 fn congestion_control(listener: &TcpListener) -> io::Result<String> {
     let mut name = [0_u8; 16]; // TCP_CA_NAME_MAX
