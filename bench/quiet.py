@@ -33,4 +33,5 @@ def enter_own_network(module: str) -> None:
 
 def surroundings() -> str:
     where = "in a network namespace of its own" if INSIDE in os.environ else "in the machine's network"
-    return f"{where}, congestion control {CONGESTION.read_text().strip()}, before other processes where the system allows it"
+    control = CONGESTION.read_text().strip()
+    return f"{where}, congestion control {control}, before other processes where the system allows it"
