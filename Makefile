@@ -62,6 +62,11 @@ fmt: ## formats Python and Rust
 	@if $(CARGO) fmt --version >/dev/null 2>&1; then $(CARGO) fmt --manifest-path engine/Cargo.toml --all; \
 	else echo "fmt: no rustfmt on this machine; Debian's is in the package rustfmt-web"; fi
 
+.PHONY: crash-model
+crash-model: ## crashes a simulated disk under the store, at random, for SECONDS (600)
+	@setup/prepare test
+	GESPANN_MODEL_SECONDS=$(or $(SECONDS),600) $(CARGO) test $(ENGINE) -p gespann-store --test model open_ended -- --nocapture
+
 .PHONY: bench
 bench: bench-engine bench-api ## every measurement: the engine, a large pool's API, VM start step by step, xe
 	@$(PYTHON) -m bench.pool

@@ -146,7 +146,12 @@ impl Record {
             | Self::Delete { volume }
             | Self::Shareable { volume } => Some(*volume),
             Self::FileAdd(file) => Some(file.volume),
-            Self::Begin { .. } | Self::Commit { .. } | Self::Settled { .. } | Self::LostWrites | Self::Create { .. } | Self::Share(_) => None,
+            Self::Begin { .. }
+            | Self::Commit { .. }
+            | Self::Settled { .. }
+            | Self::LostWrites
+            | Self::Create { .. }
+            | Self::Share(_) => None,
         }
     }
 

@@ -128,15 +128,23 @@ fn same_until(one: &Top, other: &Top, chunk: u64) -> Option<u64> {
 
 /// Runs of chunks within `chunks` of which the two maps do not say the same, at most `most` of them, and where to go on.
 /// Costs what the maps do not share.
-pub fn differences(one: &Top, other: &Top, chunks: Range<u64>, most: usize) -> (Vec<Range<u64>>, Option<u64>) {
+/// `cut` is different if there is anything in it, whatever the maps say.
+pub fn differences(
+    one: &Top,
+    other: &Top,
+    chunks: Range<u64>,
+    cut: Option<u64>,
+    most: usize,
+) -> (Vec<Range<u64>>, Option<u64>) {
     let mut found: Vec<Range<u64>> = Vec::new();
     let mut chunk = chunks.start;
     while chunk < chunks.end {
-        if let Some(end) = same_until(one, other, chunk) {
-            chunk = end;
+        if let Some(end) = same_until(one, other, chunk).filter(|_| cut != Some(chunk)) {
+            chunk = cut.filter(|cut| (chunk..end).contains(cut)).unwrap_or(end);
             continue;
         }
-        if plain(one, chunk) != plain(other, chunk) {
+        let is_cut = cut == Some(chunk) && plain(other, chunk) != (None, None);
+        if is_cut || plain(one, chunk) != plain(other, chunk) {
             let full = found.len() == most;
             match found.last_mut() {
                 Some(last) if last.end == chunk => last.end += 1,

@@ -141,6 +141,11 @@ impl MappedStore {
         Ok(())
     }
 
+    /// The volume of these files is gone, for good: what nobody refers to of them can be removed.
+    pub(super) fn perhaps_unused(&self, files: Vec<Arc<DataFile>>) {
+        lock(&self.background.doubtful).extend(files);
+    }
+
     /// Removes files to which nobody refers, a piece at a time: freeing much at once holds up the file system.
     fn remove_step(&self) -> io::Result<bool> {
         let doubtful = std::mem::take(&mut *lock(&self.background.doubtful));

@@ -9,7 +9,7 @@ use crate::map::walk::Dropped;
 use crate::map::{MIDDLE_SLOTS, nodes::Counts};
 use crate::state::{State, VolumeState};
 use crate::volume::{MappedVolume, VolumeMap};
-use crate::{StoreError, VolumeId, VolumeInfo, check_size, lock};
+use crate::{BlockError, StoreError, VolumeId, VolumeInfo, check_size, lock};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -55,8 +55,10 @@ impl MappedStore {
     pub(super) fn delete_volume(&self, id: VolumeId) -> Result<(), StoreError> {
         let _claim = self.claim([id]);
         let Ok(volume) = self.find(id) else { return self.settle() };
+        let files = volume.map().own_files();
         let top = self.forget(&volume).map_err(failed("delete", id))?;
         self.settle()?;
+        self.perhaps_unused(files);
         self.shared.release(volume.take_deferred());
         self.shared.release([Dropped::Top(top)]);
         self.compact_soon();
@@ -85,6 +87,9 @@ impl MappedStore {
         let _claim = self.claim([id]);
         let volume = self.find(id)?;
         let before = volume.size();
+        if size_bytes > before {
+            self.clear_behind_end(&volume).map_err(failed_blocks("grow", id))?;
+        }
         if size_bytes != before {
             self.change_size(&volume, before, size_bytes)?;
         }
@@ -111,6 +116,21 @@ impl MappedStore {
         Ok(())
     }
 
+    /// What a shrink may have left in the last chunk is gone for good before it can come in sight again.
+    fn clear_behind_end(&self, volume: &MappedVolume) -> Result<(), BlockError> {
+        {
+            let _changing = self.shared.changing();
+            let mut map = volume.map_alone();
+            let end = volume.size();
+            let chunk_end = end.next_multiple_of(self.shared.chunk_bytes);
+            if map.raw || chunk_end == end {
+                return Ok(()); // a raw volume's file is cut at its end
+            }
+            volume.zero_mapped(&mut map, end, chunk_end - end)?;
+        }
+        volume.flush_all()
+    }
+
     /// What comes in sight behind the old end reads as zeroes, and has its space if the volume is thick.
     fn make_longer(&self, volume: &MappedVolume, map: &mut VolumeMap, before: u64, size_bytes: u64) -> Result<(), StoreError> {
         let id = volume.id;
@@ -126,10 +146,6 @@ impl MappedStore {
                 let _ = base.file.set_len(before); // what is too long is cut at the next start
                 failed("grow", id)(error)
             });
-        }
-        let chunk_end = before.next_multiple_of(self.shared.chunk_bytes);
-        if chunk_end > before {
-            volume.zero_mapped(map, before, chunk_end - before).map_err(failed_blocks("grow", id))?;
         }
         if volume.is_thick() {
             let base = volume.own_file(map, FileKind::Base).map_err(failed("grow", id))?;

@@ -115,7 +115,9 @@ impl MappedStore {
         // A node that is read may not change: the maps are held while they are compared, not the volumes.
         let tops: (std::sync::Arc<Top>, std::sync::Arc<Top>) = (older.map().top.clone(), newer.map().top.clone());
         let chunks = offset / chunk_bytes..newer.chunks();
-        let (runs, next) = walk::differences(&tops.0, &tops.1, chunks, most);
+        // Both may refer to the same slot, of which the older one ends in the middle: behind its end it counts as zeroes.
+        let cut = (older.size() < size_bytes && older.size() % chunk_bytes != 0).then(|| older.size() / chunk_bytes);
+        let (runs, next) = walk::differences(&tops.0, &tops.1, chunks, cut, most);
         let clip = |run: Range<u64>| {
             let (start, end) = ((run.start * chunk_bytes).max(offset), (run.end * chunk_bytes).min(size_bytes));
             (start, end.saturating_sub(start))

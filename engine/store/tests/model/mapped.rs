@@ -1,0 +1,63 @@
+//! The store of the product.
+
+use crate::subject::{self, Need, Running, Subject};
+use gespann_store::check::check;
+use gespann_store::disk::SimDisk;
+use gespann_store::{BlockError, MappedStore, Options, Store, StoreError, VolumeId};
+use std::sync::Arc;
+
+pub struct Mapped;
+
+impl Subject for Mapped {
+    fn open(&self, disk: &SimDisk, options: subject::Options) -> Result<Box<dyn Running>, StoreError> {
+        let options = Options { chunk_bytes: options.chunk_bytes, log_bytes: options.log_bytes };
+        Ok(Box::new(MappedStore::open(Arc::new(disk.clone()), options)?))
+    }
+
+    fn check(&self, disk: &SimDisk) -> Vec<String> {
+        match check(disk) {
+            Ok(report) => report.errors,
+            Err(error) => vec![error.to_string()],
+        }
+    }
+
+    /// Besides the data there are two checkpoints and the logs since the older one, of a length allocated beforehand.
+    fn occupied(&self, disk: &SimDisk) -> Result<u64, String> {
+        let (data, maps): (Vec<_>, Vec<_>) = disk.files().into_iter().partition(|(name, ..)| name.starts_with("volumes/"));
+        if maps.iter().filter(|(_, _, used_bytes)| *used_bytes > 0).count() > 8 {
+            return Err(format!("too many files of maps: {maps:?}"));
+        }
+        Ok(data.into_iter().map(|(_, _, used_bytes)| used_bytes).sum())
+    }
+
+    /// Without volumes nothing at all. A chunk may be in two slots, and one that a volume's end cuts takes one.
+    fn allowance(&self, need: Need, options: subject::Options) -> u64 {
+        match need {
+            Need { volumes: 0, .. } => 0,
+            Need { thick: true, .. } => u64::MAX,
+            _ => need.shared_bytes + need.separate_bytes + need.volumes * options.chunk_bytes,
+        }
+    }
+
+    fn deletes_when_full(&self) -> bool {
+        true
+    }
+}
+
+impl Running for MappedStore {
+    fn store(&self) -> &dyn Store {
+        self
+    }
+
+    fn settle(&self, id: VolumeId) -> Result<(), BlockError> {
+        self.open(id).map_err(|error| BlockError::Io(std::io::Error::other(error.to_string())))?.settle()
+    }
+
+    fn background(&self) -> bool {
+        Store::background(self)
+    }
+
+    fn copy_range(&self, source: (VolumeId, u64), target: (VolumeId, u64), length: u64) -> Result<(), BlockError> {
+        Store::copy_range(self, source.0, source.1, target.0, target.1, length)
+    }
+}
