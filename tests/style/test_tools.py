@@ -36,5 +36,6 @@ def test_rust_is_formatted() -> None:
 
 
 def test_shell_scripts_parse() -> None:
-    for script in ("setup/prepare", "setup/cargo", ".ci/run", "guest/build-tiny"):
+    guest = ("guest/build-tiny", "guest/build-initiator", "guest/parts.sh")
+    for script in ("setup/prepare", "setup/cargo", ".ci/run", *guest):
         clean("bash", "-n", ROOT / script)
