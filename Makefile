@@ -68,7 +68,7 @@ crash-model: ## crashes a simulated disk under the store, at random, for SECONDS
 	GESPANN_MODEL_SECONDS=$(or $(SECONDS),600) $(CARGO) test $(ENGINE) -p gespann-store --test model open_ended -- --nocapture
 
 .PHONY: bench
-bench: bench-engine bench-api ## every measurement: the engine, a large pool's API, VM start step by step, xe
+bench: bench-engine bench-snapshots bench-api ## every measurement: the engine, a large pool's API, VM start step by step, xe
 	@$(PYTHON) -m bench.pool
 
 .PHONY: bench-engine
@@ -77,6 +77,11 @@ bench-engine: ## the engine against Debian's targets and its own limits; cores; 
 	@$(PYTHON) -m bench.engine
 	@$(PYTHON) -m bench.engine_cores
 	@$(PYTHON) -m bench.engine_sessions
+
+.PHONY: bench-snapshots
+bench-snapshots: ## what snapshots and clones cost: pauses, stalls of writers, space
+	@setup/prepare test
+	@$(PYTHON) -m bench.engine_snapshots
 
 .PHONY: bench-api
 bench-api: ## the XenAPI of a pool with 10,000 VMs

@@ -7,7 +7,7 @@
  * together are taken together ("batched"); with `single` each request is sent by itself and one answer is taken at a
  * time, as a client with one thread a request does.
  *
- * Prints one JSON line: iops, mb_s, latency in microseconds (p50_us, p99_us, max_us), ios, errors, and what the
+ * Prints one JSON line: iops, mb_s, latency in microseconds (p50_us, p99_us, p999_us, max_us), ios, errors, and what the
  * generator itself spent (own_cpu_us_per_io; for a file that is all there is). Exit status 0 unless the session broke.
  */
 #define _GNU_SOURCE
@@ -98,10 +98,10 @@ static void report(struct run *run, double took_s, double spent_s) {
     size_t n = run->latencies;
     if (!n) die("nothing was done");
     qsort(run->latency_us, n, sizeof(float), by_size);
-    printf("{\"iops\":%.1f,\"mb_s\":%.2f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,\"ios\":%lu,\"errors\":%lu,"
-           "\"own_cpu_us_per_io\":%.2f}\n",
+    printf("{\"iops\":%.1f,\"mb_s\":%.2f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,"
+           "\"max_us\":%.1f,\"ios\":%lu,\"errors\":%lu,\"own_cpu_us_per_io\":%.2f}\n",
            run->ios / took_s, run->ios * (double)run->block / took_s / 1e6, run->latency_us[n / 2],
-           run->latency_us[(size_t)(n * .99)], run->latency_us[n - 1], run->ios, run->errors,
+           run->latency_us[(size_t)(n * .99)], run->latency_us[(size_t)(n * .999)], run->latency_us[n - 1], run->ios, run->errors,
            spent_s / run->ios * 1e6);
 }
 

@@ -7,7 +7,7 @@
 use super::{LEAF_SLOTS, MIDDLE_SLOTS};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// A place for one chunk: slot `index` of data file number `file`. File numbers begin with 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,13 +171,15 @@ pub struct Leaf {
     /// Of the volume for which the OWN marks were set.
     pub tenure: u64,
     pub entries: [Entry; LEAF_SLOTS as usize],
+    /// What its slots occupied when that was last counted and could not change any more; all ones: not known.
+    occupied: AtomicU64,
     /// Of the entries that are marked PART, in order of their indexes.
     pub parts: Vec<(u16, Part)>,
 }
 
 impl Leaf {
     pub fn new(entries: [Entry; LEAF_SLOTS as usize], parts: Vec<(u16, Part)>) -> Self {
-        Self { refs: AtomicU32::new(1), tenure: 0, entries, parts }
+        Self { refs: AtomicU32::new(1), tenure: 0, entries, occupied: AtomicU64::new(u64::MAX), parts }
     }
 
     pub fn part(&self, index: usize) -> Option<Part> {
@@ -185,7 +187,28 @@ impl Leaf {
         found.ok().map(|place| self.parts[place].1)
     }
 
+    /// Bytes of its slots that are not holes, as `count` tells them. Slots that no volume writes in place stay as they are,
+    /// so that is counted once; `tenure` is the asking volume's.
+    pub fn occupied_bytes(&self, tenure: u64, count: &mut dyn FnMut(u32, Range<u64>) -> u64) -> u64 {
+        let settled = self.tenure != tenure || !self.entries.iter().any(|entry| entry.own());
+        let known = self.occupied.load(Ordering::Relaxed);
+        if settled && known != u64::MAX {
+            return known;
+        }
+        let mut bytes = 0;
+        slot_runs(&self.entries, &mut |file, slots| bytes += count(file, slots));
+        for (_, part) in &self.parts {
+            bytes += count(part.base.file, part.base.index..part.base.index + 1);
+        }
+        // Another volume may still write in place through it; then its own tenure is the leaf's.
+        if settled && self.refs.load(Ordering::Acquire) > 1 {
+            self.occupied.store(bytes, Ordering::Relaxed);
+        }
+        bytes
+    }
+
     pub fn set(&mut self, index: usize, entry: Entry, part: Option<Part>) {
+        *self.occupied.get_mut() = u64::MAX;
         self.entries[index] = entry.with_part(part.is_some());
         let found = self.parts.binary_search_by_key(&index, |(at, _)| usize::from(*at));
         match (found, part) {
@@ -198,6 +221,7 @@ impl Leaf {
 
     /// Marks made for another tenure mean nothing.
     pub fn adopt(&mut self, tenure: u64) {
+        *self.occupied.get_mut() = u64::MAX;
         if self.tenure != tenure {
             self.tenure = tenure;
             self.entries.iter_mut().for_each(|entry| *entry = entry.with_own(false));
@@ -233,7 +257,7 @@ impl Node for Leaf {
 
     fn duplicate(&self) -> Self {
         // Marks stay: if this is a move they stay true, and a copy comes under another tenure before it is used.
-        Self { refs: AtomicU32::new(1), tenure: self.tenure, entries: self.entries, parts: self.parts.clone() }
+        Self { tenure: self.tenure, ..Self::new(self.entries, self.parts.clone()) }
     }
 
     fn refer(&self, _at: u64, visit: &mut dyn FnMut(Reference<'_>)) {

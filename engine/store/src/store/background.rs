@@ -23,6 +23,8 @@ use std::sync::{Arc, Mutex, Weak};
 const STEP_SLOTS: u64 = 256;
 /// What one step cuts off a file that is being removed.
 const STEP_BYTES: u64 = 1 << 30;
+/// Rounds for which a volume that is being written is left alone.
+const PATIENT_ROUNDS: u32 = 50;
 /// Chunks that one step puts together.
 const STEP_CHUNKS: usize = 4;
 
@@ -253,11 +255,21 @@ impl MappedStore {
         (found, None)
     }
 
+    /// Makes changes durable that let go of something, so that it may be given back: when their volume has come to rest,
+    /// because syncing random writes all the time costs their writer most of its speed; but not too late.
     fn commit_waiting(&self) -> io::Result<()> {
-        for volume in self.all_volumes() {
-            if volume.waits_for_commit() {
-                volume.flush_all().map_err(|error| io::Error::other(format!("volume {}: {error}", volume.id)))?;
+        for volume in self.all_volumes().iter().filter(|volume| volume.waits_for_commit()) {
+            {
+                let mut looked_at = lock(&volume.looked_at);
+                let (before, rounds) = *looked_at;
+                let latest = volume.latest();
+                *looked_at = (latest, if latest == before { 0 } else { rounds + 1 });
+                if latest != before && rounds < PATIENT_ROUNDS {
+                    continue;
+                }
+                looked_at.1 = 0;
             }
+            volume.flush_all().map_err(|error| io::Error::other(format!("volume {}: {error}", volume.id)))?;
         }
         Ok(())
     }

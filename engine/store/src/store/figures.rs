@@ -2,8 +2,8 @@
 
 use super::MappedStore;
 use crate::disk::DiskSpace;
-use crate::map::nodes::{Node, Reference, Top};
-use crate::map::walk;
+use crate::map::nodes::{Found, Node, Reference, Top};
+use crate::map::{LEAF_SLOTS, walk};
 use crate::volume::MappedVolume;
 use crate::{Differences, Space, StoreError, Usage, VolumeId, VolumeInfo, lock};
 use std::io;
@@ -25,15 +25,27 @@ impl MappedStore {
         })
     }
 
+    /// The same right after sharing, at no cost: what the source refers to as it was last counted.
+    pub(super) fn describe_shared(&self, volume: &MappedVolume, source: &MappedVolume) -> Result<VolumeInfo, StoreError> {
+        let counted = lock(&source.mapped).map(|(_, bytes)| bytes);
+        Ok(VolumeInfo {
+            volume: volume.id,
+            size_bytes: volume.size(),
+            allocated_bytes: counted.map_or_else(|| source.allocated_bytes().map_err(unreadable), Ok)?,
+            thick: volume.is_thick(),
+            origin: lock(&volume.facts).origin,
+        })
+    }
+
     /// What a volume refers to, shared or not. Counted anew only if the map or the volume's own files have changed.
     fn mapped_bytes(&self, volume: &MappedVolume) -> io::Result<u64> {
         let own_bytes = volume.allocated_bytes()?;
-        let (top, chunks) = {
+        let (top, chunks, tenure) = {
             let map = volume.map();
             if map.raw {
                 return Ok(own_bytes);
             }
-            (map.top.clone(), volume.chunks())
+            (map.top.clone(), volume.chunks(), map.tenure)
         };
         let key = (volume.latest(), own_bytes);
         if let Some((known, bytes)) = *lock(&volume.mapped) {
@@ -43,10 +55,27 @@ impl MappedStore {
         }
         let mut bytes = 0;
         let mut failure = None;
-        walk::for_each_run(&top, chunks, &mut |file, slots| match self.occupied(file, slots) {
-            Ok(more) => bytes += more,
-            Err(error) => failure = Some(error),
-        });
+        let mut count = |file, slots| match self.occupied(file, slots) {
+            Ok(more) => more,
+            Err(error) => {
+                failure = Some(error);
+                0
+            }
+        };
+        let mut chunk = 0;
+        while chunk < chunks {
+            match top.find(chunk) {
+                Found::Hole(end) => chunk = end,
+                Found::Identity(file, end) => {
+                    bytes += count(file, chunk..end.min(chunks));
+                    chunk = end;
+                }
+                Found::Leaf(leaf, _) => {
+                    bytes += leaf.occupied_bytes(tenure, &mut count);
+                    chunk += LEAF_SLOTS;
+                }
+            }
+        }
         if let Some(error) = failure {
             return Err(error);
         }

@@ -92,8 +92,8 @@ impl MappedStore {
         }
         let (volumes, number, pause) = self.share_at_one_instant(&sources, prepared)?;
         self.commit_shared(&sources, number)?;
-        let volumes = volumes.iter().map(|volume| self.describe(volume)).collect::<Result<_, _>>()?;
-        Ok(SharedVolumes { volumes, pause })
+        let described = volumes.iter().zip(prepared.iter()).map(|(volume, one)| self.describe_shared(volume, &one.source));
+        Ok(SharedVolumes { volumes: described.collect::<Result<_, _>>()?, pause })
     }
 
     /// No write to any source is under way while they are shared.

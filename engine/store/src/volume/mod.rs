@@ -43,6 +43,8 @@ pub struct MappedVolume {
     pub held: AtomicBool,
     pub max_in_use_bytes: AtomicU64,
     pub facts: Mutex<Facts>,
+    /// The latest record when the background last looked, and how often it has found a later one since.
+    pub looked_at: Mutex<(u64, u32)>,
     /// What the volume refers to, for the latest record and the size of its own files at which that was counted.
     pub mapped: Mutex<Option<((u64, u64), u64)>>,
 }
@@ -101,6 +103,7 @@ impl MappedVolume {
             also_sync: Mutex::default(),
             held: AtomicBool::new(false),
             max_in_use_bytes: AtomicU64::new(u64::MAX),
+            looked_at: Mutex::default(),
             mapped: Mutex::default(),
             facts: Mutex::new(Facts { origin: state.origin, reservations: state.reservations }),
         }

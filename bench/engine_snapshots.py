@@ -1,0 +1,237 @@
+"""What snapshots and clones cost, in time, in stalls of writers, and afterwards: `make bench-snapshots`.
+
+A volume of 40 GiB of which a part is written, before and after a million random overwrites with snapshots between
+them, so that its map has no order left. *Pause* is how long writers had to stand still, as the engine says; *whole* is
+the time until the answer, with everything on stable storage. Writers run at queue depth 32 over loopback.
+"""
+
+import argparse
+import asyncio
+import json
+import shutil
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.engine import MIB, Workload, build_generator, fill_disk, measure
+from bench.quiet import enter_own_network, surroundings
+from bench.record import ROOT, file_system_of, keep, machine, table
+from bench.targets import Engine
+from gespann.seams.engine_socket import (
+    VERSION,
+    Hello,
+    SharePair,
+    Space,
+    VolumeCreate,
+    VolumeDelete,
+    VolumeSnapshot,
+)
+from gespann.system.json_lines import JsonLinesClient
+
+SIZE_BYTES = 40 << 30
+VOLUME = f"6{0:031x}"
+WRITES = Workload("4 KiB random write, depth 32", "randwrite", 4096, 32)
+
+
+class Snapshots:
+    """Takes and deletes them over the control socket, and times it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.socket = engine.directory / "control.sock"
+        self.taken: list[str] = []
+        self.next = 1
+
+    async def _take(self, count: int, source: str) -> list[tuple[float, float]]:
+        client = JsonLinesClient(self.socket, hello=Hello(version=VERSION))
+        times = []
+        try:
+            for _ in range(count):
+                volume = f"7{self.next:031x}"
+                self.next += 1
+                began = time.perf_counter()
+                reply = await client.call(VolumeSnapshot(pairs=[SharePair(source=source, volume=volume)]))
+                times.append((reply.pause_us, (time.perf_counter() - began) * 1e6))
+                self.taken.append(volume)
+        finally:
+            await client.close()
+        return times
+
+    def take(self, count: int, source: str = VOLUME) -> list[tuple[float, float]]:
+        """Pause and whole time of each, microseconds."""
+        return asyncio.run(self._take(count, source))
+
+    async def _call(self, requests: list[Any]) -> list[Any]:
+        client = JsonLinesClient(self.socket, hello=Hello(version=VERSION))
+        try:
+            return [await client.call(request) for request in requests]
+        finally:
+            await client.close()
+
+    def call(self, *requests: Any) -> list[Any]:
+        return asyncio.run(self._call(list(requests)))
+
+    def delete_all(self) -> float:
+        """Seconds until all were deleted and nothing was left to be given back."""
+        began = time.perf_counter()
+        self.call(*(VolumeDelete(volume=volume) for volume in self.taken))
+        self.taken.clear()
+        used = -1
+        while True:
+            space = self.call(Space())[0]
+            if space.reclaiming_bytes == 0 and space.used_bytes == used:
+                return time.perf_counter() - began
+            used = space.used_bytes
+            time.sleep(1.0)
+
+
+def spread(times: list[tuple[float, float]]) -> dict[str, float]:
+    pauses, wholes = sorted(pause for pause, _ in times), sorted(whole for _, whole in times)
+    return {
+        "pause_p50_us": statistics.median(pauses),
+        "pause_max_us": pauses[-1],
+        "whole_p50_ms": statistics.median(wholes) / 1000,
+        "whole_max_ms": wholes[-1] / 1000,
+    }
+
+
+def du(engine: Engine) -> int:
+    words = ["du", "-s", "-B1", str(engine.directory / "data/volumes")]
+    return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[0])
+
+
+def overwrite(program: Path, engine: Engine, span_mib: int, writes: int, snapshots: Snapshots) -> int:
+    """Random overwrites with a snapshot now and then; how many there were."""
+    done = 0
+    while done < writes:
+        done += int(measure(program, engine, WRITES, 1.0, span_mib)["ios"])
+        snapshots.take(1)
+    return done
+
+
+def stalls(program: Path, engine: Engine, span_mib: int, seconds: float, snapshots: Snapshots) -> dict[str, Any]:
+    """Latency of a writer without snapshots and with one every half second."""
+    quiet = measure(program, engine, WRITES, seconds, span_mib)
+    stop = threading.Event()
+    times: list[tuple[float, float]] = []
+
+    def go_on() -> None:
+        while not stop.wait(0.5):
+            times.extend(snapshots.take(1))
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        busy = measure(program, engine, WRITES, seconds, span_mib)
+    finally:
+        stop.set()
+        thread.join()
+    return {"without": quiet, "with": busy, "taken": len(times), **spread(times)}
+
+
+def rates(program: Path, engine: Engine, span_mib: int, seconds: float, snapshots: Snapshots) -> dict[str, Any]:
+    """Writes a second before a snapshot and in the time right after it, when most chunks written are shared."""
+    before, after = [], []
+    for _ in range(3):
+        before.append(measure(program, engine, WRITES, seconds, span_mib)["iops"])
+        snapshots.take(1)
+        after.append(measure(program, engine, WRITES, seconds, span_mib)["iops"])
+    return {"before": statistics.median(before), "after": statistics.median(after), "runs": [before, after]}
+
+
+def run_all(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    program = build_generator(directory)
+    engine = Engine(directory)
+    engine.start(SIZE_BYTES)
+    snapshots = Snapshots(engine)
+    result: dict[str, Any] = {}
+
+    def tell(name: str, found: Any) -> None:
+        result[name] = found
+        print(f"{name}: {json.dumps(found)}", flush=True)
+
+    try:
+        fill_disk(program, engine, options.span_mib)
+        snapshots.take(1)  # what is in memory goes to the disk
+        tell("in order", spread(snapshots.take(50)))
+        tell("overwrites", overwrite(program, engine, options.span_mib, options.overwrites, snapshots))
+        snapshots.take(1)
+        tell("after the overwrites", spread(snapshots.take(50)))
+        tell("stalls", stalls(program, engine, options.span_mib, options.seconds, snapshots))
+        tell("rates", rates(program, engine, options.span_mib, 1.0, snapshots))
+        held = du(engine)
+        tell("all deleted, s", snapshots.delete_all())
+        tell("space", {"with_snapshots": held, "without": du(engine), "written": options.span_mib * MIB})
+        tell("next after 1 of a volume", spread(snapshots.take(100)))
+        snapshots.take(max(0, 412 - len(snapshots.taken)))
+        tell("next after 412 of a volume", spread(snapshots.take(100)))
+        small = [f"8{number:031x}" for number in range(20)]
+        snapshots.call(*(VolumeCreate(volume=volume, size_bytes=64 * MIB) for volume in small))
+        for volume in small:
+            snapshots.take(options.pool // len(small), volume)
+        tell("next with so many in the pool", {"count": len(snapshots.taken), **spread(snapshots.take(100))})
+        tell("1,000th clone of one volume", spread(snapshots.take(1000, small[0])[-100:]))
+        tell("everything deleted, s", snapshots.delete_all())
+    finally:
+        engine.stop()
+    return result
+
+
+def page(how: dict[str, Any], found: dict[str, Any]) -> str:
+    rows = [
+        [name, *(f"{found[name][key]:.1f}" for key in ("pause_p50_us", "pause_max_us", "whole_p50_ms", "whole_max_ms"))]
+        for name in found
+        if isinstance(found[name], dict) and "pause_p50_us" in found[name] and name != "stalls"
+    ]
+    stall, rate, space = found["stalls"], found["rates"], found["space"]
+    stall_rows = [
+        [name, *(f"{stall[name][key]:.0f}" for key in ("iops", "p50_us", "p99_us", "p999_us", "max_us"))]
+        for name in ("without", "with")
+    ]
+    gib = {name: value / 2**30 for name, value in space.items()}
+    return (
+        "# Snapshots and clones\n\n"
+        f"`make bench-snapshots`: a volume of 40 GiB with {how['span_mib']} MiB written on {how['file_system']}, "
+        f"{found['overwrites']} random overwrites, {how['surroundings']}.\n"
+        f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']} "
+        "before the run. All numbers are in `engine-snapshots.json`.\n\n"
+        + table(["snapshots", "pause p50 us", "pause max us", "whole p50 ms", "whole max ms"], rows)
+        + f"\n## A writer at depth 32, while {stall['taken']} snapshots are taken\n\n"
+        + table(["snapshots", "IOPS", "p50 us", "p99 us", "p99.9 us", "longest us"], stall_rows)
+        + "\n## Afterwards\n\n"
+        f"Random writes in the second after a snapshot: {rate['after']:.0f} a second, {rate['before']:.0f} in the one "
+        f"before: {rate['after'] / rate['before']:.2f}.\n\n"
+        f"On the disk: {gib['with_snapshots']:.2f} GiB with all snapshots, {gib['without']:.2f} GiB "
+        f"{found['all deleted, s']:.1f} s after their deletion began; {gib['written']:.2f} GiB are the volume's.\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.engine_snapshots", description="Snapshots and clones.")
+    parser.add_argument("--span-mib", type=int, default=7168, help="what of the 40 GiB is written")
+    parser.add_argument("--overwrites", type=int, default=1_000_000)
+    parser.add_argument("--pool", type=int, default=10_000, help="snapshots in the pool")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of the writers whose stalls are looked at")
+    parser.add_argument("--directory", type=Path, default=ROOT / "var", help="the file system to measure on")
+    options = parser.parse_args()
+    enter_own_network("bench.engine_snapshots")
+    before = machine()
+    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=options.directory))
+    try:
+        found = run_all(options, directory)
+        how = {
+            "span_mib": options.span_mib,
+            "file_system": file_system_of(directory),
+            "surroundings": surroundings(),
+            "machine": before,
+        }
+    finally:
+        shutil.rmtree(directory)
+    keep("engine-snapshots", {"how": how, "found": found}, page(how, found))
+
+
+if __name__ == "__main__":
+    main()
