@@ -300,9 +300,16 @@ impl MappedStore {
         let mut chunks = Vec::new();
         for (chunk, slot) in (onto..).zip(found) {
             match slot {
-                Some(slot) if chunk_in(map, chunk).slot == Some(*slot) => {}
                 Some(slot) => {
-                    self.shared.files.add(slot.file, slot.index..slot.index + 1, 1);
+                    let before = chunk_in(map, chunk);
+                    if before.slot == Some(*slot) && before.part.is_none() {
+                        continue;
+                    }
+                    // The base of a chunk in two slots is referred to already, and stays so.
+                    let referred = before.slot == Some(*slot) || before.part.is_some_and(|part| part.base == *slot);
+                    if !referred {
+                        self.shared.files.add(slot.file, slot.index..slot.index + 1, 1);
+                    }
                     to.depends_on(to.file(slot.file)?);
                     chunks.push(Mapped::new(chunk, *slot, None));
                 }

@@ -47,7 +47,7 @@ fn every_mistake_is_noticed() {
 
 #[test]
 fn the_store_keeps_its_promises_over_every_crash() {
-    let count = number("GESPANN_MODEL_RUNS").unwrap_or(1000);
+    let count = number("GESPANN_MODEL_RUNS").unwrap_or(10_000);
     let (failures, passed, runs) = explore(&Mapped, &seeds(0, count));
     assert!(failures.is_empty(), "{}", report(&Mapped, failures));
     println!("{runs} runs, {} crashes, {} calls of the disk", passed.crashes, passed.calls);

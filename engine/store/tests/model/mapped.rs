@@ -30,12 +30,13 @@ impl Subject for Mapped {
         Ok(data.into_iter().map(|(_, _, used_bytes)| used_bytes).sum())
     }
 
-    /// Without volumes nothing at all. A chunk may be in two slots, and one that a volume's end cuts takes one.
+    /// Without volumes nothing at all. A chunk may be in two slots, one that a volume's end cuts takes one, and zeroes are
+    /// written at the two ends of a range that is zeroed.
     fn allowance(&self, need: Need, options: subject::Options) -> u64 {
         match need {
             Need { volumes: 0, .. } => 0,
             Need { thick: true, .. } => u64::MAX,
-            _ => need.shared_bytes + need.separate_bytes + need.volumes * options.chunk_bytes,
+            _ => need.shared_bytes + need.separate_bytes + need.volumes * 2 * options.chunk_bytes,
         }
     }
 
@@ -55,6 +56,11 @@ impl Running for MappedStore {
 
     fn background(&self) -> bool {
         Store::background(self)
+    }
+
+    fn verify(&self) -> Vec<String> {
+        // While the background fails there is something that it could not give back.
+        if self.background_failure().is_some() { Vec::new() } else { MappedStore::verify(self) }
     }
 
     fn copy_range(&self, source: (VolumeId, u64), target: (VolumeId, u64), length: u64) -> Result<(), BlockError> {

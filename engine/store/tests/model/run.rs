@@ -359,7 +359,13 @@ impl<'a> Run<'a> {
     }
 
     fn compare_space(&mut self) -> Outcome {
-        self.all_background()?;
+        for _ in 0..8 {
+            self.all_background()?; // what waits for a volume to come to rest is done in a later round
+        }
+        let wrong = if self.disk.is_dead() { Vec::new() } else { self.running().verify() };
+        if !wrong.is_empty() {
+            return Err(format!("the store's own counts are wrong: {}", wrong.join("; ")));
+        }
         self.check()?;
         let need = self.world.need(self.chunk_bytes());
         let (used, allowed) = (self.subject.occupied(&self.disk)?, self.subject.allowance(need, self.config.options));

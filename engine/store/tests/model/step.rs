@@ -85,6 +85,9 @@ const WEIGHTS: [(Verb, u32); 22] = [
 ];
 const MOST_VOLUMES: usize = 9;
 
+/// Seeds below this make long runs.
+const LONG_RUNS: u64 = 1000;
+
 pub fn plan(seed: u64) -> (Config, Vec<Step>) {
     let mut chance = Rng::with_seed(seed);
     let chunk_bytes = [16 << 10, 16 << 10, 32 << 10, 64 << 10][chance.usize(0..4)];
@@ -107,7 +110,8 @@ pub fn plan(seed: u64) -> (Config, Vec<Step>) {
         });
         found.expect("the weights add up").0
     };
-    let count = chance.usize(30..=150);
+    // Many short runs see more beginnings and ends than few long ones in the same time.
+    let count = if seed < LONG_RUNS { chance.usize(30..=150) } else { chance.usize(4..=40) };
     let first = [Verb::Create, Verb::Write, Verb::Create].map(|verb| Step { verb, number: chance.u64(..) });
     let steps = (0..count).map(|_| Step { verb: verb(&mut chance), number: chance.u64(..) });
     let allowed = |step: &Step| (step.verb != Verb::Fault || config.faults) && (step.verb != Verb::Fill || config.full);

@@ -20,6 +20,10 @@ pub trait Running {
     fn background(&self) -> bool;
     /// Makes a range of `target` hold what a range of `source` holds: (volume, offset), both in bytes.
     fn copy_range(&self, source: (VolumeId, u64), target: (VolumeId, u64), length: u64) -> Result<(), BlockError>;
+    /// What the running store believes and a count from nothing does not confirm.
+    fn verify(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A kind of store.
