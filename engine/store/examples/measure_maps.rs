@@ -3,6 +3,7 @@
 //! ```text
 //! measure_maps memory TIB      a map of so many TiB in which no two neighbours lie side by side: memory, and the time of a share
 //! measure_maps commits FOLDER  one change made durable, and written only: the log against redb, an embedded store
+//! measure_maps chunks FOLDER   writes to a shared volume, by the size of the store's chunks
 //! ```
 
 use gespann_store::check::Tally;
@@ -11,6 +12,7 @@ use gespann_store::journal::Journal;
 use gespann_store::journal::record::{Mapped, Record};
 use gespann_store::map::nodes::{Child, Counts, Entry, Leaf, Middle, Top, leaf_of, share};
 use gespann_store::map::{LEAF_SLOTS, MIDDLE_SLOTS, Slot, walk};
+use gespann_store::{MappedStore, Options, Store, VolumeId};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -125,11 +127,60 @@ fn commits(folder: &Path) {
     );
 }
 
+const SPAN_BYTES: u64 = 256 << 20;
+
+/// Overwrites of a volume of which a snapshot was taken a moment ago: time of each, memory of the map, space.
+fn chunks(folder: &Path) {
+    for chunk_bytes in [16_u64 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10] {
+        let folder = folder.join(format!("{}", chunk_bytes >> 10));
+        let disk = Arc::new(OsDisk::open(&folder).expect("a folder of its own"));
+        let store = MappedStore::open(disk, Options { chunk_bytes, ..Options::default() }).expect("a store");
+        let (volume, snapshot) = (VolumeId([6; 16]), VolumeId([7; 16]));
+        store.create(volume, SPAN_BYTES, false).expect("a volume");
+        let disk = store.open(volume).expect("the volume");
+        let fill = vec![1; 1 << 20];
+        (0..SPAN_BYTES >> 20).for_each(|at| disk.write_at(&fill, at << 20).expect("filled"));
+        disk.flush().expect("flushed");
+        store.clone_volume(volume, snapshot, false).expect("a snapshot");
+        let mut state = 1_u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let mut write = |bytes: usize, count: u64| {
+            let data = vec![2; bytes];
+            timed(count, |number| {
+                let places = SPAN_BYTES / bytes as u64;
+                disk.write_at(&data, random(places) * bytes as u64).expect("written");
+                if number % 16 == 15 {
+                    disk.settle().expect("in the log");
+                }
+            })
+        };
+        let aligned = write(4096, 20_000);
+        let before = store.space().expect("space").used_bytes;
+        let small = write(512, 5000);
+        let long = write(65536, 1000);
+        println!(
+            "{{\"chunk_kib\":{},\"write_4k_p50_us\":{:.1},\"write_4k_p99_us\":{:.1},\"write_512_p50_us\":{:.1},\
+             \"write_64k_p50_us\":{:.1},\"map_bytes\":{},\"space_bytes\":{}}}",
+            chunk_bytes >> 10,
+            aligned.0,
+            aligned.1,
+            small.0,
+            long.0,
+            store.held_bytes(),
+            before - SPAN_BYTES
+        );
+    }
+}
+
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["memory", tib] => memory(tib.parse().expect("a number of TiB")),
         ["commits", folder] => commits(Path::new(folder)),
-        _ => panic!("usage: measure_maps memory TIB | commits FOLDER"),
+        ["chunks", folder] => chunks(Path::new(folder)),
+        _ => panic!("usage: measure_maps memory TIB | commits FOLDER | chunks FOLDER"),
     }
 }
