@@ -32,7 +32,8 @@ class EngineOnSmallDisk(EngineProcess):
 
     def command(self) -> list[str]:
         users = ["--user", "--preserve-credentials"] if self.users else []
-        return ["nsenter", f"--target={self.holder.pid}", *users, "--mount", "--", *super().command()]
+        # the root as well: in a chroot it is another one than the namespace has
+        return ["nsenter", f"--target={self.holder.pid}", *users, "--mount", "--root", "--", *super().command()]
 
     def take_room(self, size_bytes: int) -> None:
         """Somebody else's file takes as much of the file system, or what is left of it."""
