@@ -39,8 +39,7 @@ pub fn check(disk: &dyn Disk) -> Result<Report, StoreError> {
 
 fn look_at(disk: &dyn Disk, state: &State, report: &mut Report) -> io::Result<()> {
     let on_disk: BTreeSet<String> = names(disk, data_files::FOLDER)?;
-    let missing: BTreeSet<u32> =
-        state.files.values().filter(|file| !on_disk.contains(&file.name)).map(|file| file.number).collect();
+    let missing = missing_files(state, &on_disk);
     for volume in state.volumes.values() {
         let told = report.errors.len();
         check_volume(state, volume, &missing, &mut report.errors);
@@ -57,6 +56,10 @@ fn look_at(disk: &dyn Disk, state: &State, report: &mut Report) -> io::Result<()
         report.notes.push(format!("{unused} bytes are no volume's any more; the engine gives them back after its start"));
     }
     Ok(())
+}
+
+fn missing_files(state: &State, on_disk: &BTreeSet<String>) -> BTreeSet<u32> {
+    state.files.values().filter(|file| !on_disk.contains(&file.name)).map(|file| file.number).collect()
 }
 
 fn names(disk: &dyn Disk, folder: &str) -> io::Result<BTreeSet<String>> {
@@ -162,8 +165,7 @@ pub fn repair(disk: &dyn Disk) -> Result<Vec<String>, StoreError> {
     let failed = |error: io::Error| StoreError::from_io("cannot repair the store", &error);
     let on_disk = names(disk, data_files::FOLDER).map_err(failed)?;
     let state = &mut found.state;
-    let missing: BTreeSet<u32> =
-        state.files.values().filter(|file| !on_disk.contains(&file.name)).map(|file| file.number).collect();
+    let missing = missing_files(state, &on_disk);
     for volume in state.volumes.values_mut() {
         let lost = forget_missing(volume, state.chunk_bytes, &missing);
         if lost > 0 {
@@ -193,9 +195,7 @@ fn forget_missing(volume: &mut VolumeState, chunk_bytes: u64, missing: &BTreeSet
         let (hole, end) = match volume.top.find(chunk) {
             Found::Hole(end) => (false, end),
             Found::Identity(file, end) => (missing.contains(&file), end),
-            Found::Leaf(leaf, index) => {
-                (gone(leaf.entries[index].slot()) || gone(leaf.part(index).map(|part| part.base)), chunk + 1)
-            }
+            Found::Leaf(leaf, index) => (leaf.slots(index).into_iter().any(gone), chunk + 1),
         };
         let end = end.min(chunks);
         if hole {

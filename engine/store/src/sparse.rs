@@ -5,9 +5,6 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
-/// `_IOW(0x94, 9, int)` from `linux/fs.h`.
-const FICLONE: libc::c_ulong = 0x4004_9409;
-
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -57,18 +54,6 @@ fn write_zeroes(file: &File, mut offset: u64, mut length: u64) -> io::Result<()>
     Ok(())
 }
 
-/// Makes `to` share all blocks of `from`; false where the file system cannot.
-pub fn reflink(from: &File, to: &File) -> io::Result<bool> {
-    // SAFETY: FICLONE takes a descriptor by value; both are open.
-    match check(unsafe { libc::ioctl(to.as_raw_fd(), FICLONE as _, from.as_raw_fd()) }) {
-        Ok(()) => Ok(true),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::EOPNOTSUPP | libc::ENOTTY | libc::EXDEV | libc::EINVAL | libc::ENOSYS) => Ok(false),
-            _ => Err(error),
-        },
-    }
-}
-
 /// The next run of data at or after `offset`, within `end`: `(start, end)`, or none. A file system that does not know
 /// holes says that everything is data.
 pub fn next_data(file: &File, offset: u64, end: u64) -> io::Result<Option<(u64, u64)>> {
@@ -89,28 +74,6 @@ fn seek(file: &File, offset: u64, whence: libc::c_int) -> io::Result<Option<u64>
     }
     let error = io::Error::last_os_error();
     if error.raw_os_error() == Some(libc::ENXIO) { Ok(None) } else { Err(error) }
-}
-
-/// Copies the data of a range between files at the same offsets, holes left out. `buffer` is scratch.
-pub fn copy_data(from: &File, to: &File, start: u64, end: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let mut position = start;
-    while let Some((data_start, data_end)) = next_data(from, position, end)? {
-        copy_range(from, to, data_start.max(position), data_end, buffer)?;
-        position = data_end;
-    }
-    Ok(())
-}
-
-/// By reading and writing, not by `copy_file_range`: that may share blocks, and a thick clone must own its own.
-fn copy_range(from: &File, to: &File, mut offset: u64, end: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
-    buffer.resize(256 * 1024, 0);
-    while offset < end {
-        let step = (end - offset).min(buffer.len() as u64) as usize;
-        from.read_exact_at(&mut buffer[..step], offset)?;
-        to.write_all_at(&buffer[..step], offset)?;
-        offset += step as u64;
-    }
-    Ok(())
 }
 
 /// Gives back what is allocated but was never written. Nobody may write meanwhile.

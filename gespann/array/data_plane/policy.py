@@ -11,35 +11,27 @@ VENDOR, PRODUCT = "EQLOGIC", "100E-00"  # what the multipath rules of existing h
 def target_of(volume: Volume, records: Iterable[AccessRecord]) -> Target:
     """Records that apply to snapshots only open nothing here, and the other way round. One for a CHAP user who is
     disabled or unknown opens nothing either, because the engine then has no secret by that name."""
-    return Target(
-        volume=volume.naa,
-        name=volume.target_name,
-        alias=volume.alias,
-        online=volume.online,
-        read_only=volume.read_only,
-        multihost=volume.multihost,
-        generation=volume.generation,
-        access=_access(records, "volume"),
-        vendor=VENDOR,
-        product=PRODUCT,
-        block_size=volume.block_size,
-    )
+    return _target(volume, volume.block_size, _access(records, "volume"))
 
 
 def target_of_snapshot(snapshot: Snapshot, volume: Volume, records: Iterable[AccessRecord]) -> Target:
     """``volume`` and ``records``: whose snapshot it is. Only a snapshot that is online has a target."""
+    return _target(snapshot, volume.block_size, _access(records, "snapshot"))
+
+
+def _target(served: Volume | Snapshot, block_size: int, access: list[Access]) -> Target:
     return Target(
-        volume=snapshot.naa,
-        name=snapshot.target_name,
-        alias=snapshot.alias,
-        online=snapshot.online,
-        read_only=snapshot.read_only,
-        multihost=snapshot.multihost,
-        generation=snapshot.generation,
-        access=_access(records, "snapshot"),
+        volume=served.naa,
+        name=served.target_name,
+        alias=served.alias,
+        online=served.online,
+        read_only=served.read_only,
+        multihost=served.multihost,
+        generation=served.generation,
+        access=access,
         vendor=VENDOR,
         product=PRODUCT,
-        block_size=volume.block_size,
+        block_size=block_size,
     )
 
 

@@ -17,11 +17,10 @@ pub fn map_chunk(
 ) -> Vec<Dropped> {
     let leaf = leaf_of(top, chunk, tenure, counts);
     let index = (chunk % LEAF_SLOTS) as usize;
-    let before = [leaf.entries[index].slot(), leaf.part(index).map(|part| part.base)];
+    let before = leaf.slots(index);
     leaf.set(index, Entry::of(slot).with_own(true), part);
     let kept = [Some(slot), part.map(|part| part.base)];
-    let gone = before.into_iter().flatten().filter(|slot| !kept.contains(&Some(*slot)));
-    gone.map(|slot| Dropped::Slots(slot.file, slot.index..slot.index + 1)).collect()
+    before.into_iter().flatten().filter(|slot| !kept.contains(&Some(*slot))).map(Dropped::slot).collect()
 }
 
 /// The chunks read as zeroes from now on.
@@ -55,9 +54,9 @@ pub fn make_holes(top: &mut Arc<Top>, tenure: u64, counts: &dyn Counts, chunks: 
 fn make_hole(top: &mut Arc<Top>, tenure: u64, counts: &dyn Counts, chunk: u64) -> Vec<Dropped> {
     let leaf = leaf_of(top, chunk, tenure, counts);
     let index = (chunk % LEAF_SLOTS) as usize;
-    let before = [leaf.entries[index].slot(), leaf.part(index).map(|part| part.base)];
+    let before = leaf.slots(index);
     leaf.set(index, Entry::HOLE, None);
-    before.into_iter().flatten().map(|slot| Dropped::Slots(slot.file, slot.index..slot.index + 1)).collect()
+    before.into_iter().flatten().map(Dropped::slot).collect()
 }
 
 /// Room for so many chunks. What a shrunken volume held behind its end is let go. `raw`: everything is in this file.

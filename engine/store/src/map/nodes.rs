@@ -187,6 +187,11 @@ impl Leaf {
         found.ok().map(|place| self.parts[place].1)
     }
 
+    /// The slots that an entry refers to: its own, and the base of a part.
+    pub fn slots(&self, index: usize) -> [Option<Slot>; 2] {
+        [self.entries[index].slot(), self.part(index).map(|part| part.base)]
+    }
+
     /// Bytes of its slots that are not holes, as `count` tells them. Slots that no volume writes in place stay as they are,
     /// so that is counted once; `tenure` is the asking volume's.
     pub fn occupied_bytes(&self, tenure: u64, count: &mut dyn FnMut(u32, Range<u64>) -> u64) -> u64 {

@@ -52,6 +52,10 @@ pub enum Dropped {
 }
 
 impl Dropped {
+    pub fn slot(slot: Slot) -> Self {
+        Self::Slots(slot.file, slot.index..slot.index + 1)
+    }
+
     /// What a child of a node at `at` was.
     pub fn leaf_child(child: Child<Leaf>, at: u64) -> Option<Self> {
         match child {

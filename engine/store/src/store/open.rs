@@ -11,7 +11,7 @@ use crate::shared::Shared;
 use crate::state::State;
 use crate::volume::MappedVolume;
 use crate::{StoreError, VolumeId, checkpoint};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
@@ -282,9 +282,10 @@ impl MappedStore {
     /// Removes what belongs to no volume: files that were being made, logs and checkpoints before this one.
     fn tidy(&mut self, whole: bool) -> io::Result<()> {
         let shared = self.shared.clone();
+        let files = shared.files.all();
+        let known: HashSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
         for name in shared.disk.list(data_files::FOLDER)? {
-            let known = shared.files.all().iter().any(|file| file.name == name);
-            if known {
+            if known.contains(name.as_str()) {
                 continue;
             }
             let left_over = name.starts_with(".new-") || name.starts_with(".gone-");
@@ -311,15 +312,8 @@ impl MappedStore {
     /// the first format.
     pub(super) fn forget_older(&self, number: u64, keep_one: bool) -> io::Result<()> {
         let disk = self.disk();
-        let before = numbered(disk, "checkpoint-")?.into_iter().filter(|found| *found < number).max();
-        let kept = before.filter(|_| keep_one).unwrap_or(number);
-        for name in disk.list("map")? {
-            let of = |prefix: &str| name.strip_prefix(prefix).and_then(|rest| rest.parse::<u64>().ok());
-            let old = of("checkpoint-").or_else(|| of("log-")).is_some_and(|found| found < kept);
-            if old || of("new-").is_some() {
-                disk.remove(&format!("map/{name}"))?;
-            }
-        }
+        let before = newest_before(disk, number)?;
+        remove_maps_before(disk, before.filter(|_| keep_one).unwrap_or(number))?;
         if let Ok(names) = disk.list("meta") {
             for name in names {
                 disk.remove(&format!("meta/{name}"))?;
@@ -337,11 +331,26 @@ fn begin(disk: &dyn Disk, found: &Found) -> io::Result<(u64, Journal)> {
 
 /// Removes what is not needed to read the newest state: what was being written, the generation before, the spare.
 fn make_way(disk: &dyn Disk, next_number: u64) -> io::Result<()> {
-    let newest = numbered(disk, "checkpoint-")?.into_iter().filter(|number| *number < next_number).max().unwrap_or(0);
+    remove_maps_before(disk, newest_before(disk, next_number)?.unwrap_or(0))?;
+    for name in [format!("log-{next_number}"), SPARE.to_owned()] {
+        match disk.remove(&format!("map/{name}")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn newest_before(disk: &dyn Disk, number: u64) -> io::Result<Option<u64>> {
+    Ok(numbered(disk, "checkpoint-")?.into_iter().filter(|found| *found < number).max())
+}
+
+/// Removes checkpoints and logs with lower numbers, and any checkpoint that was being written.
+fn remove_maps_before(disk: &dyn Disk, kept: u64) -> io::Result<()> {
     for name in disk.list("map")? {
         let of = |prefix: &str| name.strip_prefix(prefix).and_then(|rest| rest.parse::<u64>().ok());
-        let old = of("checkpoint-").or_else(|| of("log-")).is_some_and(|number| number < newest);
-        if old || of("new-").is_some() || of("log-") == Some(next_number) || name == SPARE {
+        let old = of("checkpoint-").or_else(|| of("log-")).is_some_and(|found| found < kept);
+        if old || of("new-").is_some() {
             disk.remove(&format!("map/{name}"))?;
         }
     }
