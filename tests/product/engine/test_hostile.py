@@ -26,7 +26,7 @@ from tests.product.engine.test_limits import threads_and_descriptors, wait_until
 
 pytestmark = pytest.mark.engine
 READ_10 = struct.pack(">BBIBHB", 0x28, 0, 0, 0, 1, 0)
-LUN_RESET, ABORT_TASK = 5, 1
+LUN_RESET, ABORT_TASK, COLD_RESET = 5, 1, 7
 NOP_IN = 0x20
 HOST = "iqn.2026-01.test:good"
 
@@ -269,20 +269,29 @@ def test_data_and_requests_that_belong_to_nothing(site: Site) -> None:
 
 
 def test_initiators_at_random(site: Site) -> None:
-    """Each does a few things of the above at once, and leaves as it likes."""
+    """Each does a few things of the above at once, and leaves as it likes. All but a cold reset: that one ends the
+    sessions of everybody at its target (RFC 7143 11.5.1), the good one as well."""
     chance = random.Random(20261122)
     for number in range(120):
         bad = site.connect(name=f"iqn.2026-01.test:bad{number}").login(NAME, keys={"InitialR2T": "No"})
+        pdus = [random_pdu(bad, chance) for _ in range(chance.randrange(12))]  # the same ones, wherever it is cut off
         with contextlib.suppress(OSError):
-            for _ in range(chance.randrange(12)):
-                opcode = chance.choice([NOP_OUT, SCSI, TASK_MANAGEMENT, 0x04, 0x05, SNACK, 0x3F])
-                header = bad.header(opcode, chance.randrange(256), immediate=chance.random() < 0.3)
-                header[8:16] = bytes(8)
-                header[32:48] = bytes([chance.choice([0x28, 0x2A, 0x42, 0x15, 0x5F, 0x89, 0x41, 0x5E])]) + bytes(15)
-                header[36] = chance.randrange(4)
-                header[40] = chance.randrange(20)
-                bad.send(header, chance.randbytes(chance.choice([0, 0, 24, 512, 5000])))
+            for header, data in pdus:
+                bad.send(header, data)
         if chance.random() < 0.5:
             bad.close()
     site.check()
     assert site.grown_bytes() < 64 * MIB
+
+
+def random_pdu(bad: Initiator, chance: random.Random) -> tuple[bytearray, bytes]:
+    opcode = chance.choice([NOP_OUT, SCSI, TASK_MANAGEMENT, 0x04, 0x05, SNACK, 0x3F])
+    flags = chance.randrange(256)
+    if opcode == TASK_MANAGEMENT and flags & 0x7F == COLD_RESET:
+        flags ^= COLD_RESET
+    header = bad.header(opcode, flags, immediate=chance.random() < 0.3)
+    header[8:16] = bytes(8)
+    header[32:48] = bytes([chance.choice([0x28, 0x2A, 0x42, 0x15, 0x5F, 0x89, 0x41, 0x5E])]) + bytes(15)
+    header[36] = chance.randrange(4)
+    header[40] = chance.randrange(20)
+    return header, chance.randbytes(chance.choice([0, 0, 24, 512, 5000]))
