@@ -1,6 +1,7 @@
-"""A disk in memory, served as NBD: what ``nbdcopy`` and ``qemu-img`` need, no more.
+"""A disk in memory, served as NBD: what the pool's own client, ``nbdcopy`` and ``qemu-img`` need, no more.
 
-The fixed newstyle handshake and simple replies of the NBD protocol document (NetworkBlockDevice/nbd doc/proto.md).
+The fixed newstyle handshake, simple and structured replies, and the context ``base:allocation`` of the NBD protocol
+document (NetworkBlockDevice/nbd doc/proto.md).
 """
 
 import asyncio
@@ -13,9 +14,12 @@ REQUEST_LIMIT_BYTES = 64 * 1024 * 1024
 
 IHAVEOPT = b"IHAVEOPT"
 REPLY_MAGIC = 0x0003E889045565A9
-OPT_EXPORT_NAME, OPT_ABORT, OPT_INFO, OPT_GO = 1, 2, 6, 7
-REP_ACK, REP_INFO, REP_ERR_UNSUP = 1, 3, 2**31 + 1
-CMD_READ, CMD_WRITE, CMD_DISC, CMD_FLUSH, CMD_TRIM, CMD_WRITE_ZEROES = 0, 1, 2, 3, 4, 6
+OPT_EXPORT_NAME, OPT_ABORT, OPT_INFO, OPT_GO, OPT_STRUCTURED_REPLY, OPT_SET_META_CONTEXT = 1, 2, 6, 7, 8, 10
+REP_ACK, REP_INFO, REP_META_CONTEXT, REP_ERR_UNSUP = 1, 3, 4, 2**31 + 1
+CMD_READ, CMD_WRITE, CMD_DISC, CMD_FLUSH, CMD_TRIM, CMD_WRITE_ZEROES, CMD_BLOCK_STATUS = 0, 1, 2, 3, 4, 6, 7
+CHUNK_DATA, CHUNK_STATUS, CHUNK_ERROR, CHUNK_DONE = 1, 5, 2**15 + 1, 1
+CONTEXT, CONTEXT_ID = b"base:allocation", 1
+HOLE_AND_ZERO = 3
 HAS_FLAGS, READ_ONLY, SEND_FLUSH, SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES, MULTI_CONN = 1, 2, 4, 8, 32, 64, 256
 EPERM, EINVAL = 1, 22
 
@@ -38,6 +42,16 @@ class FakeMedium:
         for number, start, at, count in _pieces(offset, len(data)):
             chunk = self.chunks.setdefault(number, bytearray(CHUNK_BYTES))
             chunk[start : start + count] = data[at : at + count]
+
+    def status(self, offset: int, length: int) -> list[tuple[int, bool]]:
+        """(bytes, whether they are held), neighbours joined."""
+        found: list[tuple[int, bool]] = []
+        for number, _, _, count in _pieces(offset, length):
+            held = number in self.chunks
+            if found and found[-1][1] == held:
+                count += found.pop()[0]
+            found.append((count, held))
+        return found
 
     def zero(self, offset: int, length: int) -> None:
         for number, start, _, count in _pieces(offset, length):
@@ -75,6 +89,7 @@ class NbdSession:
         self._read_only = read_only
         self._reader = reader
         self._writer = writer
+        self._structured = False
 
     async def serve(self) -> None:
         try:
@@ -97,12 +112,19 @@ class NbdSession:
             magic, option, length = struct.unpack(">8sII", await self._reader.readexactly(16))
             if magic != IHAVEOPT or length > 8192:
                 return False
-            await self._reader.readexactly(length)
-            if option == OPT_EXPORT_NAME:
+            data = await self._reader.readexactly(length)
+            if option == OPT_STRUCTURED_REPLY:
+                self._structured = True
+                self._reply(option, REP_ACK)
+            elif option == OPT_SET_META_CONTEXT:
+                if CONTEXT in data:
+                    self._reply(option, REP_META_CONTEXT, struct.pack(">I", CONTEXT_ID) + CONTEXT)
+                self._reply(option, REP_ACK)
+            elif option == OPT_EXPORT_NAME:
                 padding = b"" if no_zeroes else bytes(124)
                 self._writer.write(struct.pack(">QH", self._medium.size_bytes, self._flags()) + padding)
                 return True
-            if option in (OPT_INFO, OPT_GO):
+            elif option in (OPT_INFO, OPT_GO):
                 self._reply(option, REP_INFO, struct.pack(">HQH", 0, self._medium.size_bytes, self._flags()))
                 self._reply(option, REP_ACK)
                 if option == OPT_GO:
@@ -123,12 +145,19 @@ class NbdSession:
             return False
         data = await self._reader.readexactly(length) if command == CMD_WRITE else b""
         error, answer = self._obey(command, offset, length, data)
-        self._writer.write(struct.pack(">IIQ", 0x67446698, error, handle) + answer)
+        if self._structured and command in (CMD_READ, CMD_BLOCK_STATUS):
+            kind = CHUNK_DATA if command == CMD_READ else CHUNK_STATUS
+            head = struct.pack(">Q", offset) if command == CMD_READ else struct.pack(">I", CONTEXT_ID)
+            body = struct.pack(">IH", error, 0) if error else head + answer
+            kind = CHUNK_ERROR if error else kind
+            self._writer.write(struct.pack(">IHHQI", 0x668E33EF, CHUNK_DONE, kind, handle, len(body)) + body)
+        else:
+            self._writer.write(struct.pack(">IIQ", 0x67446698, error, handle) + answer)
         await self._writer.drain()
         return True
 
     def _obey(self, command: int, offset: int, length: int, data: bytes) -> tuple[int, bytes]:
-        if command not in (CMD_READ, CMD_WRITE, CMD_FLUSH, CMD_TRIM, CMD_WRITE_ZEROES):
+        if command not in (CMD_READ, CMD_WRITE, CMD_FLUSH, CMD_TRIM, CMD_WRITE_ZEROES, CMD_BLOCK_STATUS):
             return EINVAL, b""
         if offset + length > self._medium.size_bytes:
             return EINVAL, b""
@@ -136,6 +165,9 @@ class NbdSession:
             return EPERM, b""
         if command == CMD_READ:
             return 0, self._medium.read(offset, length)
+        if command == CMD_BLOCK_STATUS:
+            status = self._medium.status(offset, length)
+            return 0, b"".join(struct.pack(">II", size, 0 if held else HOLE_AND_ZERO) for size, held in status)
         if command == CMD_WRITE:
             self._medium.write(offset, data)
         elif command != CMD_FLUSH:

@@ -4,9 +4,10 @@ from typing import Any
 
 from gespann.pool.api.messages import Call, implements, on_set
 from gespann.pool.classes.context import assert_free, capabilities_of, given, set_fields, work_of
-from gespann.pool.plan import disk_plans, legal_moves
+from gespann.pool.plan import copy_plans, disk_plans, legal_moves
+from gespann.pool.plan.shapes import Plan
 from gespann.pool.plan.storage_view import assert_attached
-from gespann.pool.reconcile.storage_scan import scan_sr
+from gespann.pool.reconcile.storage_scan import scan_sr, scan_when_possible
 from gespann.seams.xenapi.errors import XenApiError
 
 #: what a constructor may say
@@ -44,14 +45,19 @@ async def clone(call: Call, vdi: str, driver_params: dict[str, str]) -> str:
 
 @implements("VDI.copy")
 async def copy(call: Call, vdi: str, sr: str, base_vdi: str, into_vdi: str) -> str:
+    """Into a new VDI of ``sr``, or into ``into_vdi``; with ``base_vdi`` only what differs from that."""
     pool = call.pool
-    if given(base_vdi) or given(into_vdi):
-        raise XenApiError("NOT_IMPLEMENTED", ["VDI.copy with base_vdi or into_vdi"])
-    return str(
-        await work_of(pool).run(
-            lambda: disk_plans.plan_copy(pool.db, vdi, sr, capabilities_of(pool), pool.iscsi_prefix), task=call.task
-        )
-    )
+    capabilities, prefix = capabilities_of(pool), pool.iscsi_prefix
+
+    def planner() -> Plan:
+        if given(into_vdi):
+            return copy_plans.plan_copy_into(pool.db, vdi, into_vdi, base_vdi, capabilities, prefix)
+        return copy_plans.plan_copy(pool.db, vdi, sr, base_vdi, capabilities, prefix)
+
+    made = str(await work_of(pool).run(planner, task=call.task))
+    if given(into_vdi):
+        await scan_when_possible(pool, pool.db.get("VDI", made)["SR"])
+    return made
 
 
 async def _resize(call: Call, vdi: str, size: int, *, online: bool) -> None:

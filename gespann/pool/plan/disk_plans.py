@@ -145,20 +145,6 @@ def plan_clone(db: Database, vdi: str, capabilities: Capabilities) -> Plan:
     return Plan("VDI.clone", (*disk.acts, _write(disk)), locks, result=disk.ref)
 
 
-@operation("VDI.copy")
-def plan_copy(db: Database, vdi: str, sr: str, capabilities: Capabilities, prefix: str) -> Plan:
-    own = db.get("VDI", vdi)["SR"]
-    db.get("SR", sr)
-    if sr == own and "VDI_CLONE" in capabilities(db.get("SR", own)["type"]):
-        disk = cloned_disk(db, vdi, capabilities, "copy")
-    else:
-        disk = streamed_disk(db, vdi, sr, capabilities, prefix)
-    locks = [Lock("VDI", vdi, "copy", shared=True), Lock("SR", own, "vdi_copy", shared=True)]
-    if sr != own:
-        locks.append(Lock("SR", sr, "vdi_create", shared=True))
-    return Plan("VDI.copy", (*disk.acts, _write(disk)), tuple(locks), result=disk.ref)
-
-
 @operation("VDI.resize")
 def plan_resize(db: Database, vdi: str, size_bytes: int, capabilities: Capabilities, *, online: bool) -> Plan:
     assert_vdi(db, vdi, "resize_online" if online else "resize", capabilities)

@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from gespann.pool.images.differences import copy_differences
+from gespann.pool.images.nbd import NbdClient, nbd_client
 from gespann.pool.steps.host_door import ask
 from gespann.pool.steps.nbd_copy import copy_image, read_image, write_image
 from gespann.pool.steps.registry import Run, Step, step
@@ -10,10 +12,12 @@ from gespann.seams.host_agent import ImageClose, ImageOpen
 
 Body = AsyncIterator[bytes]
 Sink = Callable[[bytes], Awaitable[None]]
+#: how much longer than other steps those take that move contents, for the task's progress
+CONTENTS_WEIGHT = 50
 
 
 @contextlib.asynccontextmanager
-async def _image(run: Run, opening_id: str, *, read_only: bool) -> AsyncIterator[str]:
+async def opened_image(run: Run, opening_id: str, *, read_only: bool) -> AsyncIterator[str]:
     """The socket of the image; closed (and flushed) at the end. Only a close that worked makes writes safe."""
     host = run.args["host"]
     request = ImageOpen(image_id=opening_id, source=run.memory["sources"][opening_id], read_only=read_only)
@@ -27,7 +31,7 @@ async def _image(run: Run, opening_id: str, *, read_only: bool) -> AsyncIterator
     await ask(run.pool, host, ImageClose(image_id=opening_id))
 
 
-async def _close(run: Run, *opening_ids: str) -> None:
+async def close_images(run: Run, *opening_ids: str) -> None:
     for opening_id in opening_ids:
         await ask(run.pool, run.args["host"], ImageClose(image_id=opening_id))
 
@@ -37,17 +41,41 @@ class ImageCopy(Step):
     """args: host, source, target (opening ids)"""
 
     name = "image-copy"
+    weight = CONTENTS_WEIGHT
 
     async def do(self, run: Run) -> None:
         args = run.args
         async with (
-            _image(run, args["source"], read_only=True) as source,
-            _image(run, args["target"], read_only=False) as target,
+            opened_image(run, args["source"], read_only=True) as source,
+            opened_image(run, args["target"], read_only=False) as target,
         ):
             await run.unless_cut_short(copy_image(source, target, run.progress))
 
     async def undo(self, run: Run) -> None:
-        await _close(run, run.args["source"], run.args["target"])
+        await close_images(run, run.args["source"], run.args["target"])
+
+
+@step
+class ImageCopyDifferences(Step):
+    """args: host, source, base, target (opening ids): the blocks in which source and base differ go into target, which
+    may be larger."""
+
+    name = "image-copy-differences"
+    weight = CONTENTS_WEIGHT
+
+    async def do(self, run: Run) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def image(side: str) -> NbdClient:
+                opened = opened_image(run, run.args[side], read_only=side != "target")
+                socket = await stack.enter_async_context(opened)
+                return await stack.enter_async_context(nbd_client(socket))
+
+            source, base, target = await image("source"), await image("base"), await image("target")
+            await run.unless_cut_short(copy_differences(source, base, target, run.progress))
+
+    async def undo(self, run: Run) -> None:
+        await close_images(run, run.args["source"], run.args["base"], run.args["target"])
 
 
 @step
@@ -56,17 +84,18 @@ class ImageFill(Step):
     a failure fails too, rather than write half of it."""
 
     name = "image-fill"
+    weight = CONTENTS_WEIGHT
 
     async def do(self, run: Run) -> None:
         if run.memory.get("filled"):
             return
         body: Body = run.memory.pop("body")
-        async with _image(run, run.args["opening_id"], read_only=False) as socket:
+        async with opened_image(run, run.args["opening_id"], read_only=False) as socket:
             await run.unless_cut_short(write_image(socket, body, run.args["size_bytes"], run.progress))
         run.memory["filled"] = True
 
     async def undo(self, run: Run) -> None:
-        await _close(run, run.args["opening_id"])
+        await close_images(run, run.args["opening_id"])
 
 
 @step
@@ -74,11 +103,12 @@ class ImageRead(Step):
     """args: host, opening_id, vdi, size_bytes. Each piece goes to ``memory["sink"]``."""
 
     name = "image-read"
+    weight = CONTENTS_WEIGHT
 
     async def do(self, run: Run) -> None:
         sink: Sink = run.memory["sink"]
-        async with _image(run, run.args["opening_id"], read_only=True) as socket:
+        async with opened_image(run, run.args["opening_id"], read_only=True) as socket:
             await run.unless_cut_short(read_image(socket, sink, run.args["size_bytes"], run.progress))
 
     async def undo(self, run: Run) -> None:
-        await _close(run, run.args["opening_id"])
+        await close_images(run, run.args["opening_id"])

@@ -50,9 +50,13 @@ async def _nbdcopy(words: list[Word], *, stdin: bool = False, stdout: bool = Fal
 
 async def copy_image(source: str, target: str, progress: Progress) -> None:
     """The whole of one export into the other; holes stay holes where both sides know them."""
-    async with _nbdcopy(["--flush", export_uri(source), export_uri(target)]) as copying:
+    async with _nbdcopy(["--flush", "--progress=1", export_uri(source), export_uri(target)], stdout=True) as copying:
+        assert copying.process.stdout is not None
+        async for line in copying.process.stdout:
+            done, _, whole = line.partition(b"/")  # 37/100
+            if done.strip().isdigit() and whole.strip().isdigit():
+                progress(int(done) / max(int(whole), 1))
         await copying.finish()
-    progress(1.0)
 
 
 async def write_image(socket: str, body: AsyncIterator[bytes], size_bytes: int, progress: Progress) -> int:

@@ -192,8 +192,9 @@ class Work:
         self._forget(entry)
 
     def _look(self, entry: Entry, memory: Memory, task: "Task | None") -> Run:
-        count = len(entry.acts)
-        share = (entry.position / count, (entry.position + 1) / count)
+        weights = [STEPS[act.step].weight for act in entry.acts]
+        before, whole = sum(weights[: entry.position]), sum(weights)
+        share = (before / whole, (before + weights[entry.position]) / whole)
         args = entry.acts[entry.position].args
         return Run(self.pool, entry.id, args, entry.notes, memory, task, share)
 

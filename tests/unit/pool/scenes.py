@@ -9,6 +9,7 @@ from typing import Any
 
 from gespann.pool.plan.disk_plans import plan_export, plan_import
 from gespann.pool.plan.power_plans import plan_stopped
+from gespann.seams.xenapi.datamodel import NULL_REF
 from tests.unit.pool.world import DEVICE_CONFIG, MIB, World, cd_fields, vbd_fields, vdi_fields, vif_fields
 
 Prepare = Callable[[World], Awaitable[Any]]
@@ -69,6 +70,15 @@ async def _template(world: World) -> str:
 async def _two_srs(world: World) -> tuple[str, str]:
     vdi = await world.make_vdi(await world.make_sr("one"))
     return vdi, await world.make_sr("two")
+
+
+async def _source_target_base(world: World) -> tuple[str, str, str, str]:
+    """As VDI.copy takes them: source, SR, base, target."""
+    sr = await world.make_sr()
+    source, base, target = [await world.make_vdi(sr, name) for name in ("source", "base", "target")]
+    for vdi, text in ((source, b"new"), (base, b"old")):
+        world.medium(vdi).write(5 * MIB, text)
+    return source, NULL_REF, base, target
 
 
 async def _vm_and_sr(world: World) -> tuple[str, str]:
@@ -199,6 +209,7 @@ SCENES: dict[str, Scene] = {
     "VDI.destroy": Scene(_vdi, call("VDI.destroy")),
     "VDI.clone": Scene(_vdi, call("VDI.clone", {})),
     "VDI.copy": Scene(_two_srs, call("VDI.copy")),
+    "VDI.copy_into": Scene(_source_target_base, call("VDI.copy")),
     "VDI.resize": Scene(_attached_vdi, _resize_online),
     "VDI.update": Scene(_vdi, call("VDI.set_name_label", "another")),
     "VDI.import": Scene(_vdi, _import),

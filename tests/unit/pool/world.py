@@ -177,6 +177,12 @@ class World:
     def get(self, class_name: str, ref: str) -> Mapping[str, Any]:
         return self.db.get(class_name, ref)
 
+    def medium(self, vdi: str) -> FakeMedium:
+        """What is on a VDI."""
+        record = self.get("VDI", vdi)
+        media = self.hypervisor.storage.media  # type: ignore[attr-defined]
+        return media.setdefault(record["uuid"], FakeMedium(record["virtual_size"]))
+
     def openings(self) -> list[str]:
         """Everything that the array has open."""
         return sorted(

@@ -1,0 +1,1 @@
+"""What is in volumes, block by block: NBD, archives of VMs, image formats."""
