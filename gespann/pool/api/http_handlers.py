@@ -70,8 +70,11 @@ class HttpRequest:
 
     async def body(self, *, early_eof_ok: bool = False) -> AsyncIterator[bytes]:
         """What the client sends, as it comes. ClientGone if it ends early, unless that is how this client ends: a
-        promised length of ``UNKNOWN_LENGTH_BYTES`` or more, and ``early_eof_ok``."""
+        promised length of ``UNKNOWN_LENGTH_BYTES`` or more, and ``early_eof_ok``. Such a client waits for the head of the
+        answer before it ends, so it gets one at once; how it went is told by the task."""
         promised = int(self.headers.get("content-length", "0") or 0)
+        if early_eof_ok and promised >= UNKNOWN_LENGTH_BYTES:
+            await self.begin_response(200, {})
         if self.headers.get("expect", "").lower() == "100-continue":
             self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while True:
@@ -95,7 +98,9 @@ class HttpRequest:
             return b""
 
     async def respond(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
-        """A whole answer."""
+        """A whole answer; nothing if its head is out already (see ``body``)."""
+        if self.responded:
+            return
         await self.begin_response(status, {"Content-Length": str(len(body)), **(headers or {})})
         await self.send(body)
 

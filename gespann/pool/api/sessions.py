@@ -1,5 +1,6 @@
 """Sessions: who may ask for what, and for how long. Kept in memory: a restart of the coordinator ends them."""
 
+import asyncio
 import logging
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,7 @@ class Session:
     position: int = 0  # generation up to which event.next has told
     admitted: Admitted | None = None  # by a directory; None: an account of the pool's own
     services: dict[str, Any] = field(default_factory=dict)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)  # wakes those who wait for events with it
 
     def who(self) -> list[str]:
         """For the audit log: track id, subject identifier, user name."""
@@ -143,7 +145,9 @@ class Sessions:
         return self._open.get(ref)
 
     def end(self, ref: str) -> None:
-        if self._open.pop(ref, None) is not None:
+        session = self._open.pop(ref, None)
+        if session is not None:
+            session.ended.set()
             with self._pool.db.transaction() as tx:
                 tx.destroy("session", ref)
 

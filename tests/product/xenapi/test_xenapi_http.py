@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+import threading
 import time
 
 import pytest
@@ -312,6 +313,27 @@ async def test_waiting_call_ends_when_its_client_goes(doors):
     await until(lambda: not calls)
 
 
+@pytest.mark.parametrize("method", ["event.from", "event.next"])
+async def test_waiting_call_is_told_at_once_that_its_session_has_ended(doors, method):
+    def client():
+        waiting, other = login(doors), login(doors)
+        token = doors.json("event.from", waiting, ["pool"], "", 1.0)["result"]["token"]
+        doors.json("event.register", waiting, ["pool"])
+        params = [["pool"], token, 3000.0] if method == "event.from" else []
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(doors.json(method, waiting, *params)))
+        thread.start()
+        deadline = time.monotonic() + 20
+        while not doors.coordinator.server.app.waiting and time.monotonic() < deadline:
+            time.sleep(0.005)
+        doors.json("session.logout", waiting)
+        thread.join(20)
+        assert answers[0]["error"] == {"code": 1, "message": "SESSION_INVALID", "data": [waiting]}
+        assert "result" in doors.json("pool.get_all", other)
+
+    await doors.thread(client)
+
+
 async def test_waiting_call_is_answered_when_the_coordinator_stops(doors):
     session = doors.coordinator.api.local_session()
     token = (await doors.coordinator.api.call("event.from", session, ["pool"], "", 1.0))["token"]
@@ -393,6 +415,26 @@ async def test_put_of_unknown_length_ends_with_the_connection(doors, route):
         session = login(doors)
         head = f"PUT /test_stream?session_id={session} HTTP/1.1\r\nHost: x\r\nContent-Length: {1 << 50}\r\n\r\n"
         assert b"200 OK" in exchange(doors, head.encode(), b"abc", half_close=True)
+
+    await doors.thread(client)
+    assert route == [b"abc", "end"]
+
+
+async def test_put_of_unknown_length_is_answered_before_it_ends(doors, route):
+    """The Node client cuts the connection only when it has seen the answer's head."""
+
+    def client():
+        session = login(doors)
+        task = doors.json("task.create", session, "upload", "")["result"]
+        head = put(f"/test_stream?session_id={session}&task_id={task}", f"Content-Length: {1 << 50}")
+        with socket.create_connection(("127.0.0.1", doors.plain_port), timeout=20) as stream:
+            stream.sendall(head + b"abc")
+            assert stream.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
+            assert doors.json("task.get_status", session, task)["result"] == "pending"
+        deadline = time.monotonic() + 20
+        while doors.json("task.get_status", session, task)["result"] == "pending" and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert doors.json("task.get_status", session, task)["result"] == "success"
 
     await doors.thread(client)
     assert route == [b"abc", "end"]

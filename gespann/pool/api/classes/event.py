@@ -1,16 +1,35 @@
 """XenAPI class event."""
 
-from typing import Any
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from gespann.pool.api.events import Subscription, subscription
 from gespann.pool.api.messages import Call, implements
 from gespann.pool.api.parts import api_of
 from gespann.seams.xenapi.errors import XenApiError
 
+T = TypeVar("T")
+
+
+async def _while_open(call: Call, waiting: Coroutine[Any, Any, T]) -> T:
+    """SESSION_INVALID as soon as the session ends: who waits with it would otherwise learn of it only at the end of the
+    wait, and hear of nothing in between."""
+    work = asyncio.ensure_future(waiting)
+    ended = asyncio.ensure_future(api_of(call).sessions.use(call.session).ended.wait())
+    try:
+        await asyncio.wait([work, ended], return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise XenApiError("SESSION_INVALID", [call.session])
+        return work.result()
+    finally:
+        work.cancel()
+        ended.cancel()
+
 
 @implements("event.from")
 async def from_(call: Call, classes: list[str], token: str, timeout: float) -> dict[str, Any]:
-    return await api_of(call).events.from_(classes, token, timeout)
+    return await _while_open(call, api_of(call).events.from_(classes, token, timeout))
 
 
 @implements("event.inject")
@@ -49,5 +68,7 @@ async def next_(call: Call) -> list[dict[str, Any]]:
     if session.subscriptions is None:
         raise XenApiError("SESSION_NOT_REGISTERED", [call.session])
     wanted: Subscription = subscription(sorted(session.subscriptions))
-    events, session.position = await api_of(call).events.next(wanted, session.position)
+    events, session.position = await _while_open(
+        call, api_of(call).events.next(wanted, session.position)
+    )
     return events
