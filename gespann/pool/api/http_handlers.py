@@ -70,32 +70,39 @@ class HttpRequest:
 
     async def body(self, *, early_eof_ok: bool = False) -> AsyncIterator[bytes]:
         """What the client sends, as it comes. ClientGone if it ends early, unless that is how this client ends: a
-        promised length of ``UNKNOWN_LENGTH_BYTES`` or more, and ``early_eof_ok``. Such a client waits for the head of the
-        answer before it ends, so it gets one at once; how it went is told by the task."""
+        promised length of ``UNKNOWN_LENGTH_BYTES`` or more, and ``early_eof_ok``. Such a client waits for the head of
+        the answer before it ends, so it gets one at once; how it went is told by the task."""
         promised = int(self.headers.get("content-length", "0") or 0)
         if early_eof_ok and promised >= UNKNOWN_LENGTH_BYTES:
             await self.begin_response(200, {})
         if self.headers.get("expect", "").lower() == "100-continue":
             self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        ended = False
         while True:
             try:
                 event = self.connection.next_event()
             except h11.RemoteProtocolError:
-                if early_eof_ok and promised >= UNKNOWN_LENGTH_BYTES and self.reader.at_eof():
+                if early_eof_ok and promised >= UNKNOWN_LENGTH_BYTES and ended:
                     return
                 raise ClientGone from None
             if event is h11.NEED_DATA:
-                self.connection.receive_data(await self._read())
+                data = await self._read()
+                ended = not data
+                self.connection.receive_data(data)
             elif isinstance(event, h11.Data):
                 yield bytes(event.data)
             else:
                 return
 
     async def _read(self) -> bytes:
+        """Empty at the end. A client that cuts the connection may reset it: what came before counts all the same."""
         try:
             return await self.reader.read(CHUNK_BYTES)
         except ConnectionError:
-            return b""
+            buffer: bytearray = self.reader._buffer  # type: ignore[attr-defined]
+            left = bytes(buffer)
+            buffer.clear()
+            return left
 
     async def respond(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
         """A whole answer; nothing if its head is out already (see ``body``)."""

@@ -1,5 +1,5 @@
-"""A pool that foreign clients can be let loose on: the coordinator with its real doors, in a thread of its own, with fakes
-behind it (one host with a fake hypervisor, an array in memory).
+"""A pool that foreign clients can be let loose on: the coordinator with its real doors, in a thread of its own, with
+fakes behind it (one host with a fake hypervisor, an array in memory).
 
     with ServedPool() as pool:
         subprocess.run(["client", pool.url, "root", pool.password])
@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from gespann.host.fake import FakeHypervisor
+from gespann.host.fake.nbd import FakeMedium
 from gespann.host.server import AgentServer
 from gespann.main.coordinator import Coordinator, Settings
 from gespann.pool.api.server import Address
 from gespann.sr.memory import MemoryDriver, MemoryStorage
 from gespann.system.files import private_directory
-from tests.unit.pool.world import DEVICE_CONFIG, MIB, StrictStorage, vbd_fields, vdi_fields, vif_fields, vm_fields
+from tests.unit.pool.world import DEVICE_CONFIG, StrictStorage, vbd_fields, vdi_fields, vif_fields, vm_fields
 
 LIMIT_S = 60.0
 
@@ -80,6 +81,11 @@ class ServedPool:
     def make_vdi(self, name: str, size_bytes: int) -> str:
         return self.call("VDI.create", vdi_fields(self.sr, name, virtual_size=size_bytes))
 
+    @property
+    def media(self) -> dict[str, FakeMedium]:
+        """What is on the disks that somebody has read or written, by the VDI's uuid."""
+        return self._disks.media
+
     def get(self, class_name: str, ref: str) -> dict[str, Any]:
         return dict(self.call(f"{class_name}.get_record", ref))
 
@@ -92,7 +98,8 @@ class ServedPool:
 
     async def _begin(self) -> None:
         data, run = private_directory(self.base / "data"), private_directory(self.base / "run")
-        self.hypervisor = FakeHypervisor(storage=StrictStorage(self.storage), run_dir=private_directory(self.base / "a"))
+        self._disks = StrictStorage(self.storage)
+        self.hypervisor = FakeHypervisor(storage=self._disks, run_dir=private_directory(self.base / "a"))
         self._agent = AgentServer(self.hypervisor, self.base / "agent.sock")
         await self._agent.start()
         password = self.base / "password"
@@ -125,6 +132,3 @@ class ServedPool:
     async def _end(self) -> None:
         await self.coordinator.stop()
         await self._agent.stop()
-
-
-assert MIB

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+import struct
 import threading
 import time
 
@@ -437,6 +438,22 @@ async def test_put_of_unknown_length_is_answered_before_it_ends(doors, route):
         assert doors.json("task.get_status", session, task)["result"] == "success"
 
     await doors.thread(client)
+    assert route == [b"abc", "end"]
+
+
+async def test_put_of_unknown_length_may_end_by_a_reset(doors, route):
+    def client():
+        session = login(doors)
+        head = put(f"/test_stream?session_id={session}", f"Content-Length: {1 << 50}")
+        stream = socket.create_connection(("127.0.0.1", doors.plain_port), timeout=20)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stream.sendall(head + b"abc")
+        return stream
+
+    stream = await doors.thread(client)
+    await until(lambda: b"abc" in route)
+    stream.close()
+    await until(lambda: route[-1] != b"abc")
     assert route == [b"abc", "end"]
 
 

@@ -68,7 +68,5 @@ async def next_(call: Call) -> list[dict[str, Any]]:
     if session.subscriptions is None:
         raise XenApiError("SESSION_NOT_REGISTERED", [call.session])
     wanted: Subscription = subscription(sorted(session.subscriptions))
-    events, session.position = await _while_open(
-        call, api_of(call).events.next(wanted, session.position)
-    )
+    events, session.position = await _while_open(call, api_of(call).events.next(wanted, session.position))
     return events

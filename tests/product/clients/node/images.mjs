@@ -1,10 +1,22 @@
 // Disk images: out and in again, of known and of unknown length, addressed to the pool and to the host.
 
 import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { PassThrough, Readable } from 'node:stream'
 import { assert, scenario } from './connect.mjs'
 
 const SIZE = Number(process.argv[3])
+
+// The client takes what it has written for sent; so the stream ends only when the test has seen the last of it arrive.
+const arrived = () =>
+  new Promise(resolve => {
+    const look = setInterval(() => {
+      if (existsSync(process.argv[4])) {
+        clearInterval(look)
+        resolve()
+      }
+    }, 10)
+  })
 
 const fetched = async response => {
   const pieces = []
@@ -27,10 +39,11 @@ await scenario(async (xapi, warnings) => {
   assert.equal(await first.task, '')
 
   // no length: the client promises a petabyte and cuts the connection at the end
-  const unknown = randomBytes(SIZE)
+  const unknown = randomBytes(SIZE).fill('the end', SIZE - 7)
   const stream = new PassThrough()
-  stream.end(unknown)
-  await xapi.putResource(stream, '/import_raw_vdi/', { query })
+  stream.write(unknown)
+  arrived().then(() => stream.end())
+  assert.equal(await xapi.putResource(stream, '/import_raw_vdi/', { query }), '')
   assert.match(warnings.pop(), /missing length/)
   assert.ok((await fetched(await xapi.getResource('/export_raw_vdi/', { query }))).equals(unknown))
 

@@ -7,11 +7,13 @@ await scenario(async (xapi, warnings) => {
   const other = create({ watchEvents: false, auth: { sessionId: first } })
   await other.connect()
   assert.equal((await other.call('VM.get_all')).length > 0, true)
+  const again = new Promise(resolve => xapi.once('sessionId', resolve))
   await other.disconnect() // ends the session that both have
 
-  assert.equal((await xapi.call('pool.get_all')).length, 1) // logs in again
-  assert.notEqual(xapi.sessionId, first)
-  await xapi.barrier() // and hears of events again
+  // the one that waits for events is told at once, logs in again, and hears of events again
+  assert.notEqual(await again, first)
+  await xapi.barrier()
+  assert.equal((await xapi.call('pool.get_all')).length, 1)
 
   const wrong = create({ watchEvents: false, auth: { user: 'root', password: 'wrong' } })
   await assert.rejects(wrong.connect(), { code: 'SESSION_AUTHENTICATION_FAILED' })

@@ -1,0 +1,51 @@
+"""One pool for all foreign clients; each test works with objects of its own."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import PIPE, STDOUT, Popen
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.product.clients.served_pool import ServedPool
+
+NODE = ROOT / ".venv/bin/node"
+NODE_CLIENT = ROOT / "var/cache/node-client"
+LIMIT_S = 120.0
+
+RunNode = Callable[..., Popen[str]]
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[ServedPool]:
+    with ServedPool() as served:
+        yield served
+
+
+@pytest.fixture(params=["json-rpc", "xml-rpc"])
+def node(request: pytest.FixtureRequest, pool: ServedPool) -> Iterator[RunNode]:
+    """Starts one of the scripts in ``node/`` with the Node client, once for each transport; ``finished`` waits for it.
+    Standard error comes with standard output: a failed assertion of the script is the message of the test."""
+    assert (NODE_CLIENT / "node_modules/xen-api").is_dir(), f"{NODE_CLIENT} is missing: run setup/prepare test"
+    started: list[Popen[str]] = []
+
+    def run(script: str, *words: str, **environment: str) -> Popen[str]:
+        env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("NODE_")},
+            **{"POOL_URL": pool.url, "POOL_PASSWORD": pool.password, "NODE_CLIENT": str(NODE_CLIENT)},
+            **{"TRANSPORT": request.param, **environment},
+        }
+        path = Path(__file__).parent / "node" / script
+        started.append(Popen([NODE, path, *words], env=env, stdout=PIPE, stderr=STDOUT, text=True))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def finished(process: Popen[str]) -> None:
+    said, _ = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, said) == (0, "done\n"), said
