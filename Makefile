@@ -40,9 +40,9 @@ fuzz: ## sends the engine's parsers what nobody would, FUZZ_SECONDS=60 for each;
 	@engine/fuzz/run -t $(FUZZ_SECONDS)
 
 .PHONY: up
-up: ## sets up and starts a lab that stays: an array group, and a pool with one host
+up: ## sets up and starts a lab that stays: an array group, and a pool with HOSTS (1) hosts
 	@setup/prepare
-	@$(PYTHON) -m gespann.main.lab up
+	@$(PYTHON) -m gespann.main.lab up --hosts $(or $(HOSTS),1)
 
 .PHONY: down
 down: ## stops the lab of `make up` and leaves nothing behind

@@ -1,15 +1,19 @@
 """An array group and a pool with hosts, in a lab: what `make up` keeps and the demo and the measurements use.
 
-Node "array" runs group control (which starts the engine), node "host1" an agent and the coordinator. All data lies
-below the lab's directory. The nodes restart their services themselves when these die.
+Node "array" runs group control (which starts the engine), node "host1" an agent and the coordinator; other hosts run
+the same two, and have joined the pool of "host1". All data lies below the lab's directory. The nodes restart their
+services themselves when these die.
 """
 
 import socket
+import ssl
 import sys
 import time
+import xmlrpc.client
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gespann.lab import Lab
 from gespann.lab.network import ARRAY_OCTET, HOST_OCTET
@@ -21,6 +25,7 @@ GUEST_IMAGE = PROJECT / "var/cache/guest.img"
 XE = PROJECT / "bin/xe"
 START_TIMEOUT_S = 60.0
 GROUP_SSH_PORT, ISCSI_PORT, XENAPI_PORT = 22, 3260, 443
+DOOR_PORT = 4434  # of an agent, for the coordinator of its pool
 
 GROUP_RUN, GROUP_DATA = "/run/gespann/group", "/var/lib/gespann/group"
 AGENT_RUN, AGENT_DATA = "/run/gespann/agent", "/var/lib/gespann/agent"
@@ -68,16 +73,58 @@ class Site:
         self._wait(self._group_serves, "array", "group")
 
     def start_pool(self) -> None:
-        """Returns when `xe` gets an answer."""
-        host = self.lab.node("host1")
+        """Returns when `xe` gets an answer, and every host is in the pool."""
+        names = [name for name in self.lab.nodes() if name != "array"]
+        for name in names:
+            self._start_host(name)
+        self._wait(self._pool_serves, "host1", "coordinator")
+        for name in names[1:]:
+            self._join(name)
+
+    def _start_host(self, name: str) -> None:
+        host = self.lab.node(name)
         agent = [sys.executable, "-m", "gespann.main.agent", "--run", AGENT_RUN, "--data", AGENT_DATA]
-        host.install("agent", agent)
-        self._wait(lambda: host.path(AGENT_RUN).joinpath("agent.sock").exists(), "host1", "agent")
+        host.install("agent", [*agent, "--door", f"{host.address('mgmt')}:{DOOR_PORT}"])
+        self._wait(lambda: host.path(AGENT_RUN).joinpath("agent.sock").exists(), name, "agent")
         words = [sys.executable, "-m", "gespann.main.coordinator", "--data", POOL_DATA, "--run", POOL_RUN]
         words += ["--listen", f"0.0.0.0:{XENAPI_PORT}"]
         words += ["--agent", f"{AGENT_RUN}/agent.sock", "--address", host.address("mgmt")]
         host.install("coordinator", words)
-        self._wait(self._pool_serves, "host1", "coordinator")
+
+    def _join(self, name: str) -> None:
+        """Does nothing for one that is a member already."""
+
+        def hosts() -> list[str]:
+            return self._xe("host1", ["host-list", "params=hostname", "--minimal"]).stdout.strip().split(",")
+
+        if name in hosts():
+            return
+        self._wait(lambda: self._answers(name), name, "coordinator")
+        own = self.lab.node(name)
+        certificate = own.path(POOL_DATA).joinpath("pool.crt")
+        url = f"https://{own.address('mgmt')}:{XENAPI_PORT}"
+        api: Any = xmlrpc.client.ServerProxy(url, context=ssl.create_default_context(cafile=str(certificate)))
+        session = api.session.login_with_password("root", _password(own.path(POOL_DATA)), "2.0", "lab")["Value"]
+        # not by xe: its words, a password among them, are in the process list for as long as this takes
+        answer = api.pool.join(
+            session, self.access.pool_address, "root", _password(self.access.root_password_file.parent)
+        )
+        if answer["Status"] != "Success" or name not in hosts():
+            raise SiteError(f"{name} does not join the pool: {answer}")
+
+    def _xe(self, node: str, words: list[str]) -> processes.Result:
+        """``xe`` as root of that node would type it."""
+        socket_path = self.lab.directory / node / POOL_RUN[1:] / "xapi"
+        env = {"GESPANN_XAPI_SOCKET": str(socket_path), "PATH": "/usr/bin:/bin"}
+        return processes.run([XE, *words], env=env, timeout_s=60, check=False)
+
+    def _answers(self, node: str) -> bool:
+        """Whether `xe` gets an answer there."""
+        try:
+            found = self._xe(node, ["host-list", "--minimal"])
+        except processes.CommandFailed:
+            return False
+        return found.exit_code == 0 and bool(found.stdout.strip())
 
     def down(self) -> None:
         self.lab.down()
@@ -100,7 +147,8 @@ class Site:
     def log_tails(self, lines: int = 15) -> str:
         """The end of each part's log, for a failure to be understood."""
         tails = []
-        for node, service in (("array", "group"), ("host1", "agent"), ("host1", "coordinator")):
+        hosts = [name for name in self.lab.nodes() if name != "array"]
+        for node, service in [("array", "group"), *((h, s) for h in hosts for s in ("agent", "coordinator"))]:
             log = self.lab.directory / node / "log" / f"{service}.log"
             if log.exists():
                 end = log.read_text(errors="replace").splitlines()[-lines:]
@@ -124,14 +172,7 @@ class Site:
             return False
 
     def _pool_serves(self) -> bool:
-        if not self.access.xe_socket.exists():
-            return False
-        env = {"GESPANN_XAPI_SOCKET": str(self.access.xe_socket), "PATH": "/usr/bin:/bin"}
-        try:
-            found = processes.run([XE, "host-list", "--minimal"], env=env, timeout_s=10, check=False)
-        except processes.CommandFailed:
-            return False
-        return found.exit_code == 0 and bool(found.stdout.strip())
+        return self.access.xe_socket.exists() and self._answers("host1")
 
     def _wait(self, true: Callable[[], bool], node: str, service: str) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -144,3 +185,7 @@ class Site:
         for path in (ENGINE, GUEST_IMAGE, XE):
             if not path.exists():
                 raise SiteError(f"{path} is missing: run setup/prepare")
+
+
+def _password(data: Path) -> str:
+    return (data / "root.password").read_text().strip()

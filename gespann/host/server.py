@@ -10,6 +10,7 @@ import msgspec
 from gespann import __version__
 from gespann.host import spec_check
 from gespann.host.hypervisor import Hypervisor
+from gespann.host.membership import Membership
 from gespann.seams import host_agent as seam
 from gespann.seams.engine_socket import Empty
 from gespann.seams.json_lines import SeamError
@@ -22,11 +23,15 @@ class AgentServer:
     """``AgentServer(hypervisor, run_dir / "agent.sock")``; ``start`` connects to the hypervisor first, so that whoever
     can connect to the socket gets true answers."""
 
-    def __init__(self, hypervisor: Hypervisor, socket_path: Path) -> None:
+    def __init__(self, hypervisor: Hypervisor, socket_path: Path, membership: Membership | None = None) -> None:
+        """``membership``: none for an agent that can join no pool."""
         self.hypervisor = hypervisor
+        self.membership = membership
         self._server = JsonLinesServer(socket_path, self._handlers(), failure_code="HYPERVISOR")
 
     async def start(self) -> None:
+        if self.membership is not None:
+            self.membership.told = self._server.broadcast
         await self.hypervisor.open(self._server.broadcast)
         await self._server.start()
 
@@ -55,6 +60,7 @@ class AgentServer:
             seam.ImageOpen: self._image_open,
             seam.ImageClose: self._image_close,
             seam.BridgeEnsure: self._bridge_ensure,
+            **(self.membership.handlers() if self.membership is not None else {}),
         }
 
     async def _hello(self, request: seam.Hello) -> seam.HelloReply:

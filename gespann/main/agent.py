@@ -1,7 +1,9 @@
-"""The agent's process: ``python -m gespann.main.agent --run DIR --data DIR [--libvirt-uri URI] [--fake]``.
+"""The agent's process: ``python -m gespann.main.agent --run DIR --data DIR [--door ADDRESS:PORT] [--fake] ...``.
 
-Serves seam 5 on RUN/agent.sock until SIGTERM or SIGINT. Exit status 0 after a signal, 1 if it cannot start.
-RUN is volatile (sockets), DATA is not (console logs, what was found about the machine).
+Serves seam 5 on RUN/agent.sock until SIGTERM or SIGINT; with ``--door`` also, over mutual TLS, to the coordinator of
+the pool that this host has joined. Exit status 0 after a signal, 1 if it cannot start.
+RUN is volatile (sockets), DATA is not: console logs, what was found about the machine, the key and certificate by
+which the pool knows this host, and whose member it is.
 """
 
 import argparse
@@ -13,8 +15,10 @@ import signal
 import sys
 from pathlib import Path
 
+from gespann.host.door import Door
 from gespann.host.fake import FakeHypervisor
 from gespann.host.hypervisor import Hypervisor
+from gespann.host.membership import Membership
 from gespann.host.nbd_export import QemuNbdImages
 from gespann.host.server import AgentServer
 from gespann.system.files import private_directory
@@ -29,8 +33,10 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="gespann-agent", description="The agent of a hypervisor host.")
     parser.add_argument("--run", type=Path, required=True, help="directory for sockets, emptied at boot")
     parser.add_argument("--data", type=Path, required=True, help="directory for console logs and what is cached")
+    parser.add_argument("--door", default="", help="ADDRESS:PORT for coordinators on other machines (default: none)")
     parser.add_argument("--libvirt-uri", default="qemu:///system")
     parser.add_argument("--fake", action="store_true", help="a hypervisor without machines, for trials and tests")
+    parser.add_argument("--fake-hostname", default="fakehost", help="what a fake hypervisor calls its host")
     parser.add_argument("--log-level", default="INFO")
     return parser.parse_args(words)
 
@@ -38,7 +44,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
 def hypervisor(options: argparse.Namespace) -> Hypervisor:
     images = QemuNbdImages(options.run / "images")
     if options.fake:
-        return FakeHypervisor(run_dir=options.run, images=images)
+        return FakeHypervisor(run_dir=options.run, images=images, hostname=options.fake_hostname)
     from gespann.host.libvirt import LibvirtHypervisor  # the fake must not need libvirt's library
 
     return LibvirtHypervisor(options.libvirt_uri, options.run, options.data, images)
@@ -55,10 +61,19 @@ async def serve(options: argparse.Namespace) -> None:
     ended = asyncio.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sig, ended.set)
-    server = AgentServer(hypervisor(options), options.run / SOCKET)
+    membership = Membership(options.data)
+    server = AgentServer(hypervisor(options), options.run / SOCKET, membership)
     await server.start()
     log.info("serving %s", options.run / SOCKET)
+    door = None
+    if options.door:
+        address, _, port = options.door.rpartition(":")
+        door = Door(membership, options.run / SOCKET, address.strip("[]") or "::", int(port))
+        await door.open()
+        log.info("door on %s:%d", address, membership.door_port)
     await ended.wait()
+    if door is not None:
+        await door.close()
     await server.stop()
 
 

@@ -4,11 +4,15 @@ Serves the XenAPI of the pool on RUN/xapi (root of this machine needs no passwor
 and in the clear on each ``--plain``, until SIGTERM or SIGINT. Exit status 0 after a signal, 1 if it cannot start.
 
 DATA holds what must not be lost, readable by its owner only: pool.db, accounts.json, pool.pem (key and certificate),
-pool.crt (the certificate alone, for clients), and root.password until the password is changed. RUN holds sockets.
+pool.crt (the certificate alone, for clients), agents.pem (key and certificate towards the agents of other hosts), and
+root.password until the password is changed. RUN holds sockets.
+
+On a host that has joined another pool the same process only says where that is: see ``Member``.
 """
 
 import argparse
 import asyncio
+import contextlib
 import fcntl
 import gc
 import logging
@@ -26,12 +30,16 @@ from gespann.pool.api.accounts import Accounts
 from gespann.pool.api.api import Api
 from gespann.pool.api.certificate import ensure_certificate, server_context
 from gespann.pool.api.server import Address, ApiServer
+from gespann.pool.links import EVENTS, AgentLinks
+from gespann.pool.member import MemberApi, put_aside
 from gespann.pool.model.database import Database, DatabaseTooNew
 from gespann.pool.pool import Pool
 from gespann.pool.reconcile.first_start import first_start
 from gespann.pool.reconcile.reconciler import Reconciler, prepare
 from gespann.pool.rrd.collector import Collector
+from gespann.pool.steps.host_steps import all_doors
 from gespann.seams import host_agent
+from gespann.seams.host_membership import Allegiance, AllegianceChanged, AllegianceReply, JoinWithdraw
 from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.seams.sr_driver import SrDriver
 from gespann.seams.xenapi.errors import XenApiError
@@ -40,6 +48,7 @@ from gespann.system.clock import Clock, SystemClock
 from gespann.system.files import private_directory
 from gespann.system.json_lines import JsonLinesClient
 from gespann.system.log import start_logging
+from gespann.system.mutual_tls import ensure_identity
 from gespann.xe.server import serve_cli
 
 log = logging.getLogger("gespann.main.coordinator")
@@ -47,10 +56,19 @@ log = logging.getLogger("gespann.main.coordinator")
 SOCKET = "xapi"
 HANDLER_MODULES = (classes,)  # imported for the handlers that they register
 AGENT_LIMIT_S, AGENT_LATER_LIMIT_S, AGENT_RETRY_S = 60.0, 5.0, 0.2
+TURN_AFTER_S = 2.0  # so that who asked for it gets his answer before the doors close
 
 
 class CannotStart(Exception):
     """Text for the administrator."""
+
+
+class IsMember(Exception):
+    """This host belongs to another coordinator's pool, as its agent says."""
+
+    def __init__(self, allegiance: AllegianceReply) -> None:
+        super().__init__(f"a member of the pool at {allegiance.coordinator_address}")
+        self.allegiance = allegiance
 
 
 @dataclass(frozen=True)
@@ -80,6 +98,7 @@ class Coordinator:
     ports: list[int] = field(default_factory=list)  # TLS first, then plain, as asked for
     reconciler: Reconciler | None = None
     host: str = ""  # the one that this process runs on, once its agent has answered
+    retired: asyncio.Event = field(default_factory=asyncio.Event)  # the host has joined another pool
 
     async def __aenter__(self) -> "Coordinator":
         await self.start()
@@ -93,17 +112,20 @@ class Coordinator:
         settings = self.settings
         self._lock = _lock(settings.data)
         try:
+            self.agent = self._agent_client()
+            if self.agent is not None:
+                await self._assert_ours(self.agent)
             drivers = self.drivers if self.drivers is not None else {name: make() for name, make in DRIVERS.items()}
             self.pool = Pool(_open(settings.data / "pool.db"), drivers, {}, self.clock)
             if settings.listen and settings.listen[0].port:
                 self.pool.tls_port = settings.listen[0].port
             prepare(self.pool)
+            self._open_links()
             accounts = Accounts(settings.data)
             accounts.open(_root_password(settings.root_password_file))
             self.api = Api(self.pool, accounts)
             self.figures = Collector(self.pool, settings.data / "rrd")
             self.server = ApiServer(self.api, cli=serve_cli, web=settings.web)
-            self.agent = self._agent_client()
             if self.agent is not None:
                 await self._take_up_work(self.agent)
             self._show_doors()
@@ -123,6 +145,8 @@ class Coordinator:
             await self.figures.stop()
         if self.reconciler is not None:
             await self.reconciler.stop()
+        if hasattr(self, "links"):
+            await self.links.close_all()
         if getattr(self, "agent", None) is not None:
             assert self.agent is not None
             await self.agent.close()
@@ -140,9 +164,30 @@ class Coordinator:
             with self.pool.db.transaction() as tx:
                 tx.set("host", self.host, https_only=bool(self.settings.listen) and not self.settings.plain)
 
+    async def _assert_ours(self, agent: JsonLinesClient) -> None:
+        """IsMember. Before the database is opened, which a member has none of."""
+        new = not (self.settings.data / "pool.db").exists()
+        deadline_s = self.clock.monotonic_s() + (AGENT_LIMIT_S if new else AGENT_LATER_LIMIT_S)
+        while True:
+            try:
+                return await _refuse_member(agent)
+            except SeamLost as lost:
+                if self.clock.monotonic_s() > deadline_s:
+                    if new:
+                        raise CannotStart(f"the agent of this host does not answer: {lost}") from lost
+                    return
+                await self.clock.sleep(AGENT_RETRY_S)
+
+    def _open_links(self) -> None:
+        identity = ensure_identity(self.settings.data / "agents.pem")
+        self.links = AgentLinks(self.pool, identity, self.settings.run, self._told_by, self._up_again, self._gone)
+        self.pool.services["links"] = self.links
+
     async def _take_up_work(self, agent: JsonLinesClient) -> None:
         """Before any client: what was interrupted is finished, and records and world agree."""
         self.host = await self._first_facts(agent)
+        for host, door in all_doors(self.pool.db).items():
+            await self.links.open(host, door)
         self.reconciler = Reconciler(self.pool)
         await self.reconciler.start()
         agent.start()
@@ -180,18 +225,9 @@ class Coordinator:
                 tx.set("pool", pool, name_label=name_label)
 
     async def _open_doors(self) -> None:
-        settings = self.settings
-        await self.server.listen_unix(settings.run / SOCKET)
-        names = [address.host for address in settings.listen] + [settings.address]
-        names += [str(pif["IP"]) for pif in self.pool.db.all("PIF").values()]
-        if settings.listen:
-            pem = ensure_certificate(settings.data, [name for name in names if name], self.clock.now())
-            context = server_context(pem)
-            for address in settings.listen:
-                self.ports.append(await self.server.listen_tcp(address, context))
-        for address in settings.plain:
-            log.warning("serving %s:%d without TLS: passwords cross the network in the clear", *_pair(address))
-            self.ports.append(await self.server.listen_tcp(address, None))
+        names = [self.settings.address, *(str(pif["IP"]) for pif in self.pool.db.all("PIF").values())]
+        await self.server.listen_unix(self.settings.run / SOCKET)
+        self.ports += await _listen(self.server, self.settings, names, self.clock)
 
     def _agent_client(self) -> JsonLinesClient | None:
         if self.settings.agent is None:
@@ -199,29 +235,125 @@ class Coordinator:
         return JsonLinesClient(
             self.settings.agent,
             hello=host_agent.Hello(version=host_agent.VERSION),
-            events=host_agent.EVENTS,
+            events=EVENTS,
             on_event=self._told,
             on_up=self._up,
-            on_down=self._down,
+            on_down=lambda why: self._gone(self.host, why),
         )
 
     def _told(self, event: Any) -> None:
-        if self.reconciler is not None:
-            self.reconciler.agent_event(self.host, event)
+        if isinstance(event, AllegianceChanged):
+            if event.allegiance.state == "member":
+                self.retired.set()
+        else:
+            self._told_by(self.host, event)
 
     def _up(self, reply: host_agent.HelloReply) -> None:
         log.info("agent %s, %s", reply.agent_version, reply.hypervisor)
-        if self.reconciler is not None:
-            self.reconciler.agent_up(self.host)
+        self._asking = asyncio.get_running_loop().create_task(self._ask_whose())
+        if self.host:
+            self._up_again(self.host)
 
-    def _down(self, why: str) -> None:
-        log.warning("agent: %s", why)
+    async def _ask_whose(self) -> None:
+        """A host may have been adopted while nobody listened to its agent."""
+        try:
+            if self.agent is not None and (await self.agent.call(Allegiance())).state == "member":
+                self.retired.set()
+        except (SeamError, SeamLost) as error:
+            log.warning("whose this host is, its agent does not say: %s", error)
+
+    def _told_by(self, host: str, event: Any) -> None:
         if self.reconciler is not None:
-            self.reconciler.agent_down(self.host)
+            self.reconciler.agent_event(host, event)
+
+    def _up_again(self, host: str) -> None:
+        if self.reconciler is not None:
+            self.reconciler.agent_up(host)
+
+    def _gone(self, host: str, why: str) -> None:
+        log.warning("agent: %s", why)
+        if self.reconciler is not None and host:
+            self.reconciler.agent_down(host)
 
     def _address(self) -> str:
         given = self.settings.address or next((a.host for a in self.settings.listen + self.settings.plain), "")
         return given if given not in ("", "::", "0.0.0.0") else "127.0.0.1"  # noqa: S104 compared, not bound
+
+
+@dataclass
+class Member:
+    """The process while its host is a member of another pool: clients are told where the coordinator is. It keeps
+    nothing; the database of the pool that this host was is put aside."""
+
+    settings: Settings
+    allegiance: AllegianceReply
+    clock: Clock = field(default_factory=SystemClock)
+    ports: list[int] = field(default_factory=list)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __aenter__(self) -> "Member":
+        settings = self.settings
+        self._lock = _lock(settings.data)
+        put_aside(settings.data)
+        log.warning("this host is a member of the pool at %s", self.allegiance.coordinator_address)
+        self.server = ApiServer(MemberApi(self.allegiance.coordinator_address), cli=serve_cli, streams=False)
+        await self.server.listen_unix(settings.run / SOCKET)
+        self.ports += await _listen(self.server, settings, [settings.address], self.clock)
+        assert settings.agent is not None
+        hello = host_agent.Hello(version=host_agent.VERSION)
+        self._agent = JsonLinesClient(
+            settings.agent, hello=hello, events=EVENTS, on_event=self._told, on_up=lambda _: self._ask()
+        )
+        self._agent.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._agent.close()
+        await self.server.stop()
+        os.close(self._lock)
+
+    def _told(self, event: Any) -> None:
+        if isinstance(event, AllegianceChanged) and event.allegiance.state != "member":
+            self.released.set()
+
+    def _ask(self) -> None:
+        async def ask() -> None:
+            try:
+                if (await self._agent.call(Allegiance())).state != "member":
+                    self.released.set()
+            except (SeamError, SeamLost) as error:
+                log.warning("whose this host is, its agent does not say: %s", error)
+
+        self._asking = asyncio.get_running_loop().create_task(ask())
+
+
+async def _refuse_member(agent: JsonLinesClient) -> None:
+    """IsMember. An offer that a crash left is taken back: either it has been adopted before that, or never will be."""
+    try:
+        allegiance: AllegianceReply = await agent.call(Allegiance())
+        if allegiance.state == "joining":
+            allegiance = await agent.call(JoinWithdraw())
+    except SeamError as error:
+        if error.code != "BAD_REQUEST":  # an agent that can join no pool
+            raise
+        return
+    if allegiance.state == "member":
+        raise IsMember(allegiance)
+
+
+async def _listen(server: ApiServer, settings: Settings, names: list[str], clock: Clock) -> list[int]:
+    """The ports, TLS first. ``names``: under which this host is reached."""
+    ports = []
+    if settings.listen:
+        names = [address.host for address in settings.listen] + names
+        pem = ensure_certificate(settings.data, [name for name in names if name], clock.now())
+        context = server_context(pem)
+        for address in settings.listen:
+            ports.append(await server.listen_tcp(address, context))
+    for address in settings.plain:
+        log.warning("serving %s:%d without TLS: passwords cross the network in the clear", *_pair(address))
+        ports.append(await server.listen_tcp(address, None))
+    return ports
 
 
 def _pair(address: Address) -> tuple[str, int]:
@@ -274,14 +406,31 @@ async def serve(settings: Settings) -> None:
     ended = asyncio.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sig, ended.set)
-    async with Coordinator(settings) as coordinator:
-        # the records of a large pool are millions of objects that live on: looking through them again and again for
-        # garbage stopped the whole process for seconds
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
-        gc.enable()
-        log.info("serving %s and ports %s", settings.run / SOCKET, coordinator.ports)
-        await ended.wait()
+    while not ended.is_set():
+        try:
+            async with Coordinator(settings) as coordinator:
+                # the records of a large pool are millions of objects that live on: looking through them again and again
+                # for garbage stopped the whole process for seconds
+                gc.freeze()
+                gc.set_threshold(50_000, 20, 50)
+                gc.enable()
+                log.info("serving %s and ports %s", settings.run / SOCKET, coordinator.ports)
+                await _until(ended, coordinator.retired)
+        except IsMember as found:
+            async with Member(settings, found.allegiance) as member:
+                await _until(ended, member.released)
+
+
+async def _until(ended: asyncio.Event, turned: asyncio.Event) -> None:
+    """Until the process is to end, or (a little later than that) has become something else."""
+    waits = [asyncio.create_task(event.wait()) for event in (ended, turned)]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    if not ended.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TURN_AFTER_S):
+                await ended.wait()
 
 
 def main(words: list[str]) -> int:

@@ -28,7 +28,7 @@ def site() -> Site:
 
 
 def up(site: Site, hosts: int) -> None:
-    if site.is_up:
+    if site.is_up and len(site.lab.nodes()) > hosts:
         print("The lab is up already.\n")
     else:
         began = time.monotonic()
@@ -55,6 +55,7 @@ def status(site: Site) -> None:
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="gespann-lab", description="An array group and a pool, in namespaces.")
     parser.add_argument("command", choices=("up", "down", "status"))
+    parser.add_argument("--hosts", type=int, default=1, help="how many hosts the pool has, at least (default: 1)")
     parser.add_argument("--directory", type=Path, default=DIRECTORY)
     parser.add_argument("--name", help=f"begins the names of its namespaces (default: {NAME}, or as it was made)")
     parser.add_argument("--net", help=f"first three octets of its first network (default: {NET}, or as it was made)")
@@ -63,7 +64,7 @@ def main(words: list[str]) -> int:
     try:
         site = Site(options.directory, options.name or name, options.net or net)
         if options.command == "up":
-            up(site, hosts=1)
+            up(site, hosts=options.hosts)
         elif options.command == "down":
             down(site)
         else:

@@ -1,6 +1,8 @@
 """One pool: what all handlers, steps and reconcilers share. Wired in ``gespann.main.coordinator``, or by a test."""
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,6 +16,40 @@ class Agent(Protocol):
     """The agent of one host, over seam 5 (or a fake). Raises SeamError, SeamLost."""
 
     async def call(self, request: Request, timeout_s: float | None = None) -> Any: ...
+
+
+@dataclass(frozen=True)
+class HostDoor:
+    """Where the agent of another host is, and the certificate (PEM) by which it is known."""
+
+    address: str
+    port: int
+    certificate: str
+
+
+class Links(Protocol):
+    """The ways to hosts other than this process's own; they put the agents into ``Pool.agents``."""
+
+    @property
+    def certificate(self) -> str:
+        """What this coordinator shows to agents, PEM."""
+        ...
+
+    async def open(self, host: str, door: HostDoor) -> None: ...
+
+    async def close(self, host: str) -> None: ...
+
+    def shut_out(self, host: str) -> bool:
+        """The agent answers, and takes this coordinator for its own no longer."""
+        ...
+
+    async def stream(self, host: str, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A Unix socket of that host. OSError, TimeoutError."""
+        ...
+
+    def socket_here(self, host: str, path: str) -> AbstractAsyncContextManager[str]:
+        """A path on this machine that leads to a Unix socket of that host."""
+        ...
 
 
 @dataclass

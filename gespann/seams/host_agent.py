@@ -1,7 +1,8 @@
 """Seam 5: what the coordinator asks of the agent on a host, and what the agent tells.
 
-Transport: ``seams.json_lines`` over a Unix socket of mode 0600 (the coordinator's own host). Each request class is one
-``op``; ``reply`` gives the fields of ``ok``; the ``Event`` classes are told to every connection without being asked.
+Transport: ``seams.json_lines`` over a Unix socket of mode 0600 (the coordinator's own host), or over mutual TLS (any
+other: ``seams.host_membership``). Each request class is one ``op``; ``reply`` gives the fields of ``ok``; the ``Event``
+classes are told to every connection without being asked.
 
 Promises of the agent:
 * It keeps nothing of its own: what runs is what libvirt says runs. After its restart all domains are still there.

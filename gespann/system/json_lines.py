@@ -24,6 +24,7 @@ from gespann.seams.json_lines import LINE_LIMIT_BYTES, SeamError, SeamLost
 
 log = logging.getLogger(__name__)
 
+Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]  # OSError, TimeoutError
 Handler = Callable[[Any], Awaitable[msgspec.Struct]]
 
 RETRY_FIRST_S = 0.05
@@ -122,12 +123,14 @@ class JsonLinesClient:
     ``hello`` is sent first on each connection, and its answer given to ``on_up``. ``on_event`` gets each event, in
     order; events of unknown name are dropped, so that an older client survives a newer server. ``on_down`` is told why
     a connection ended. Who wants events without calling anything calls ``start``, which keeps a connection open.
+    ``connect``: another way than the Unix socket; the path is then only its name.
     """
 
     def __init__(
         self,
         socket_path: Path | str,
         *,
+        connect: Connect | None = None,
         hello: Request | None = None,
         events: Sequence[type[Event]] = (),
         on_event: Callable[[Any], None] | None = None,
@@ -140,6 +143,7 @@ class JsonLinesClient:
         self.on_up = on_up
         self.on_down = on_down
         self.timeout_s = timeout_s
+        self._connect_other = connect
         self._hello = hello
         self._event_types = {event.event: event for event in events}
         self._connection: _Connection | None = None
@@ -201,9 +205,13 @@ class JsonLinesClient:
 
     async def _connect(self) -> _Connection:
         try:
-            reader, writer = await asyncio.open_unix_connection(str(self.socket_path), limit=LINE_LIMIT_BYTES)
-        except OSError as error:
-            raise SeamLost(f"{self.socket_path}: {error.strerror or error}") from error
+            if self._connect_other is not None:
+                reader, writer = await self._connect_other()
+            else:
+                reader, writer = await asyncio.open_unix_connection(str(self.socket_path), limit=LINE_LIMIT_BYTES)
+        except (OSError, TimeoutError) as error:
+            why = getattr(error, "strerror", None) or error or type(error).__name__
+            raise SeamLost(f"{self.socket_path}: {why}") from error
         connection = _Connection(reader, writer)
         task = asyncio.create_task(self._read(connection))
         self._readers.add(task)

@@ -64,11 +64,13 @@ class _Listener(uvicorn.Server):
 
 
 class ApiServer:
-    """``cli``: who serves ``POST /cli``; none: that path is no door."""
+    """``cli``: who serves ``POST /cli``; none: that path is no door. ``streams``: whether images, consoles and figures
+    have their doors."""
 
-    def __init__(self, api: Api, *, cli: ServeCli | None = None, web: Path | None = None) -> None:
+    def __init__(self, api: Api, *, cli: ServeCli | None = None, web: Path | None = None, streams: bool = True) -> None:
         self.api = api
         self._cli = cli
+        self._streams = streams
         self.app = RpcApp(api, web)
         self._taken: set[asyncio.Task[None]] = set()
         self._listeners: list[tuple[_Listener, asyncio.Task[None]]] = []
@@ -131,7 +133,7 @@ class ApiServer:
         if method == "POST" and path == "/cli" and self._cli is not None:
             return self._serve_cli
         route = http_handlers.find_route(method, path)
-        if route is None:
+        if route is None or not self._streams:
             return None
         return lambda head, reader, writer, caller: http_handlers.answer(self.api, route, head, reader, writer, caller)
 

@@ -8,6 +8,7 @@ from gespann.pool.classes import (
     pbd,
     pif,
     pool,
+    pool_members,
     sr,
     vbd,
     vdi,
@@ -19,7 +20,7 @@ from gespann.pool.rrd import figures, http_rrd
 
 #: imported for the handlers that they register
 HANDLER_MODULES = (
-    *(host, http_console, http_images, network, pbd, pif, pool),
+    *(host, http_console, http_images, network, pbd, pif, pool, pool_members),
     *(sr, vbd, vdi, vif, vm_machine, vm_power),
     *(figures, http_rrd),
 )

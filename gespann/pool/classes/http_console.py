@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 
 from gespann.pool.api.http_handlers import HttpRequest, http
-from gespann.pool.steps.host_door import ask
+from gespann.pool.steps.host_door import ask, stream_to
 from gespann.seams.host_agent import Domain, DomainList
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -20,7 +20,8 @@ def _console(request: HttpRequest) -> str:
     return db.by_uuid("console", request.query.get("uuid", ""))
 
 
-async def _socket(request: HttpRequest) -> str:
+async def _socket(request: HttpRequest) -> tuple[str, str]:
+    """The host that the machine runs on, and the path of the socket there."""
     db = request.pool.db
     console = db.get("console", _console(request))
     vm = db.get("VM", console["VM"])
@@ -29,16 +30,17 @@ async def _socket(request: HttpRequest) -> str:
     path = "" if domain is None else domain.vnc_socket if console["protocol"] == "rfb" else domain.serial_socket
     if not path:
         raise XenApiError("VM_BAD_POWER_STATE", [console["VM"], "running, paused", vm["power_state"].lower()])
-    return path
+    return vm["resident_on"], path
 
 
 @http("CONNECT", "/console", role="vm-operator")
 async def console(request: HttpRequest) -> None:
-    path = await _socket(request)
+    host, path = await _socket(request)
     try:
-        reader, writer = await asyncio.open_unix_connection(path)
-    except OSError as error:
-        raise XenApiError("INTERNAL_ERROR", [f"the console does not answer: {error.strerror}"]) from error
+        reader, writer = await stream_to(request.pool, host, path)
+    except (OSError, TimeoutError) as error:
+        why = getattr(error, "strerror", None) or type(error).__name__
+        raise XenApiError("INTERNAL_ERROR", [f"the console does not answer: {why}"]) from error
     try:
         await request.established()
         await _join((request.reader, writer), (reader, request.writer))

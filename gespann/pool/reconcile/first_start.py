@@ -73,23 +73,30 @@ def _create(pool: "Pool", facts: FactsReply, address: str) -> str:
 
 def _host_fields(pool: "Pool", facts: FactsReply, address: str, metrics: str) -> dict[str, Any]:
     return {
-        "uuid": facts.host_uuid,
-        "name_label": facts.hostname,
-        "name_description": "",
-        "hostname": facts.hostname,
-        "address": address,
+        **known_before_facts(pool, facts.host_uuid, facts.hostname, address),
         "enabled": True,
         "metrics": metrics,
+        # what the machine needs for itself, as measured before any VM runs
+        "memory_overhead": max(0, facts.memory_total_bytes - facts.memory_free_bytes),
+    }
+
+
+def known_before_facts(pool: "Pool", host_uuid: str, hostname: str, address: str) -> dict[str, Any]:
+    """The fields of a new host's record that nobody needs to be asked for."""
+    return {
+        "uuid": host_uuid,
+        "name_label": hostname,
+        "name_description": "",
+        "hostname": hostname,
+        "address": address,
         **_versions(),
         "software_version": _software_version(),
         "capabilities": ["hvm-3.0-x86_64"],
         "edition": "free",
         "editions": ["free"],
-        # what the machine needs for itself, as measured before any VM runs
-        "memory_overhead": max(0, facts.memory_total_bytes - facts.memory_free_bytes),
         "suspend_image_sr": NULL_REF,
         "crash_dump_sr": NULL_REF,
-        "iscsi_iqn": f"{pool.iscsi_prefix}:{facts.host_uuid[:8]}",
+        "iscsi_iqn": f"{pool.iscsi_prefix}:{host_uuid[:8]}",
         "tls_verification_enabled": False,
         "ssl_legacy": False,
     }

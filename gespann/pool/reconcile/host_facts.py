@@ -22,8 +22,12 @@ async def refresh_host(pool: "Pool", host: str) -> bool:
     try:
         facts: FactsReply = await ask(pool, host, Facts(), timeout_s=FACTS_WITHIN_S)
     except XenApiError as error:
+        if pool.db.find("host", host) is None:
+            return False
         log.warning("host %s does not answer: %s", pool.db.get("host", host)["hostname"], error)
         show_live(pool, host, live=False)
+        return False
+    if pool.db.find("host", host) is None:  # it left meanwhile
         return False
     networks = networks_by_bridge(pool.db)
     with pool.db.transaction() as tx:

@@ -19,6 +19,7 @@ from gespann.pool.reconcile.domains import look_at_host, refresh_guest
 from gespann.pool.reconcile.host_facts import refresh_host, show_live
 from gespann.pool.reconcile.storage_scan import close_strays, refresh_stat
 from gespann.pool.reconcile.unfinished import discard, unfinished_vms
+from gespann.pool.steps import host_steps
 from gespann.pool.steps.openings import prepare_tables, start_of
 from gespann.pool.steps.runner import Work
 from gespann.pool.steps.storage_door import driver_of, sr_as_driver_sees_it, storage_words
@@ -38,6 +39,7 @@ GUESTS_EVERY_ROUNDS = 12
 def prepare(pool: "Pool") -> Work:
     """Before anything else is done with a pool: its tables, its work, its derived fields."""
     prepare_tables(pool.db)
+    host_steps.prepare_tables(pool.db)
     derive_allowed_operations(pool.db, capabilities_of(pool))
     return Work(pool)
 
@@ -49,7 +51,8 @@ class Reconciler:
         self.pool = pool
         self.work: Work = pool.services["work"]
         self._jobs: set[asyncio.Task[None]] = set()
-        self._looking = {host: asyncio.Event() for host in pool.db.all("host")}
+        self._looking: dict[str, asyncio.Event] = {}
+        self._watchers: dict[str, asyncio.Task[None]] = {}
         self._reasons: dict[str, dict[str, str]] = {}  # host -> VM uuid -> why it stopped
         self._asking: set[str] = set()
         self._busy = 0  # looks and questions under way
@@ -64,14 +67,12 @@ class Reconciler:
         await self.work.recover()
         drivers = {sr_type: driver.info.capabilities for sr_type, driver in self.pool.drivers.items()}
         refresh_all(self.pool.db, rules_mark(drivers))
-        for host in list(self.pool.db.all("host")):
-            if await refresh_host(self.pool, host):
-                await self._look(host)
+        await asyncio.gather(*(self._meet(host) for host in self.pool.db.all("host")))
         await self._attach_again(set(self.pool.db.all("SR")))
         self._unfinished = unfinished_vms(self.pool.db)
         await self._discard_unfinished()
         for host in self.pool.db.all("host"):
-            self._spawn(self._watch(host))
+            self._watch_over(host)
         self._spawn(self._sweep())
         self._spawn(self._rounds())
 
@@ -95,7 +96,8 @@ class Reconciler:
         self._spawn(self._greet(host))
 
     def agent_down(self, host: str) -> None:
-        show_live(self.pool, host, live=False)
+        if self.pool.db.find("host", host) is not None:
+            show_live(self.pool, host, live=False)
 
     @property
     def quiet(self) -> bool:
@@ -103,20 +105,34 @@ class Reconciler:
         return not (self._busy or self._asking or any(wanted.is_set() for wanted in self._looking.values()))
 
     async def _greet(self, host: str) -> None:
-        if await refresh_host(self.pool, host):
+        if self.pool.db.find("host", host) is not None and await refresh_host(self.pool, host):
             self._look_soon(host)
+
+    async def _meet(self, host: str) -> None:
+        if await refresh_host(self.pool, host):
+            await self._look(host)
 
     # -- looking
 
     def _look_soon(self, host: str) -> None:
+        """A host that has joined meanwhile is watched from here on."""
+        if self._watchers and host not in self._looking and self.pool.db.find("host", host) is not None:
+            self._watch_over(host)
         if host in self._looking:
             self._looking[host].set()
+
+    def _watch_over(self, host: str) -> None:
+        self._looking[host] = asyncio.Event()
+        self._watchers[host] = self._spawn(self._watch(host))
 
     async def _watch(self, host: str) -> None:
         wanted = self._looking[host]
         while True:
             await wanted.wait()
             wanted.clear()
+            if self.pool.db.find("host", host) is None:  # it has left the pool
+                del self._looking[host], self._watchers[host]
+                return
             self._busy += 1
             try:
                 await _guarded(self._look(host))
@@ -218,9 +234,9 @@ class Reconciler:
         await self._discard_unfinished()
         await self._measure_storage(self.work.take_changed_srs())
         if count % HOSTS_EVERY_ROUNDS == 0:
-            for host in list(self.pool.db.all("host")):
-                if await refresh_host(self.pool, host):
-                    self._look_soon(host)
+            await asyncio.gather(*(self._greet(host) for host in list(self.pool.db.all("host"))))
+            for host in set(self._looking) - set(self.pool.db.all("host")):
+                self._look_soon(host)  # the watch finds that it has left, and ends
         if count % STORAGE_EVERY_ROUNDS == 0:
             await self._measure_storage(set(self.pool.db.all("SR")))
         for vm, record in list(self.pool.db.all("VM").items()):
@@ -237,11 +253,12 @@ class Reconciler:
                 except XenApiError as error:
                     log.warning("SR %s does not tell its sizes: %s", sr, error)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         job = asyncio.get_running_loop().create_task(_guarded(work))
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
         job.add_done_callback(lambda _: work.close())  # if it was stopped before it began
+        return job
 
 
 async def _guarded(work: Coroutine[Any, Any, None]) -> None:

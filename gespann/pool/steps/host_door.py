@@ -1,5 +1,8 @@
 """The way to a host's agent: finds it, and gives its refusals their XenAPI names."""
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from gespann.seams.engine_socket import Request
@@ -50,3 +53,23 @@ async def ask(pool: "Pool", host: str, request: Request, timeout_s: float = ANSW
         raise _refusal(error) from error
     except SeamLost as error:
         raise HostOffline(host) from error
+
+
+@contextlib.asynccontextmanager
+async def socket_here(pool: "Pool", host: str, path: str) -> AsyncIterator[str]:
+    """A path on this machine that leads to a Unix socket of that host."""
+    links = pool.services.get("links")
+    if links is None:
+        yield path
+        return
+    async with links.socket_here(host, path) as here:
+        yield here
+
+
+async def stream_to(pool: "Pool", host: str, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Opens a Unix socket of that host. OSError, TimeoutError."""
+    links = pool.services.get("links")
+    if links is None:
+        return await asyncio.open_unix_connection(path)
+    reader, writer = await links.stream(host, path)
+    return reader, writer

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from gespann.pool.images.differences import copy_differences
 from gespann.pool.images.nbd import NbdClient, nbd_client
-from gespann.pool.steps.host_door import ask
+from gespann.pool.steps.host_door import ask, socket_here
 from gespann.pool.steps.nbd_copy import copy_image, read_image, write_image
 from gespann.pool.steps.registry import Run, Step, step
 from gespann.seams.host_agent import ImageClose, ImageOpen
@@ -23,7 +23,8 @@ async def opened_image(run: Run, opening_id: str, *, read_only: bool) -> AsyncIt
     request = ImageOpen(image_id=opening_id, source=run.memory["sources"][opening_id], read_only=read_only)
     reply = await ask(run.pool, host, request)
     try:
-        yield reply.socket
+        async with socket_here(run.pool, host, reply.socket) as socket:
+            yield socket
     except BaseException:
         with contextlib.suppress(Exception):
             await ask(run.pool, host, ImageClose(image_id=opening_id))

@@ -20,6 +20,7 @@ from gespann.pool.plan.shapes import Lock, Plan
 from gespann.pool.steps import (  # noqa: F401 each registers its steps
     device_steps,
     domain_steps,
+    host_steps,
     image_steps,
     record_steps,
     repository_steps,

@@ -10,6 +10,7 @@ from typing import Any
 from gespann.pool.plan.disk_plans import plan_export, plan_import
 from gespann.pool.plan.power_plans import plan_stopped
 from gespann.seams.xenapi.datamodel import NULL_REF
+from tests.unit.pool.far_hosts import FarHost
 from tests.unit.pool.world import DEVICE_CONFIG, MIB, World, cd_fields, vbd_fields, vdi_fields, vif_fields
 
 Prepare = Callable[[World], Awaitable[Any]]
@@ -187,6 +188,27 @@ async def _destroy_sr(world: World, subject: tuple[str, str]) -> None:
     await world.call("SR.destroy", subject[0])
 
 
+async def _stranger(world: World) -> FarHost:
+    await world.make_sr()
+    return await world.make_far_host()
+
+
+async def _join(world: World, far: FarHost) -> str:
+    return await world.join(far)
+
+
+async def _member(world: World) -> str:
+    return await world.join(await _stranger(world))
+
+
+async def _dead_member(world: World) -> str:
+    far = await _stranger(world)
+    host = await world.join(far)
+    far.reachable = False
+    world.reconciler.agent_down(host)
+    return host
+
+
 async def _plug_pbd(world: World, subject: tuple[str, str]) -> None:
     await world.call("PBD.plug", subject[1])
 
@@ -226,6 +248,9 @@ SCENES: dict[str, Scene] = {
     "SR.destroy": Scene(_unplugged_sr, _destroy_sr),
     "SR.forget": Scene(_unplugged_sr, _forget_sr),
     "SR.update": Scene(_sr, call("SR.set_name_label", "another")),
+    "pool.add_host": Scene(_stranger, _join),
+    "pool.eject": Scene(_member, call("pool.eject")),
+    "host.destroy": Scene(_dead_member, call("host.destroy")),
     "PBD.plug": Scene(_unplugged_sr, _plug_pbd),
     "PBD.unplug": Scene(_pbd, call("PBD.unplug")),
 }

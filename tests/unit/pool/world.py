@@ -13,15 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import gespann.pool.classes
+from gespann import __version__
 from gespann.host.fake import AnyStorage, FakeHypervisor
+from gespann.host.fake.guest import FakeDomain
 from gespann.host.fake.nbd import FakeMedium
+from gespann.host.membership import Membership
 from gespann.host.server import AgentServer
 from gespann.pool.api.accounts import Accounts
 from gespann.pool.api.api import Api
+from gespann.pool.classes.pool_members import Newcomer, add_host
 from gespann.pool.model.database import Database
 from gespann.pool.pool import Pool
 from gespann.pool.reconcile.first_start import first_start
 from gespann.pool.reconcile.reconciler import Reconciler, prepare
+from gespann.pool.steps.host_steps import all_doors
 from gespann.pool.steps.openings import all_openings
 from gespann.seams.host_agent import FileSource, IscsiSource
 from gespann.seams.json_lines import SeamError, SeamLost
@@ -29,6 +34,8 @@ from gespann.seams.sr_driver import SrError
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.sr.memory import Crash, MemoryDriver, MemoryStorage
 from gespann.system.clock import ManualClock
+from gespann.system.mutual_tls import certificate_of
+from tests.unit.pool.far_hosts import DOOR_PORT, FakeLinks, FarHost
 
 assert gespann.pool.classes.HANDLER_MODULES
 MIB = 1024 * 1024
@@ -110,6 +117,7 @@ class World:
     hypervisor: FakeHypervisor
     clock: ManualClock
     moments: Moments = field(default_factory=Moments)
+    far: dict[str, FarHost] = field(default_factory=dict)  # by address
 
     @classmethod
     async def begin(cls, path: Path) -> "World":
@@ -133,6 +141,10 @@ class World:
         self.work = prepare(self.pool)
         self.api = Api(self.pool, Accounts(self.path))
         self.session = self.api.sessions.begin("root", "pool-admin").ref
+        self.links = FakeLinks(self.pool, self.path / "agents.pem", self.far, self.moments)
+        self.pool.services["links"] = self.links
+        for host, door in all_doors(self.db).items():
+            await self.links.open(host, door)
         self.host = await first_start(self.pool, self.agent, "10.0.0.5")
         self.reconciler = Reconciler(self.pool)
         await self.reconciler.start()
@@ -147,10 +159,68 @@ class World:
     async def end(self) -> None:
         await self.reconciler.stop()
         await self.api.close()
-        await self.hypervisor.close()
         self.db.close()
-        if self.hypervisor.run_dir is not None:
-            shutil.rmtree(self.hypervisor.run_dir)
+        for hypervisor in self.hypervisors():
+            await hypervisor.close()
+            if hypervisor.run_dir is not None:
+                shutil.rmtree(hypervisor.run_dir)
+
+    # -- other hosts
+
+    def hypervisors(self) -> list[FakeHypervisor]:
+        return [self.hypervisor, *(far.hypervisor for far in self.far.values())]
+
+    def running(self) -> dict[str, FakeDomain]:
+        """All machines that run anywhere. One that runs twice is an AssertionError."""
+        found: dict[str, FakeDomain] = {}
+        for hypervisor in self.hypervisors():
+            assert not set(found) & set(hypervisor._running)
+            found |= hypervisor._running
+        return found
+
+    async def make_far_host(self, hostname: str = "host2") -> FarHost:
+        """A machine with an agent, of no pool."""
+        number = len(self.far) + 6
+        run_dir = Path(tempfile.mkdtemp(prefix="gs"))
+        hypervisor = FakeHypervisor(storage=self.hypervisor.storage, run_dir=run_dir, hostname=hostname)
+        data = self.path / hostname
+        data.mkdir()
+        far = FarHost(f"10.0.0.{number}", hypervisor, Membership(data))
+        self.far[far.address] = far
+
+        def told(event: Any) -> None:
+            for host, door in self.links.doors.items():
+                if door.address == far.address and far.reachable:
+                    self.reconciler.agent_event(host, event)
+
+        await hypervisor.open(told)
+        return far
+
+    async def join(self, far: FarHost, **changed: Any) -> str:
+        """What the two coordinators do in ``pool.join``; the new host's reference."""
+        pool_uuid = next(iter(self.db.all("pool").values()))["uuid"]
+        facts = await far.hypervisor.facts()
+        newcomer = Newcomer(
+            **{
+                "host_uuid": facts.host_uuid,
+                "hostname": far.hostname,
+                "address": far.address,
+                "door_port": DOOR_PORT,
+                "certificate": certificate_of(far.membership.identity),
+                "product_version": __version__,
+                "cpu_vendor": facts.cpu_vendor,
+                **changed,
+            }
+        )
+        await far.is_offered(pool_uuid, self.links.certificate)
+        try:
+            return await add_host(self.pool, newcomer, newcomer.certificate)
+        except BaseException:
+            await far.withdraws()
+            raise
+
+    async def second_host(self) -> str:
+        return await self.join(await self.make_far_host())
 
     async def call(self, method: str, *params: Any) -> Any:
         return await self.api.call(method, self.session, *params)
@@ -210,10 +280,11 @@ class World:
         }
         domains = {
             uuid: (running.domain.start_id, running.domain.state, running.domain.disks, running.domain.nics)
-            for uuid, running in self.hypervisor._running.items()
+            for uuid, running in self.running().items()
         }
         open_now = sorted(self.hypervisor.storage.open_now)  # type: ignore[attr-defined]
-        return sorted(self.storage.srs), volumes, domains, open_now, all_openings(self.db)
+        members = [far.membership.reply().state for far in self.far.values()]
+        return sorted(self.storage.srs), volumes, domains, open_now, all_openings(self.db), members, all_doors(self.db)
 
     def assert_nothing_orphaned(self) -> None:
         """Array, host and records agree."""
@@ -223,11 +294,15 @@ class World:
             assert db.get("VBD", opening.vbd)["currently_attached"]
             assert db.get("VM", opening.vm)["power_state"] != "Halted"
         running = {vm["uuid"] for vm in db.all("VM").values() if vm["power_state"] != "Halted"}
-        assert set(self.hypervisor._running) == running
+        assert set(self.running()) == running
+        for vm in db.all("VM").values():
+            if vm["uuid"] in running:
+                (where,) = [h.hostname for h in self.hypervisors() if vm["uuid"] in h._running]
+                assert db.get("host", vm["resident_on"])["hostname"] == where
         assert len(self.hypervisor.storage.open_now) == len(known)  # type: ignore[attr-defined]
         full = [vbd for vbd in db.all("VBD").values() if vbd["currently_attached"] and not vbd["empty"]]
         assert len(full) == len(known)
-        for class_name in ("VM", "VDI", "VBD", "VIF", "SR"):
+        for class_name in ("VM", "VDI", "VBD", "VIF", "SR", "host"):
             assert not any(record["current_operations"] for record in db.all(class_name).values())
 
     def shape(self) -> Any:
@@ -239,16 +314,24 @@ class World:
             "VIF": ("device", "currently_attached", "current_operations"),
             "SR": ("name_label", "physical_size", "current_operations", "allowed_operations"),
             "PBD": ("currently_attached",),
+            "host": ("hostname", "enabled"),
+            "PIF": ("device", "currently_attached", "VLAN"),
             "secret": ("value",),
         }
         records = {
             class_name: sorted(str([rec[name] for name in names]) for rec in self.db.all(class_name).values())
             for class_name, names in shown.items()
         }
-        srs, volumes, domains, open_now, known = self.outside()
+        srs, volumes, domains, open_now, known, members, doors = self.outside()
         sizes = sorted((v.virtual_size_bytes, v.name_label, len(opened)) for v, opened in volumes.values())
         running = sorted((state, disks, nics) for _, state, disks, nics in domains.values())
-        return records, len(srs), sizes, running, len(open_now), len(known), self.work.stalled
+        residents = sorted(
+            str((vm["name_label"], self.db.get("host", vm["resident_on"])["hostname"]))
+            for vm in self.db.all("VM").values()
+            if self.db.find("host", vm["resident_on"]) is not None
+        )
+        counts = len(srs), len(open_now), len(known), len(doors)
+        return records, sizes, running, counts, members, residents, self.work.stalled
 
 
 def _in_order(value: Any) -> Any:

@@ -33,7 +33,7 @@ async def set_up(path: Path, scene: Scene) -> tuple[World, Any]:
 
 async def settle(world: World) -> None:
     """Guests have booted, and the reconciler has nothing left to say."""
-    await until(lambda: all(r.has_address or r.domain.state == "paused" for r in world.hypervisor._running.values()))
+    await until(lambda: all(r.has_address or r.domain.state == "paused" for r in world.running().values()))
     await until(lambda: world.reconciler.quiet and set(world.work._under_way) == set(world.work._stalled))
 
 

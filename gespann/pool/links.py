@@ -1,0 +1,142 @@
+"""The ways to the agents of other hosts: a connection over mutual TLS each, opened again whenever it is lost.
+
+What a console or an image is reached by is a Unix socket on its own host: ``stream`` opens it from here, and
+``socket_here`` gives a path on this machine that leads to it, for programs that know nothing else.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gespann.pool.pool import HostDoor, Pool
+from gespann.seams import host_agent
+from gespann.seams.host_membership import AllegianceChanged, Open
+from gespann.seams.json_lines import LINE_LIMIT_BYTES
+from gespann.system.files import private_directory
+from gespann.system.json_lines import JsonLinesClient
+from gespann.system.mutual_tls import certificate_of, connect_pinned
+from gespann.system.streams import Streams, UnixRelay
+
+log = logging.getLogger(__name__)
+
+CONNECT_WITHIN_S = 5.0
+EVENTS: tuple[type[host_agent.Event], ...] = (*host_agent.EVENTS, AllegianceChanged)
+
+
+class _Refused(ConnectionError):
+    """The agent answered, and does not open this."""
+
+
+@dataclass
+class _Link:
+    door: HostDoor
+    client: JsonLinesClient | None = None
+    shut_out: bool = False
+
+
+@dataclass
+class AgentLinks:
+    """``identity``: what this coordinator proves itself by. ``run_dir``: for sockets."""
+
+    pool: Pool
+    identity: Path
+    run_dir: Path
+    told: Callable[[str, Any], None] = lambda host, event: None
+    up: Callable[[str], None] = lambda host: None
+    down: Callable[[str, str], None] = lambda host, why: None
+    _links: dict[str, _Link] = field(default_factory=dict)
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    @property
+    def certificate(self) -> str:
+        return certificate_of(self.identity)
+
+    async def open(self, host: str, door: HostDoor) -> None:
+        if host in self._links:
+            if self._links[host].door == door:
+                return
+            await self.close(host)
+        link = self._links[host] = _Link(door)
+        link.client = JsonLinesClient(
+            f"{door.address}:{door.port}",
+            connect=lambda: self._connect(link, Open(what="agent")),
+            hello=host_agent.Hello(version=host_agent.VERSION),
+            events=EVENTS,
+            on_event=lambda event: self.told(host, event),
+            on_up=lambda _: self.up(host),
+            on_down=lambda why: self.down(host, why),
+        )
+        self.pool.agents[host] = link.client
+        link.client.start()
+
+    async def close(self, host: str) -> None:
+        link = self._links.pop(host, None)
+        if link is not None:
+            self.pool.agents.pop(host, None)
+            if link.client is not None:
+                await link.client.close()
+
+    async def close_all(self) -> None:
+        for host in list(self._links):
+            await self.close(host)
+
+    def shut_out(self, host: str) -> bool:
+        """When last asked the agent was there, and did not take this coordinator's certificate: it is released."""
+        link = self._links.get(host)
+        return link is not None and link.shut_out
+
+    async def stream(self, host: str, path: str) -> Streams:
+        """A Unix socket of that host. OSError, TimeoutError."""
+        link = self._links.get(host)
+        if link is None:
+            return await asyncio.open_unix_connection(path)
+        return await self._connect(link, Open(what="socket", path=path))
+
+    @contextlib.asynccontextmanager
+    async def socket_here(self, host: str, path: str) -> AsyncIterator[str]:
+        if host not in self._links:
+            yield path
+            return
+        directory = private_directory(self.run_dir / "far")
+        relay = UnixRelay(directory / f"{next(self._numbers)}.sock", lambda: self.stream(host, path))
+        await relay.start()
+        try:
+            yield str(relay.path)
+        finally:
+            await relay.stop()
+
+    async def _connect(self, link: _Link, wanted: Open) -> Streams:
+        door = link.door
+        try:
+            reader, writer = await connect_pinned(
+                door.address, door.port, self.identity, door.certificate, CONNECT_WITHIN_S
+            )
+            try:
+                await _ask_for(reader, writer, wanted)
+            except BaseException:
+                writer.transport.abort()
+                raise
+        except ssl.SSLError:
+            link.shut_out = True
+            raise
+        link.shut_out = False
+        return reader, writer
+
+
+async def _ask_for(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wanted: Open) -> None:
+    writer.write(msgspec.json.encode(wanted) + b"\n")
+    async with asyncio.timeout(CONNECT_WITHIN_S):
+        try:
+            line = await reader.readuntil(b"\n")
+        except asyncio.IncompleteReadError:
+            raise _Refused("the agent closed the connection") from None
+    if len(line) > LINE_LIMIT_BYTES or msgspec.json.decode(line, type=dict[str, Any]).get("ok") is not True:
+        raise _Refused(line.decode(errors="replace").strip()[:500])

@@ -1,0 +1,65 @@
+"""Two byte streams joined: what comes in at one goes out at the other, until either side ends."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from gespann.system.json_lines import bind_unix
+
+CHUNK_BYTES = 256 * 1024
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Open = Callable[[], Awaitable[Streams]]
+
+
+async def join(one: Streams, other: Streams) -> None:
+    """Closes both when either ends: half-closed channels are used by nobody here."""
+    pumps = [asyncio.create_task(_pump(one[0], other[1])), asyncio.create_task(_pump(other[0], one[1]))]
+    try:
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+        for _, writer in (one, other):
+            writer.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(CHUNK_BYTES):
+            writer.write(data)
+            await writer.drain()
+
+
+class UnixRelay:
+    """A Unix socket of mode 0600, each connection to which is joined to what ``open_far`` opens then."""
+
+    def __init__(self, path: Path, open_far: Open) -> None:
+        self.path = path
+        self._open_far = open_far
+        self._server: asyncio.Server | None = None
+        self._joined: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, sock=bind_unix(self.path, 0o600))
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._joined):
+            task.cancel()
+        await asyncio.gather(*self._joined, return_exceptions=True)
+        self.path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._joined.add(task)
+        try:
+            far = await self._open_far()
+            await join((reader, writer), far)
+        except (OSError, TimeoutError):
+            writer.close()
+        finally:
+            self._joined.discard(task)

@@ -1,0 +1,95 @@
+"""Other hosts of a world: fake hypervisors with a membership of their own, and the way to them without its sockets."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gespann.host.fake import FakeHypervisor
+from gespann.host.membership import Membership
+from gespann.host.server import AgentServer
+from gespann.pool.pool import HostDoor, Pool
+from gespann.seams.host_membership import JoinOffer, JoinWithdraw
+from gespann.seams.json_lines import SeamError, SeamLost
+from gespann.system.mutual_tls import certificate_of, ensure_identity
+
+DOOR_PORT = 4434
+
+
+@dataclass
+class FarHost:
+    """A machine beside the coordinator's. It outlives the coordinator."""
+
+    address: str
+    hypervisor: FakeHypervisor
+    membership: Membership
+    reachable: bool = True
+
+    @property
+    def hostname(self) -> str:
+        return self.hypervisor.hostname
+
+    async def is_offered(self, pool_uuid: str, certificate: str) -> None:
+        offer = JoinOffer(pool_uuid=pool_uuid, coordinator_certificate=certificate, coordinator_address="10.0.0.5")
+        await self.membership.handlers()[JoinOffer](offer)
+
+    async def withdraws(self) -> str:
+        return (await self.membership.handlers()[JoinWithdraw](JoinWithdraw())).state
+
+
+class FarAgent:
+    """As ``AgentLinks`` has it: answers only to the coordinator whose certificate the host was told."""
+
+    def __init__(self, far: FarHost, links: "FakeLinks") -> None:
+        self.handlers = AgentServer(far.hypervisor, Path("unused"), far.membership)._handlers()
+        self.far, self.links = far, links
+
+    async def call(self, request: Any, timeout_s: float | None = None) -> Any:
+        if not self.far.reachable:
+            raise SeamLost("nobody there")
+        if self.far.membership.coordinator_certificate != self.links.certificate:
+            self.links.refused.add(self.far.address)
+            raise SeamLost("certificate unknown")
+        self.links.refused.discard(self.far.address)
+        moments = self.links.moments
+        moments.meet(request.op, "before", SeamError("HYPERVISOR", f"injected failure of {request.op}"))
+        reply = await self.handlers[type(request)](request)
+        moments.meet(request.op, "after", SeamLost(f"injected loss of the answer to {request.op}"))
+        return reply
+
+
+@dataclass
+class FakeLinks:
+    pool: Pool
+    identity: Path
+    hosts: dict[str, FarHost]  # by address
+    moments: Any
+    doors: dict[str, HostDoor] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        ensure_identity(self.identity)
+
+    @property
+    def certificate(self) -> str:
+        return certificate_of(self.identity)
+
+    async def open(self, host: str, door: HostDoor) -> None:
+        self.doors[host] = door
+        self.pool.agents[host] = FarAgent(self.hosts[door.address], self)
+
+    async def close(self, host: str) -> None:
+        self.doors.pop(host, None)
+        self.pool.agents.pop(host, None)
+
+    def shut_out(self, host: str) -> bool:
+        return host in self.doors and self.doors[host].address in self.refused
+
+    async def stream(self, host: str, path: str) -> Any:
+        return await asyncio.open_unix_connection(path)
+
+    @contextlib.asynccontextmanager
+    async def socket_here(self, host: str, path: str) -> AsyncIterator[str]:
+        yield path
