@@ -49,6 +49,9 @@ class AgentServer:
             seam.DomainReset: self._domain_reset,
             seam.DomainPause: self._domain_pause,
             seam.DomainUnpause: self._domain_unpause,
+            seam.MemorySave: self._memory_save,
+            seam.MemoryStop: self._memory_stop,
+            seam.DomainRestore: self._domain_restore,
             seam.DomainList: self._domain_list,
             seam.DiskAttach: self._disk_attach,
             seam.DiskDetach: self._disk_detach,
@@ -112,6 +115,31 @@ class AgentServer:
         spec_check.check_uuid(request.uuid)
         await self.hypervisor.unpause(request.uuid)
         return Empty()
+
+    async def _memory_save(self, request: seam.MemorySave) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        spec_check.check_start_id(request.start_id)
+        spec_check.check_image_id(request.image_id)
+        spec_check.check_source(request.target)
+        spec_check.check_timeout(request.timeout_s)
+        log.info("save the memory of %s start %s as %s", request.uuid, request.start_id, request.image_id)
+        await self.hypervisor.memory_save(
+            request.uuid, request.start_id, request.image_id, request.target, request.timeout_s
+        )
+        return Empty()
+
+    async def _memory_stop(self, request: seam.MemoryStop) -> Empty:
+        spec_check.check_image_id(request.image_id)
+        await self.hypervisor.memory_stop(request.image_id)
+        return Empty()
+
+    async def _domain_restore(self, request: seam.DomainRestore) -> seam.Domain:
+        spec_check.check_domain(request.spec)
+        spec_check.check_image_id(request.image_id)
+        spec_check.check_source(request.memory)
+        spec_check.check_timeout(request.timeout_s)
+        log.info("restore %s start %s from %s", request.spec.uuid, request.spec.start_id, request.image_id)
+        return await self.hypervisor.restore(request.spec, request.image_id, request.memory, request.timeout_s)
 
     async def _domain_list(self, request: seam.DomainList) -> seam.DomainListReply:
         return seam.DomainListReply(domains=await self.hypervisor.domains())

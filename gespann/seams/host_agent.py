@@ -201,6 +201,44 @@ class DomainUnpause(Request, frozen=True):
     uuid: str
 
 
+class MemorySave(Request, frozen=True):
+    """Writes the memory and the devices' state of a paused domain into a volume that the agent opens for it, and closes
+    again. Answers when all of it is durable; the domain stays paused. Repeated: it is written again, from the start.
+    BAD_STATE if the domain is not paused; STORAGE if the volume cannot be written or is too small.
+
+    ``image_id`` names the work for ``memory.stop``."""
+
+    op: ClassVar[str] = "memory.save"
+    reply: ClassVar[type] = Empty
+    uuid: str
+    start_id: str
+    image_id: str
+    target: IscsiSource | FileSource
+    timeout_s: float = 3600.0
+
+
+class MemoryStop(Request, frozen=True):
+    """Ends a save or a restore that is under way, if it is; answers when the volume is closed. What was written is
+    worth nothing then."""
+
+    op: ClassVar[str] = "memory.stop"
+    reply: ClassVar[type] = Empty
+    image_id: str
+
+
+class DomainRestore(Request, frozen=True):
+    """A domain from what ``memory.save`` wrote, under a new start: answers when it is there, paused. Its devices must
+    be those that it had (else BAD_STATE); where their other ends are, ``spec`` says. The image is
+    only read. Repeated for a start that is there: succeeds. On failure nothing of it is left."""
+
+    op: ClassVar[str] = "domain.restore"
+    reply: ClassVar[type] = Domain
+    spec: DomainSpec
+    image_id: str
+    memory: IscsiSource | FileSource
+    timeout_s: float = 3600.0
+
+
 class DomainListReply(msgspec.Struct, frozen=True, kw_only=True):
     domains: list[Domain]
 
@@ -387,6 +425,9 @@ REQUESTS: tuple[type[Request], ...] = (
     DomainReset,
     DomainPause,
     DomainUnpause,
+    MemorySave,
+    MemoryStop,
+    DomainRestore,
     DomainList,
     DiskAttach,
     DiskDetach,

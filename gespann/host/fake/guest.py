@@ -19,6 +19,7 @@ class GuestBehaviour:
     obeys_unplug: bool = True
     panics_at_boot: bool = False
     shutdown_s: float = 0.002
+    save_s: float = 0.0
 
 
 @dataclass

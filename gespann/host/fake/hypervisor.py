@@ -16,7 +16,8 @@ from gespann.host.fake.facts import fake_facts
 from gespann.host.fake.guest import FakeDomain, GuestBehaviour
 from gespann.host.fake.images import FakeImages
 from gespann.host.fake.memory import load_domains, save_domains
-from gespann.host.fake.storage import AnyStorage, FakeStorage
+from gespann.host.fake.saved import SavedMemory, read_memory, spoil, write_memory, written_bytes
+from gespann.host.fake.storage import AnyStorage, FakeStorage, Source
 from gespann.host.hypervisor import Told
 from gespann.host.images import Images
 from gespann.seams.host_agent import (
@@ -60,6 +61,7 @@ class FakeHypervisor:
         self.default_behaviour = GuestBehaviour()
         self.bridges: dict[str, int] = {}
         self.images = images if images is not None else FakeImages(self.storage, run_dir)
+        self.memory = SavedMemory(self.storage)
         self._behaviours: dict[str, GuestBehaviour] = {}
         self._running: dict[str, FakeDomain] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -187,6 +189,46 @@ class FakeHypervisor:
             self._set_state(running, "running", "")
             if not running.agent_up:
                 self._boot(running)
+
+    async def memory_save(self, uuid: str, start_id: str, image_id: str, target: Source, timeout_s: float) -> None:
+        async with self._locks[uuid]:
+            self._maybe_fail("memory_save")
+            running = self._find(uuid)
+            if running.domain.start_id != start_id:
+                raise SeamError("NOT_FOUND", f"{uuid} runs as start {running.domain.start_id}")
+            if running.domain.state != "paused":
+                raise SeamError("BAD_STATE", f"{uuid} is {running.domain.state}, not paused")
+            async with self.memory.opened(image_id, target, read_only=False) as medium:
+                needed = written_bytes(running.domain.memory_bytes)
+                if medium.size_bytes < needed:
+                    raise SeamError("STORAGE", f"a volume of {medium.size_bytes} bytes is too small for {needed}")
+                spoil(medium)
+                await self.memory.take(image_id, self._behaviour(uuid).save_s)
+                write_memory(medium, running)
+
+    async def memory_stop(self, image_id: str) -> None:
+        self._maybe_fail("memory_stop")
+        await self.memory.stop(image_id)
+
+    async def restore(self, spec: DomainSpec, image_id: str, memory: Source, timeout_s: float) -> Domain:
+        async with self._locks[spec.uuid]:
+            self._maybe_fail("restore")
+            there = self._running.get(spec.uuid)
+            if there is not None:
+                if there.domain.start_id != spec.start_id:
+                    raise SeamError("EXISTS", f"{spec.uuid} runs as start {there.domain.start_id}")
+                return there.domain
+            self._check_room(spec)
+            for nic in spec.nics:
+                self._check_bridge(nic.bridge)
+            async with self.memory.opened(image_id, memory, read_only=True) as medium:
+                kept = read_memory(medium, spec)
+            async with self._opened(spec):
+                running = await self._start(msgspec.structs.replace(spec, paused=True))
+            running.generation, running.sizes_bytes = kept.generation, kept.sizes_bytes
+            running.agent_up, running.has_address = kept.agent_up, kept.has_address
+            self._save()
+            return running.domain
 
     async def domains(self) -> list[Domain]:
         self._maybe_fail("domains")

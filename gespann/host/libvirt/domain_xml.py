@@ -66,7 +66,7 @@ def secret_xml(vm_uuid: str, device: int) -> str:
     ET.SubElement(secret, "uuid").text = secret_uuid(vm_uuid, device)
     usage = ET.SubElement(secret, "usage", type="iscsi")
     ET.SubElement(usage, "target").text = secret_usage(vm_uuid, device)
-    return _text(secret)
+    return text(secret)
 
 
 def disk_alias(device: int) -> str:
@@ -136,11 +136,11 @@ def nic_element(nic: Nic, boot_order: int = 0) -> ET.Element:
 
 
 def disk_xml(vm_uuid: str, disk: Disk) -> str:
-    return _text(disk_element(vm_uuid, disk))
+    return text(disk_element(vm_uuid, disk))
 
 
 def nic_xml(nic: Nic) -> str:
-    return _text(nic_element(nic))
+    return text(nic_element(nic))
 
 
 def boot_orders(spec: DomainSpec) -> tuple[dict[int, int], dict[int, int]]:
@@ -186,7 +186,7 @@ def domain_xml(spec: DomainSpec, accelerator: Accelerator, paths: Paths) -> str:
     for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
         ET.SubElement(domain, f"on_{event}").text = action
     domain.append(_devices(spec, paths))
-    return _text(domain)
+    return text(domain)
 
 
 def _devices(spec: DomainSpec, paths: Paths) -> ET.Element:
@@ -214,7 +214,7 @@ def _devices(spec: DomainSpec, paths: Paths) -> ET.Element:
     return devices
 
 
-def _text(element: ET.Element) -> str:
+def text(element: ET.Element) -> str:
     ET.register_namespace("gespann", METADATA_URI)
     return ET.tostring(element, encoding="unicode")
 

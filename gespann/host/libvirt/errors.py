@@ -9,7 +9,9 @@ from gespann.seams.json_lines import SeamError
 # QEMU's last words when a disk cannot be opened arrive as the text of an internal error.
 _STORAGE = re.compile(
     r"iscsi|blockdev|block node|could not open|cannot access storage|failed to get .* lock|"
-    r"no such file|grow|image is not in|input/output error",
+    r"no such file|grow|image is not in|input/output error|"
+    # of a memory image
+    r"image magic is incorrect|save image is incomplete|failed to read (qemu header|domain XML)|transport endpoint",
     re.IGNORECASE,
 )
 _MEMORY = re.compile(r"cannot allocate memory|cannot set up guest memory|not enough memory", re.IGNORECASE)

@@ -16,7 +16,9 @@ from gespann.host.images import Images
 from gespann.host.libvirt.devices import Devices
 from gespann.host.libvirt.domain_counters import domain_counters
 from gespann.host.libvirt.machines import Machines
+from gespann.host.libvirt.memory import Memory
 from gespann.host.libvirt.power import Power
+from gespann.host.memory_file import MemoryFiles
 from gespann.seams.host_agent import (
     CountersReply,
     Disk,
@@ -46,6 +48,8 @@ class LibvirtHypervisor:
         self._machines = Machines(uri, run_dir, data_dir)
         self._power = Power(self._machines)
         self._devices = Devices(self._machines)
+        self._files = MemoryFiles(run_dir / "memory")
+        self._memory = Memory(self._machines, self._power, self._files)
         self._qemu_version = "unknown"
         self._capabilities = ""
 
@@ -54,10 +58,12 @@ class LibvirtHypervisor:
             self._qemu_version = await facts.qemu_version()
         self._power.accelerator = await find_accelerator(self._data_dir / "accelerator.json", self._qemu_version)
         await self._images.open()
+        await self._files.open()
         await self._machines.open(told, FIRST_CONNECTION_S)
 
     async def close(self) -> None:
         await self._images.close()
+        await self._files.close()
         await self._machines.close()
 
     async def facts(self) -> FactsReply:
@@ -121,6 +127,20 @@ class LibvirtHypervisor:
         if domain.state == "paused":
             await self._machines.act("unpause", uuid, lambda found: found.resume())
             await self._machines.look(uuid)
+
+    async def memory_save(
+        self, uuid: str, start_id: str, image_id: str, target: IscsiSource | FileSource, timeout_s: float
+    ) -> None:
+        await self._memory.save(uuid, start_id, image_id, target, timeout_s)
+
+    async def memory_stop(self, image_id: str) -> None:
+        await self._memory.stop(image_id)
+
+    async def restore(
+        self, spec: DomainSpec, image_id: str, memory: IscsiSource | FileSource, timeout_s: float
+    ) -> Domain:
+        await self._read_capabilities()
+        return await self._memory.restore(spec, image_id, memory, timeout_s)
 
     async def domains(self) -> list[Domain]:
         return await self._machines.all()

@@ -20,6 +20,7 @@ from gespann.host.libvirt.domain_view import find, paths_of
 from gespann.host.libvirt.domain_xml import Accelerator, Paths, domain_xml, parse_domain
 from gespann.host.libvirt.guest import set_agent_timeout
 from gespann.host.libvirt.machines import Machines
+from gespann.host.libvirt.saved_xml import restored_xml
 from gespann.seams.host_agent import Disk, Domain, DomainSpec, FileSource, IscsiSource
 from gespann.seams.json_lines import SeamError
 from gespann.system.files import private_directory
@@ -38,11 +39,15 @@ SERIAL_LOG_LIMIT_BYTES = 4 * 1024**2  # looked at when a machine starts; while i
 async def check_sources(disks: list[Disk]) -> None:
     """STORAGE when a portal does not answer or a file is not there: asked before QEMU is, which would hold libvirt's
     lock on the machine for as long as TCP tries."""
-    portals = {(disk.source.host, disk.source.port) for disk in disks if isinstance(disk.source, IscsiSource)}
-    await asyncio.gather(*(_check_portal(host, port) for host, port in portals))
+    await check_portals([disk.source for disk in disks if disk.source is not None])
     for disk in disks:
         if isinstance(disk.source, FileSource) and not await asyncio.to_thread(os.path.isfile, disk.source.path):
             raise SeamError("STORAGE", f"{disk.source.path} is not there")
+
+
+async def check_portals(sources: list[IscsiSource | FileSource]) -> None:
+    portals = {(source.host, source.port) for source in sources if isinstance(source, IscsiSource)}
+    await asyncio.gather(*(_check_portal(host, port) for host, port in portals))
 
 
 async def _check_portal(host: str, port: int) -> None:
@@ -69,7 +74,10 @@ class Power:
 
     # --- create
 
-    async def create(self, spec: DomainSpec) -> Domain:
+    async def create(
+        self, spec: DomainSpec, memory: Path | None = None, deadline_s: float = CREATE_DEADLINE_S
+    ) -> Domain:
+        """``memory``: a file with what it had in memory; it is paused then."""
         machines, uuid = self._machines, spec.uuid
         doomed = machines.doomed[uuid]
         async with machines.locks[uuid]:
@@ -85,7 +93,7 @@ class Power:
                 raise SeamError("BAD_STATE", f"{uuid} was destroyed while it started")
             machines.starting[uuid] = spec.start_id
             try:
-                domain = await self._start(spec)
+                domain = await self._start(spec, memory, deadline_s)
             except BaseException:
                 await self._undo(uuid)
                 raise
@@ -104,19 +112,21 @@ class Power:
             await check_bridge(bridge)
         await check_sources(spec.disks)
 
-    async def _start(self, spec: DomainSpec) -> Domain:
+    async def _start(self, spec: DomainSpec, memory: Path | None, deadline_s: float) -> Domain:
         paths = await asyncio.to_thread(self._make_directories, spec.uuid)
-        xml = domain_xml(spec, self.accelerator, paths)
-        flags = libvirt.VIR_DOMAIN_START_PAUSED if spec.paused else 0
 
         def work(connection: libvirt.virConnect) -> None:
             secrets.define(connection, spec.uuid, spec.disks)
-            domain = connection.createXML(xml, flags)
+            if memory is None:
+                flags = libvirt.VIR_DOMAIN_START_PAUSED if spec.paused else 0
+                domain = connection.createXML(domain_xml(spec, self.accelerator, paths), flags)
+            else:
+                domain = _restore(connection, spec, str(memory), paths)
             with contextlib.suppress(libvirt.libvirtError):
                 set_agent_timeout(domain)
 
         try:
-            await self._machines.connection.call(f"create {spec.uuid}", work, deadline_s=CREATE_DEADLINE_S)
+            await self._machines.connection.call(f"create {spec.uuid}", work, deadline_s=deadline_s)
         except ConnectionLost:
             # libvirtd went in the middle: what runs when it is back is what counts.
             seen = await self._machines.look(spec.uuid)
@@ -268,6 +278,13 @@ class Power:
             except SeamError as error:
                 if error.code == "NOT_FOUND" or way is _BUTTON:
                     raise
+
+
+def _restore(connection: libvirt.virConnect, spec: DomainSpec, memory: str, paths: Paths) -> libvirt.virDomain:
+    """In a worker."""
+    kept = connection.saveImageGetXMLDesc(memory, libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
+    connection.restoreFlags(memory, restored_xml(kept, spec, paths), libvirt.VIR_DOMAIN_SAVE_PAUSED)
+    return connection.lookupByUUIDString(spec.uuid)
 
 
 _AGENT = (libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT, libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT)

@@ -1,8 +1,8 @@
 """XenAPI class VM: power states and where it runs."""
 
 from gespann.pool.api.messages import Call, implements
-from gespann.pool.classes.context import fresh_names, work_of
-from gespann.pool.plan import legal_moves, placement, power_plans
+from gespann.pool.classes.context import capabilities_of, fresh_names, work_of
+from gespann.pool.plan import legal_moves, placement, power_plans, suspend_plans
 from gespann.pool.plan.shapes import Plan
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
@@ -67,6 +67,35 @@ async def pause(call: Call, vm: str) -> None:
 @implements("VM.unpause")
 async def unpause(call: Call, vm: str) -> None:
     await work_of(call.pool).run(lambda: power_plans.plan_unpause(call.pool.db, vm), task=call.task)
+
+
+@implements("VM.suspend")
+async def suspend(call: Call, vm: str) -> None:
+    pool = call.pool
+    await work_of(pool).run(
+        lambda: suspend_plans.plan_suspend(pool.db, vm, capabilities_of(pool), pool.iscsi_prefix), task=call.task
+    )
+
+
+@implements("VM.resume")
+async def resume(call: Call, vm: str, start_paused: bool, force: bool) -> None:
+    await _resume(call, vm, NULL_REF, paused=start_paused)
+
+
+@implements("VM.resume_on")
+async def resume_on(call: Call, vm: str, host: str, start_paused: bool, force: bool) -> None:
+    await _resume(call, vm, host, paused=start_paused)
+
+
+async def _resume(call: Call, vm: str, host: str, *, paused: bool) -> None:
+    """``force`` as in ``_start``."""
+    pool = call.pool
+
+    def plan() -> Plan:
+        names = fresh_names(pool, vm)
+        return suspend_plans.plan_resume(pool.db, vm, names, pool.iscsi_prefix, host=host, paused=paused)
+
+    await work_of(pool).run(plan, task=call.task)
 
 
 @implements("VM.power_state_reset")

@@ -247,6 +247,14 @@ class Transaction:
             return self._changed[class_name, ref] is not None
         return ref in self._db.tables[class_name]
 
+    def where(self, class_name: str, **equals: Any) -> list[tuple[str, Record]]:
+        """As ``Database.where``, with the changes of this transaction."""
+        changed = [(ref, record) for (name, ref), record in self._changed.items() if name == class_name and record]
+        found = [(r, rec) for r, rec in changed if all(rec[k] == v for k, v in equals.items())]
+        return found + [
+            (r, rec) for r, rec in self._db.where(class_name, **equals) if (class_name, r) not in self._changed
+        ]
+
     def create(self, class_name: str, fields: Mapping[str, Any], ref: str | None = None) -> str:
         """A new record with defaults for what is not given; a uuid is made unless given. The uuid of another record
         of the class is refused (DB_UNIQUENESS_CONSTRAINT_VIOLATION)."""

@@ -26,12 +26,15 @@ VM_MOVES: dict[str, frozenset[str]] = {
     "changing_memory_limits": frozenset({HALTED}),
     "changing_VCPUs": frozenset({HALTED}),
     "changing_dynamic_range": frozenset({HALTED}),
+    "suspend": frozenset({RUNNING}),
+    "resume": frozenset({SUSPENDED}),
+    "resume_on": frozenset({SUSPENDED}),
     "pause": frozenset({RUNNING}),
     "unpause": frozenset({PAUSED}),
     "clean_shutdown": frozenset({RUNNING}),
     "clean_reboot": frozenset({RUNNING}),
-    "shutdown": frozenset({RUNNING, PAUSED}),
-    "hard_shutdown": frozenset({RUNNING, PAUSED}),
+    "shutdown": frozenset({RUNNING, PAUSED, SUSPENDED}),
+    "hard_shutdown": frozenset({RUNNING, PAUSED, SUSPENDED}),
     "hard_reboot": frozenset({RUNNING, PAUSED}),
     "power_state_reset": ANY,
 }
@@ -92,7 +95,7 @@ def other_operation(class_name: str, ref: str, record: Mapping[str, Any], beside
 # -- VM
 
 _INTERRUPTS = {
-    "hard_shutdown": frozenset({"clean_shutdown", "clean_reboot", "shutdown"}),
+    "hard_shutdown": frozenset({"clean_shutdown", "clean_reboot", "shutdown", "suspend"}),
     "hard_reboot": frozenset({"clean_shutdown", "clean_reboot"}),
 }
 
@@ -129,6 +132,11 @@ def vdi_in_use(records: Records, vdi: str) -> bool:
     return any(records.get("VBD", vbd)["currently_attached"] for vbd in records.get("VDI", vdi)["VBDs"])
 
 
+def holds_memory(records: Records, vdi: str) -> bool:
+    """It is what a suspended VM would go on from."""
+    return records.get("VDI", vdi)["type"] == "suspend" and bool(records.where("VM", suspend_VDI=vdi))
+
+
 def assert_vdi(records: Records, vdi: str, operation: str, capabilities: Capabilities) -> None:
     """VDI_IN_USE, SR_OPERATION_NOT_SUPPORTED, OTHER_OPERATION_IN_PROGRESS, VDI_NOT_MANAGED, SR_NOT_ATTACHED."""
     record = records.get("VDI", vdi)
@@ -144,6 +152,8 @@ def assert_vdi(records: Records, vdi: str, operation: str, capabilities: Capabil
     if operation != "forget" and not attached_hosts(records, record["SR"]):
         raise XenApiError("SR_NOT_ATTACHED" if sr["PBDs"] else "SR_HAS_NO_PBDS", [record["SR"]])
     if operation in ("destroy", "forget", "resize", "copy") and vdi_in_use(records, vdi):
+        raise XenApiError("VDI_IN_USE", [vdi, operation])
+    if operation in ("destroy", "forget", "resize", "resize_online") and holds_memory(records, vdi):
         raise XenApiError("VDI_IN_USE", [vdi, operation])
 
 
@@ -239,7 +249,7 @@ def allowed_host(records: Records, host: str) -> list[str]:
     if not record["enabled"]:
         return ["provision", "enable"]
     live = metrics is not None and metrics["live"]
-    return ["provision", "vm_start"] if live else ["provision"]
+    return ["provision", "vm_resume", "vm_start"] if live else ["provision"]
 
 
 def _passes(check: Callable[..., None], *args: Any) -> bool:

@@ -30,8 +30,8 @@ def obstacle(db: Database, vm: str, host: str) -> XenApiError | None:
         return XenApiError("HOST_DISABLED", [host])
     if metrics is None or not metrics["live"]:
         return XenApiError("HOST_OFFLINE", [host])
-    for _, vbd in disks_of(db, vm):
-        vdi = peek(db, "VDI", vbd["VDI"])
+    for ref in [*(vbd["VDI"] for _, vbd in disks_of(db, vm)), wanted["suspend_VDI"]]:
+        vdi = peek(db, "VDI", ref)
         if vdi is not None and host not in attached_hosts(db, vdi["SR"]):
             return XenApiError("VM_REQUIRES_SR", [vm, vdi["SR"]])
     free = free_memory_bytes(db, host)
@@ -65,8 +65,9 @@ def choose_host(db: Database, vm: str, wanted: str = NULL_REF) -> str:
     raise XenApiError("NO_HOSTS_AVAILABLE", [])
 
 
-def assert_usable(db: Database, vdi: str, *, writes: bool) -> None:
-    """A VDI that another VM has open for writing, or that this one would write under another's eyes, is in use."""
+def assert_usable(db: Database, vdi: str, *, writes: bool, but: str = "") -> None:
+    """A VDI that another VM has open for writing, or that this one would write under another's eyes, is in use. The VBD
+    ``but`` does not count."""
     record = db.get("VDI", vdi)
     if writes and record["read_only"]:
         raise XenApiError("VDI_READONLY", [vdi])
@@ -76,5 +77,5 @@ def assert_usable(db: Database, vdi: str, *, writes: bool) -> None:
         return
     for ref in record["VBDs"]:
         other = db.get("VBD", ref)
-        if other["currently_attached"] and (writes or (other["mode"] == "RW" and other["type"] != "CD")):
+        if ref != but and other["currently_attached"] and (writes or (other["mode"] == "RW" and other["type"] != "CD")):
             raise XenApiError("VDI_IN_USE", [vdi, "attach"])

@@ -4,19 +4,23 @@
 Halted ──────────► Running ◄──────────────► Paused
    ▲                  │       unpause          │
    └── clean_shutdown ┴──────── hard_shutdown ─┘        power_state_reset: from anything to Halted
+
+Suspended: ``suspend_plans``.
 """
 
 from gespann.pool.model.database import Database
 from gespann.pool.plan.device_numbers import disk_name
 from gespann.pool.plan.domain_spec import Names, disk_shape, domain_shape, nic_shape, open_act
-from gespann.pool.plan.legal_moves import assert_vm
+from gespann.pool.plan.legal_moves import SUSPENDED, assert_vm
 from gespann.pool.plan.placement import assert_usable, choose_host
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
 from gespann.pool.plan.storage_view import disks_of, peek
+from gespann.pool.plan.suspend_plans import discard_acts
 from gespann.pool.steps.openings import openings_of_vm, start_of
 from gespann.seams.xenapi.datamodel import NULL_REF
 
 CLEAN = frozenset({"VM.clean_shutdown", "VM.clean_reboot"})
+CUT_SHORT = CLEAN | {"VM.suspend"}
 
 
 def _locks(db: Database, vm: str, name: str) -> list[Lock]:
@@ -75,13 +79,32 @@ def _host_and_start(db: Database, vm: str) -> tuple[str, str | None]:
 @operation("VM.hard_shutdown")
 def plan_hard_shutdown(db: Database, vm: str) -> Plan:
     assert_vm(db, vm, "hard_shutdown")
+    if db.get("VM", vm)["power_state"] == SUSPENDED:
+        return _plan_discard(db, vm)
     host, start_id = _host_and_start(db, vm)
     stop = Act("domain-stop", {"host": host, "vm": vm, "vm_uuid": db.get("VM", vm)["uuid"], "start_id": start_id})
     return Plan(
         "VM.hard_shutdown",
         (stop, *_closings(db, vm)),
         tuple(_locks(db, vm, "hard_shutdown")),
-        interrupts=CLEAN,
+        interrupts=CUT_SHORT,
+    )
+
+
+def _image_of(db: Database, vm: str) -> tuple[list[Act], list[Lock]]:
+    """What takes a suspended VM's memory away."""
+    record = db.get("VM", vm)
+    image = peek(db, "VDI", record["suspend_VDI"])
+    return discard_acts(record, image), [Lock("VDI", record["suspend_VDI"], "destroy")] if image is not None else []
+
+
+def _plan_discard(db: Database, vm: str) -> Plan:
+    """The image first: as long as the storage does not give it up, the VM can still be resumed."""
+    acts, locks = _image_of(db, vm)
+    return Plan(
+        "VM.hard_shutdown",
+        (*acts, Act("domain-forget", {"vm": vm})),
+        (*_locks(db, vm, "hard_shutdown"), *locks),
     )
 
 
@@ -135,8 +158,9 @@ def _pause_or_not(db: Database, vm: str, name: str) -> Plan:
 def plan_power_state_reset(db: Database, vm: str) -> Plan:
     """The host is not asked: it may be gone for good. Its domain, if it runs after all, loses its disks."""
     assert_vm(db, vm, "power_state_reset")
-    acts = (Act("domain-forget", {"vm": vm}), *_closings(db, vm))
-    return Plan("VM.power_state_reset", acts, tuple(_locks(db, vm, "power_state_reset")))
+    discards, locks = _image_of(db, vm)
+    acts = (Act("domain-forget", {"vm": vm}), *_closings(db, vm), *discards)
+    return Plan("VM.power_state_reset", acts, (*_locks(db, vm, "power_state_reset"), *locks))
 
 
 @operation("VM.stopped")

@@ -1,6 +1,6 @@
 """What plans read of storage: which hosts see an SR, what its driver can do, which VDIs a VM needs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from gespann.seams.xenapi.datamodel import NULL_REF
@@ -15,6 +15,8 @@ class Records(Protocol):
     """A Database, or a Transaction with what it has changed so far."""
 
     def get(self, class_name: str, ref: str) -> Mapping[str, Any]: ...
+
+    def where(self, class_name: str, **equals: Any) -> Sequence[tuple[str, Mapping[str, Any]]]: ...
 
 
 def peek(records: Records, class_name: str, ref: str) -> Mapping[str, Any] | None:

@@ -13,6 +13,18 @@ MEMORY_FIELDS = ("memory_static_min", "memory_dynamic_min", "memory_dynamic_max"
 OVERHEAD_BYTES = 128 * MIB
 
 
+#: beside the memory itself, in a suspend image: 8 bytes for each page of 4096 (QEMU's stream), video memory and the
+#: devices' state, libvirt's header
+PAGES_SHARE = 256
+DEVICES_BYTES = 64 * MIB
+
+
+def suspend_image_bytes(vm: Mapping[str, Any]) -> int:
+    """Enough for a guest whose memory is nowhere zero."""
+    memory_bytes = int(vm["memory_dynamic_max"])
+    return -(-(memory_bytes + memory_bytes // PAGES_SHARE + DEVICES_BYTES) // MIB) * MIB
+
+
 def assert_vcpus(at_startup: int, highest: int) -> None:
     if not 1 <= highest <= VCPUS_LIMIT:
         raise XenApiError("INVALID_VALUE", ["VCPUs_max", str(highest)])

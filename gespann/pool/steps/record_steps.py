@@ -17,14 +17,14 @@ class RecordsWrite(Step):
 
     def commit(self, run: Run, tx: Transaction) -> None:
         for class_name, ref, fields in run.args.get("create", []):
-            tx.create(class_name, _with_volume(run, fields), ref)
+            tx.create(class_name, with_volume(run, fields), ref)
         for class_name, ref, fields in run.args.get("set", []):
-            tx.set(class_name, ref, **_with_volume(run, fields))
+            tx.set(class_name, ref, **with_volume(run, fields))
         for class_name, ref in run.args.get("destroy", []):
             tx.destroy(class_name, ref)
 
 
-def _with_volume(run: Run, fields: dict[str, Any]) -> dict[str, Any]:
+def with_volume(run: Run, fields: dict[str, Any]) -> dict[str, Any]:
     fields = dict(fields)
     vdi_uuid = fields.pop("volume", None)
     if vdi_uuid is not None:

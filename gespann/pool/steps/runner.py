@@ -22,6 +22,7 @@ from gespann.pool.steps import (  # noqa: F401 each registers its steps
     domain_steps,
     host_steps,
     image_steps,
+    memory_steps,
     record_steps,
     repository_steps,
     volume_steps,

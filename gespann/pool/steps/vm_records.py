@@ -14,8 +14,10 @@ def wire_time(moment: datetime) -> str:
     return moment.strftime("%Y%m%dT%H:%M:%SZ")
 
 
-def show_running(tx: Transaction, vm: str, host: str, domain: Domain, now: datetime, tls_port: int) -> None:
-    """``tls_port``: where the host's consoles are reached, by ``CONNECT``."""
+def show_running(
+    tx: Transaction, vm: str, host: str, domain: Domain, now: datetime, tls_port: int, *, booted: bool = True
+) -> None:
+    """``tls_port``: where the host's consoles are reached, by ``CONNECT``. ``booted`` false: it goes on from before."""
     record = tx.get("VM", vm)
     metrics = record["metrics"] if tx.exists("VM_metrics", record["metrics"]) else new_ref()
     fields = {
@@ -28,6 +30,8 @@ def show_running(tx: Transaction, vm: str, host: str, domain: Domain, now: datet
         "current_domain_type": "hvm",
     }
     if tx.exists("VM_metrics", metrics):
+        if not booted:
+            del fields["start_time"]
         tx.set("VM_metrics", metrics, **fields)
     else:
         tx.create("VM_metrics", fields, metrics)
@@ -66,6 +70,7 @@ def show_stopped(tx: Transaction, vm: str) -> None:
         scheduled_to_be_resident_on=NULL_REF,
         domid=-1,
         guest_metrics=NULL_REF,
+        suspend_VDI=NULL_REF,
     )
     tx.destroy("VM_guest_metrics", record["guest_metrics"])
     for console in list(record["consoles"]):
@@ -74,6 +79,24 @@ def show_stopped(tx: Transaction, vm: str) -> None:
         tx.set("VBD", vbd, currently_attached=False, device="")
     for vif in record["VIFs"]:
         tx.set("VIF", vif, currently_attached=False)
+
+
+def show_suspended(tx: Transaction, vm: str, image: str) -> None:
+    """Its disks and NICs stay plugged, so that nobody else writes to them: the guest believes that it has them."""
+    record = tx.get("VM", vm)
+    tx.set(
+        "VM",
+        vm,
+        power_state="Suspended",
+        resident_on=NULL_REF,
+        scheduled_to_be_resident_on=NULL_REF,
+        domid=-1,
+        guest_metrics=NULL_REF,
+        suspend_VDI=image,
+    )
+    tx.destroy("VM_guest_metrics", record["guest_metrics"])
+    for console in list(record["consoles"]):
+        tx.destroy("console", console)
 
 
 def show_guest(tx: Transaction, vm: str, said: GuestMetricsReply, now: datetime) -> None:

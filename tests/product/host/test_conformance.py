@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gespann.host.fake import FakeHypervisor, LedgerStorage
+from gespann.host.fake.nbd import FakeMedium
 from gespann.host.server import AgentServer
 from gespann.seams import engine_socket as engine_seam
 from gespann.seams import host_agent as seam
@@ -17,6 +18,8 @@ from gespann.system.json_lines import JsonLinesClient
 from tests.product.host.real_host import ROOT_VOLUME, Site, answers, until
 
 MIB = 1024**2
+#: the volume of that number can take the memory of the machines of these tests
+MEMORY_VOLUME, MEMORY_VOLUME_BYTES = 4, 200 * MIB
 
 
 @dataclass
@@ -80,6 +83,8 @@ class FakeHost(Host):
     async def open(self, device: int, start: str) -> seam.IscsiSource:
         target = f"iqn.2026-01.org.example:{device}"
         self.storage.revoke(target)
+        if device == MEMORY_VOLUME:
+            self.storage.media.setdefault(target, FakeMedium(MEMORY_VOLUME_BYTES))
         self.storage.grant(target, f"iqn.2026-01.org.example:{start}", start, f"secret-{start}-0123")
         return seam.IscsiSource(
             host="198.51.100.1", port=3260, target=target, initiator=f"iqn.2026-01.org.example:{start}",
@@ -101,7 +106,8 @@ class RealHost(Host):
             if device == 0:
                 await self.engine.call(engine_seam.VolumeClone(source=ROOT_VOLUME, volume=volume))
             else:
-                await self.engine.call(engine_seam.VolumeCreate(volume=volume, size_bytes=64 * MIB))
+                size_bytes = MEMORY_VOLUME_BYTES if device == MEMORY_VOLUME else 64 * MIB
+                await self.engine.call(engine_seam.VolumeCreate(volume=volume, size_bytes=size_bytes))
         return await self.site.open(self.engine, self.volumes[device], start)
 
 
@@ -203,6 +209,42 @@ async def test_pause(host: Host):
     await host.agent.call(seam.DomainUnpause(uuid=host.uuid))
     await host.agent.call(seam.DomainPause(uuid=host.uuid))
     await host.told(("s1", "paused"), ("s1", "running"), ("s1", "paused"))
+
+
+async def test_memory_goes_into_a_volume_and_comes_back(host: Host):
+    domain = await host.create()
+    target = await host.open(4, "memory")
+    save = seam.MemorySave(uuid=host.uuid, start_id="s1", image_id="m1", target=target)
+    with pytest.raises(SeamError, match="BAD_STATE"):
+        await host.agent.call(save)
+    await host.agent.call(seam.DomainPause(uuid=host.uuid))
+    small = await host.open(5, "small")
+    with pytest.raises(SeamError, match="STORAGE"):
+        await host.agent.call(seam.MemorySave(uuid=host.uuid, start_id="s1", image_id="m0", target=small))
+    with pytest.raises(SeamError, match="NOT_FOUND"):
+        await host.agent.call(seam.MemorySave(uuid=host.uuid, start_id="s9", image_id="m1", target=target))
+    await host.agent.call(save)
+    await host.agent.call(save)
+    assert (await host.seen()).state == "paused"
+    await host.agent.call(seam.DomainUnpause(uuid=host.uuid))
+    assert (await host.seen()).state == "running"
+    await host.agent.call(seam.DomainPause(uuid=host.uuid))
+    await host.agent.call(save)
+    await host.agent.call(seam.MemoryStop(image_id="m1"))
+    assert (await host.seen()).state == "paused"
+    await host.agent.call(seam.DomainDestroy(uuid=host.uuid, start_id="s1"))
+
+    with pytest.raises(SeamError, match="STORAGE"):
+        await host.agent.call(seam.DomainRestore(spec=await host.spec("s2"), image_id="m2", memory=small))
+    wrong = await host.spec("s2", disks=[await host.disk(0, "s2"), await host.disk(3, "s2")])
+    with pytest.raises(SeamError, match="BAD_STATE"):
+        await host.agent.call(seam.DomainRestore(spec=wrong, image_id="m3", memory=target))
+    assert await host.seen() is None
+    restored = await host.agent.call(seam.DomainRestore(spec=await host.spec("s2"), image_id="m3", memory=target))
+    assert (restored.start_id, restored.state, restored.disks, restored.nics) == ("s2", "paused", [0], [0])
+    assert (restored.memory_bytes, restored.vcpus) == (domain.memory_bytes, domain.vcpus)
+    await host.agent.call(seam.DomainUnpause(uuid=host.uuid))
+    assert (await host.seen()).state == "running"
 
 
 async def test_counters_tell_what_host_and_domain_have_used(host: Host):

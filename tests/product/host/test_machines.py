@@ -3,17 +3,19 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import uuid as uuids
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gespann.seams import engine_socket as engine_seam
 from gespann.seams import host_agent as seam
-from gespann.seams.json_lines import SeamError
+from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.system.json_lines import JsonLinesClient
 from tests.product.host.real_host import ROOT_VOLUME, Site, answers, until
 
@@ -310,3 +312,64 @@ async def test_trim_gives_space_back(machine: Machine):
         return full - await allocated() > 35 * MIB
 
     await until(shrunk)
+
+
+def counted(machine: Machine) -> list[int]:
+    """What the guest has counted aloud, by the log of its serial console, which outlives its starts."""
+    said = machine.site.host.path(f"/var/lib/gespann/console/{machine.uuid}.log").read_text(errors="replace")
+    return [int(number) for number in re.findall(r"count (\d+) ", said)]
+
+
+async def test_a_suspended_guest_goes_on_where_it_stood(machine: Machine):
+    """Its memory lies in a volume of the array meanwhile, and nothing of it is on the host. What disturbs the writing
+    of it leaves the guest where it was."""
+    await machine.start()
+    await until(machine.has_address)
+    loop = 'n=0; while :; do n=$((n+1)); echo "count $n " >/dev/ttyS0; sleep 0.2; done'
+    await machine.console(f"({loop}) & echo star''ted", expect="started")
+
+    async def has_counted(number: int) -> None:
+        async def reached() -> bool:
+            return len(counted(machine)) >= number
+
+        await until(reached)
+
+    await has_counted(3)
+    await machine.agent.call(seam.DomainPause(uuid=machine.uuid))
+    memory = uuids.uuid4().hex
+    await machine.engine.call(engine_seam.VolumeCreate(volume=memory, size_bytes=200 * MIB))
+    target = await machine.site.open(machine.engine, memory, "save")
+    files = machine.site.host.path("/run/gespann/memory")
+
+    old = machine.site.host.service_pid("agent")
+    saving = seam.MemorySave(uuid=machine.uuid, start_id="s1", image_id="first", target=target)
+    killed = asyncio.create_task(machine.agent.call(saving))
+
+    async def is_open() -> bool:
+        return (files / "first/pid").exists()
+
+    await until(is_open)
+    os.kill(old, signal.SIGKILL)
+    with pytest.raises(SeamLost):
+        await killed
+    await until(lambda: answers(machine.agent, seam.DomainList()))
+    assert list(files.iterdir()) == []
+    [domain] = (await machine.agent.call(seam.DomainList())).domains
+    assert (domain.uuid, domain.state) == (machine.uuid, "paused")
+
+    await machine.agent.call(msgspec.structs.replace(saving, image_id="second"))
+    assert list(files.iterdir()) == []
+    assert await machine.site.sessions(machine.engine, memory) == []
+    await machine.agent.call(seam.DomainDestroy(uuid=machine.uuid, start_id="s1"))
+    before = counted(machine)
+    source = await machine.site.open(machine.engine, memory, "load")
+    restore = seam.DomainRestore(spec=await machine.spec("s2"), image_id="load", memory=source)
+    restored = await machine.agent.call(restore)
+    assert (restored.start_id, restored.state) == ("s2", "paused")
+    assert await machine.agent.call(restore) == restored
+    [session] = await machine.site.sessions(machine.engine, machine.volume)
+    assert session.initiator == machine.site.source(machine.volume, "s2").initiator
+    await machine.agent.call(seam.DomainUnpause(uuid=machine.uuid))
+    await has_counted(len(before) + 3)
+    assert counted(machine) == list(range(1, len(counted(machine)) + 1))
+    await until(machine.has_address)

@@ -1,6 +1,6 @@
 """For every operation that can be in a journal: a world in which it makes sense, and the request that causes it.
 
-A scene must exist for each name in ``OPERATIONS``; a test sees to it.
+A scene must exist for each name in ``OPERATIONS``; a test sees to it. A second scene of one has more words in its name.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,7 +11,7 @@ from gespann.pool.plan.disk_plans import plan_export, plan_import
 from gespann.pool.plan.power_plans import plan_stopped
 from gespann.seams.xenapi.datamodel import NULL_REF
 from tests.unit.pool.far_hosts import FarHost
-from tests.unit.pool.world import DEVICE_CONFIG, MIB, World, cd_fields, vbd_fields, vdi_fields, vif_fields
+from tests.unit.pool.world import DEVICE_CONFIG, MIB, World, cd_fields, until, vbd_fields, vdi_fields, vif_fields
 
 Prepare = Callable[[World], Awaitable[Any]]
 Request = Callable[[World, Any], Awaitable[Any]]
@@ -59,6 +59,22 @@ async def _running(world: World) -> str:
 async def _paused(world: World) -> str:
     vm = await _vm(world)
     await world.call("VM.start", vm, True, False)
+    return vm
+
+
+async def _to_suspend(world: World) -> str:
+    """A running VM with a place for its memory."""
+    sr = await world.make_sr()
+    vm = await world.make_vm_with_disk(sr)
+    await world.call("VM.set_suspend_SR", vm, sr)
+    await world.call("VM.start", vm, False, False)
+    return vm
+
+
+async def _suspended(world: World) -> str:
+    vm = await _to_suspend(world)
+    await until(lambda: all(running.has_address for running in world.hypervisor._running.values()))
+    await world.call("VM.suspend", vm)
     return vm
 
 
@@ -222,6 +238,9 @@ SCENES: dict[str, Scene] = {
     "VM.pause": Scene(_running, call("VM.pause")),
     "VM.unpause": Scene(_paused, call("VM.unpause")),
     "VM.power_state_reset": Scene(_vm, call("VM.power_state_reset")),
+    "VM.suspend": Scene(_to_suspend, call("VM.suspend")),
+    "VM.resume": Scene(_suspended, call("VM.resume", False, False)),
+    "VM.hard_shutdown of a suspended VM": Scene(_suspended, call("VM.hard_shutdown")),
     "VM.stopped": Scene(_running, _stopped),
     "VM.clone": Scene(_vm, call("VM.clone", "clone")),
     "VM.copy": Scene(_vm_and_sr, _copy_vm),

@@ -50,6 +50,9 @@ VOLATILE_FIELDS = frozenset(
 )
 
 
+LIVE = ("Running", "Paused")  # the states in which a VM has a domain
+
+
 @dataclass
 class Moments:
     """Every call of operations to the world outside, before and after its effect, in one numbered row. ``fail_at``
@@ -292,16 +295,21 @@ class World:
         assert self.openings() == sorted(opening.opening_id for opening in known)
         for opening in known:
             assert db.get("VBD", opening.vbd)["currently_attached"]
-            assert db.get("VM", opening.vm)["power_state"] != "Halted"
-        running = {vm["uuid"] for vm in db.all("VM").values() if vm["power_state"] != "Halted"}
+            assert db.get("VM", opening.vm)["power_state"] in LIVE
+        running = {vm["uuid"] for vm in db.all("VM").values() if vm["power_state"] in LIVE}
         assert set(self.running()) == running
         for vm in db.all("VM").values():
             if vm["uuid"] in running:
                 (where,) = [h.hostname for h in self.hypervisors() if vm["uuid"] in h._running]
                 assert db.get("host", vm["resident_on"])["hostname"] == where
         assert len(self.hypervisor.storage.open_now) == len(known)  # type: ignore[attr-defined]
-        full = [vbd for vbd in db.all("VBD").values() if vbd["currently_attached"] and not vbd["empty"]]
+        plugged = [vbd for vbd in db.all("VBD").values() if vbd["currently_attached"] and not vbd["empty"]]
+        full = [vbd for vbd in plugged if db.get("VM", vbd["VM"])["power_state"] in LIVE]
         assert len(full) == len(known)
+        images = {vm["suspend_VDI"] for vm in db.all("VM").values() if vm["power_state"] == "Suspended"}
+        assert images == {ref for ref, vdi in db.all("VDI").items() if vdi["type"] == "suspend"}
+        volumes = {uuid for sr in self.storage.srs.values() for uuid in sr.volumes}
+        assert volumes >= {vdi["uuid"] for vdi in db.all("VDI").values()}
         for class_name in ("VM", "VDI", "VBD", "VIF", "SR", "host"):
             assert not any(record["current_operations"] for record in db.all(class_name).values())
 
