@@ -29,11 +29,13 @@ impl<T> Session<T> {
         }
         let tag = begun.initiator_task_tag();
         let first_burst_bytes = self.parameters.first_burst_bytes;
-        let Some(transfer) = self.waiting.iter_mut().find(|transfer| transfer.initiator_task_tag == tag) else { return false };
+        let Some(index) = self.waiting.iter().position(|transfer| transfer.initiator_task_tag == tag) else { return false };
+        let transfer = &mut self.waiting[index];
         if !transfer.expects(&begun, data_bytes as u32, first_burst_bytes) {
             return false; // refused when it is all here, like any other
         }
-        transfer.keep(begun.data);
+        self.lend_buffer(index);
+        self.waiting[index].keep(begun.data);
         self.arriving = Some(Arriving { bhs: *begun.bhs, data_bytes, missing_bytes });
         decoder.take_begun();
         true

@@ -28,6 +28,8 @@ pub struct Decoder {
     end: usize,
     /// Length of the PDU that is incomplete, as far as it is known.
     needed: usize,
+    /// The last PDU was long: so may the next be, and its data has a better place than this.
+    after_long: bool,
     pub max_data_bytes: usize,
     pub header_digest: bool,
     pub data_digest: bool,
@@ -35,13 +37,17 @@ pub struct Decoder {
 
 impl Decoder {
     pub fn new(max_data_bytes: usize) -> Self {
-        Self { buffer: Vec::new(), start: 0, end: 0, needed: 0, max_data_bytes, header_digest: false, data_digest: false }
+        let (buffer, header_digest, data_digest) = (Vec::new(), false, false);
+        Self { buffer, start: 0, end: 0, needed: 0, after_long: false, max_data_bytes, header_digest, data_digest }
     }
 
     /// Where the next bytes of the stream go. Never empty after `next` has answered that more are needed.
     pub fn space(&mut self) -> &mut [u8] {
         self.make_room();
-        &mut self.buffer[self.end..]
+        let missing = self.needed.saturating_sub(self.end - self.start);
+        let most = if self.after_long || self.needed > LONG_BATCH_BYTES / 2 { missing + BESIDE_BYTES } else { usize::MAX };
+        let end = self.buffer.len().min(self.end.saturating_add(most));
+        &mut self.buffer[self.end..end]
     }
 
     /// Where they go after data that has a place of its own.
@@ -97,6 +103,7 @@ impl Decoder {
         }
         let begin = self.start;
         self.start += total;
+        self.after_long = total > LONG_BATCH_BYTES / 2;
         let pdu = &self.buffer[begin..begin + total];
         Ok(Some(Pdu {
             bhs: pdu[..BHS_BYTES].try_into().expect("48 bytes"),
@@ -125,7 +132,7 @@ impl Decoder {
 
     /// The PDU of `begun` has been taken; its remaining data will not come here.
     pub fn take_begun(&mut self) {
-        (self.start, self.end, self.needed) = (0, 0, 0);
+        (self.start, self.end, self.needed, self.after_long) = (0, 0, 0, true);
     }
 
     /// Makes room for the incomplete PDU, if need be by moving what is here of it to the front.

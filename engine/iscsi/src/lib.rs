@@ -13,6 +13,7 @@ pub mod login;
 pub mod negotiation;
 pub mod out;
 pub mod parameters;
+pub mod parts;
 pub mod pdu;
 pub mod session;
 pub mod text;

@@ -66,6 +66,10 @@ pub enum Step<'a, T> {
     Command(Command<'a>),
     /// All data of a command begun with [`Session::begin_write`] is there.
     DataComplete(Transfer<T>),
+    /// Much of the data of a command begun with [`Session::begin_write_in_parts`] is there: see [`Session::part`].
+    Part {
+        initiator_task_tag: u32,
+    },
     /// The data of a command is unusable; it is forgotten and wants CHECK CONDITION.
     DataBad(Transfer<T>),
     TaskManagement(TaskManagement),
@@ -232,6 +236,18 @@ impl<T> Session<T> {
 
     /// Collects `wanted_bytes` of write data; `context` comes back with it.
     pub fn begin_write<'a>(&mut self, command: &Command<'a>, wanted_bytes: u32, context: T, out: &mut Out) -> Begun<'a> {
+        self.begin(command, wanted_bytes, None, context, out)
+    }
+
+    /// `taken_bytes`: it may be taken in parts, and so much of what came with the command is the caller's already.
+    pub(crate) fn begin<'a>(
+        &mut self,
+        command: &Command<'a>,
+        wanted_bytes: u32,
+        taken_bytes: Option<u32>,
+        context: T,
+        out: &mut Out,
+    ) -> Begun<'a> {
         let wanted_bytes = wanted_bytes.min(command.expected_bytes);
         let immediate_bytes = command.immediate.len() as u64;
         if let Err(reason) = self.check_immediate(command) {
@@ -247,8 +263,17 @@ impl<T> Session<T> {
         let unasked = if command.last { immediate_bytes } else { u64::from(self.parameters.first_burst_bytes) };
         let share = self.budget.take(unasked.min(wanted_bytes.into()));
         let Some(share) = share.filter(|_| self.waiting.len() < MAX_TASKS) else { return Begun::Full };
-        let buffer = self.spare.pop().map(|(buffer, _)| buffer).unwrap_or_default();
-        self.waiting.push(Transfer::new(command, wanted_bytes, context, buffer, share));
+        let mut transfer = Transfer::new(command, wanted_bytes, context, share);
+        if let Some(taken_bytes) = taken_bytes {
+            transfer.in_parts = true;
+            transfer.taken_elsewhere(taken_bytes);
+        }
+        let kept = &command.immediate[taken_bytes.unwrap_or(0) as usize..command.immediate.len().min(wanted_bytes as usize)];
+        if !kept.is_empty() || !transfer.in_parts {
+            transfer.lend(|| self.spare.pop().map(|(buffer, _)| buffer));
+            transfer.keep(kept);
+        }
+        self.waiting.push(transfer);
         self.ask_for_data(out);
         Begun::Waiting
     }
@@ -314,6 +339,7 @@ impl<T> Session<T> {
         let Some(index) = self.waiting.iter().position(|transfer| transfer.initiator_task_tag == tag) else {
             return Step::Nothing; // the command was refused or aborted while its data was on the way
         };
+        self.lend_buffer(index);
         let received = self.waiting[index].receive(pdu, self.parameters.first_burst_bytes);
         self.after_data_out(index, received, pdu.bhs, out)
     }
@@ -342,9 +368,13 @@ impl<T> Session<T> {
             }
             Ok(()) => {
                 self.ask_for_data(out);
-                Step::Nothing
+                self.part_is_there(index)
             }
         }
+    }
+
+    pub(crate) fn lend_buffer(&mut self, index: usize) {
+        self.waiting[index].lend(|| self.spare.pop().map(|(buffer, _)| buffer));
     }
 
     /// Forgets one waiting task; false if there is none of this tag.

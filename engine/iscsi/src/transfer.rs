@@ -28,6 +28,10 @@ pub struct Transfer<T> {
     /// Longer than what is here of the data: nothing is cleared that will be written to anyway.
     buffer: Vec<u8>,
     received_bytes: usize,
+    /// May its data be taken while more of it comes?
+    pub(crate) in_parts: bool,
+    /// What of it has been taken: the buffer holds what came behind it.
+    taken_bytes: usize,
     /// Room for the data that is here or asked for.
     share: Share,
     unsolicited_open: bool,
@@ -57,17 +61,18 @@ pub enum Fault {
 }
 
 impl<T> Transfer<T> {
-    /// `buffer` is used for the data; what is in it does not matter. `share` has room for what comes unasked.
-    pub fn new(command: &crate::Command<'_>, wanted_bytes: u32, context: T, buffer: Vec<u8>, share: Share) -> Self {
-        let kept = command.immediate.len().min(wanted_bytes as usize);
-        let mut transfer = Self {
+    /// `share` has room for what comes unasked. What came with the command is not kept yet.
+    pub fn new(command: &crate::Command<'_>, wanted_bytes: u32, context: T, share: Share) -> Self {
+        Self {
             initiator_task_tag: command.initiator_task_tag,
             lun: command.lun,
             context,
             expected_bytes: command.expected_bytes,
             wanted_bytes,
-            buffer,
+            buffer: Vec::new(),
             received_bytes: 0,
+            in_parts: false,
+            taken_bytes: 0,
             share,
             unsolicited_open: !command.last,
             unsolicited_bytes: command.immediate.len() as u32,
@@ -76,14 +81,49 @@ impl<T> Transfer<T> {
             asked_bytes: 0,
             next_r2t_sn: 0,
             started: false,
-        };
-        transfer.keep(&command.immediate[..kept]);
-        transfer
+        }
     }
 
-    /// What is here of the data, from the front.
+    /// What is here of the data, from behind what was taken.
     pub fn data(&self) -> &[u8] {
-        &self.buffer[..self.received_bytes]
+        &self.buffer[..self.here()]
+    }
+
+    pub(crate) fn context_and_data(&mut self) -> (&mut T, &[u8]) {
+        let here = self.here();
+        (&mut self.context, &self.buffer[..here])
+    }
+
+    fn here(&self) -> usize {
+        self.received_bytes - self.taken_bytes
+    }
+
+    pub fn taken_bytes(&self) -> u32 {
+        self.taken_bytes as u32
+    }
+
+    /// The first `count` bytes of the command's own data have been taken from where they came in.
+    pub(crate) fn taken_elsewhere(&mut self, count: u32) {
+        (self.received_bytes, self.taken_bytes) = (count as usize, count as usize);
+    }
+
+    /// The first `count` bytes of `data` have been taken.
+    pub(crate) fn take(&mut self, count: usize) {
+        let here = self.here();
+        self.buffer.copy_within(count..here, 0);
+        self.taken_bytes += count;
+    }
+
+    /// Memory to collect in, if it has none; what is in it does not matter.
+    pub(crate) fn lend(&mut self, buffer: impl FnOnce() -> Option<Vec<u8>>) {
+        if self.buffer.is_empty() {
+            self.buffer = buffer().unwrap_or_default();
+        }
+    }
+
+    /// Its memory, while there is nothing in it.
+    pub(crate) fn give_buffer(&mut self) -> Option<Vec<u8>> {
+        (self.here() == 0 && !self.buffer.is_empty()).then(|| std::mem::take(&mut self.buffer))
     }
 
     /// The memory of a transfer that is over.
@@ -112,7 +152,9 @@ impl<T> Transfer<T> {
         if !self.started {
             self.started = true;
             self.asked_bytes = self.received_bytes as u32;
-            self.grow(self.wanted_bytes as usize);
+            if !self.in_parts {
+                self.grow(self.wanted_bytes as usize);
+            }
         }
         let (offset, length) = (self.asked_bytes, (self.wanted_bytes - self.asked_bytes).min(parameters.max_burst_bytes));
         if length == 0 {
@@ -195,15 +237,17 @@ impl<T> Transfer<T> {
         if self.buffer.len() < bytes {
             // New memory that is zero by itself: what is only announced takes up none.
             let mut longer = vec![0; bytes.max((2 * self.buffer.len()).min(self.wanted_bytes as usize))];
-            longer[..self.received_bytes].copy_from_slice(&self.buffer[..self.received_bytes]);
+            let here = self.here();
+            longer[..here].copy_from_slice(&self.buffer[..here]);
             self.buffer = longer;
         }
     }
 
     /// The next `bytes` of the buffer, to be filled.
     pub fn room(&mut self, bytes: usize) -> &mut [u8] {
-        self.grow(self.received_bytes + bytes);
-        &mut self.buffer[self.received_bytes..][..bytes]
+        let here = self.here();
+        self.grow(here + bytes);
+        &mut self.buffer[here..][..bytes]
     }
 
     pub fn filled(&mut self, bytes: usize) {

@@ -1,9 +1,11 @@
 //! Data that goes straight to its place is the same data, wherever the stream is cut; what is not expected goes the usual way.
 
 use gespann_iscsi::login::Identity;
+use gespann_iscsi::parts::PART_BYTES;
 use gespann_iscsi::pdu::{header, opcode, put};
 use gespann_iscsi::session::Begun;
 use gespann_iscsi::{Budget, Decoder, Established, Out, Parameters, Session, Step};
+use std::collections::HashMap;
 
 const WRITE_BYTES: usize = 300_000;
 const BURST_BYTES: usize = 130_000;
@@ -14,6 +16,8 @@ struct Target {
     decoder: Decoder,
     out: Out,
     written: Vec<Vec<u8>>,
+    /// What has been taken of writes that go on, by tag; none if they are taken whole.
+    parts: Option<HashMap<u32, Vec<u8>>>,
     closed: Option<&'static str>,
     straight_bytes: usize,
 }
@@ -32,16 +36,40 @@ impl Target {
         let mut decoder = Decoder::new(262_144);
         (decoder.header_digest, decoder.data_digest) = digests;
         let session = Session::new(&established, Budget::new(1 << 24));
-        Self { session, decoder, out: Out::default(), written: Vec::new(), closed: None, straight_bytes: 0 }
+        Self { session, decoder, out: Out::default(), written: Vec::new(), parts: None, closed: None, straight_bytes: 0 }
     }
 
     fn take(&mut self, step: Step<'_, ()>) {
         match step {
             Step::Command(command) => {
-                let begun = self.session.begin_write(&command, WRITE_BYTES as u32, (), &mut self.out);
+                let (tag, wanted, out) = (command.initiator_task_tag, WRITE_BYTES as u32, &mut self.out);
+                let begun = match &mut self.parts {
+                    None => self.session.begin_write(&command, wanted, (), out),
+                    Some(parts) => {
+                        // Not all of it, so that some is collected together with what comes later.
+                        let taken = command.immediate.len() / 3;
+                        parts.insert(tag, command.immediate[..taken].to_vec());
+                        self.session.begin_write_in_parts(&command, wanted, taken as u32, (), out)
+                    }
+                };
                 assert!(matches!(begun, Begun::Waiting));
             }
-            Step::DataComplete(transfer) => self.written.push(transfer.data().to_vec()),
+            Step::Part { initiator_task_tag } => {
+                let so_far = self.parts.as_mut().and_then(|parts| parts.get_mut(&initiator_task_tag)).expect("begun so");
+                let (_, at, data) = self.session.part(initiator_task_tag).expect("it waits");
+                assert_eq!(at as usize, so_far.len());
+                assert!(data.len() >= PART_BYTES);
+                let taken = data.len() - 1000;
+                so_far.extend_from_slice(&data[..taken]);
+                self.session.part_taken(initiator_task_tag, taken);
+            }
+            Step::DataComplete(transfer) => {
+                let parts = self.parts.as_mut().and_then(|parts| parts.remove(&transfer.initiator_task_tag));
+                let mut whole = parts.unwrap_or_default();
+                assert_eq!(transfer.taken_bytes() as usize, whole.len());
+                whole.extend_from_slice(transfer.data());
+                self.written.push(whole);
+            }
             Step::Close(reason) => self.closed = Some(reason),
             Step::Nothing => {}
             other => panic!("{other:?}"),
@@ -101,11 +129,11 @@ fn sender(digests: (bool, bool)) -> Out {
     stream
 }
 
-fn command(stream: &mut Out, tag: u32) {
+fn command(stream: &mut Out, tag: u32, immediate: &[u8]) {
     let mut bhs = header(opcode::SCSI_COMMAND, 0xa1, tag);
     put(&mut bhs, 20, WRITE_BYTES as u32);
     put(&mut bhs, 24, tag);
-    stream.pdu(&bhs, &[]);
+    stream.pdu(&bhs, immediate);
 }
 
 /// One burst as it was asked for, in segments; the transfer tags count up from `transfer_tag`.
@@ -123,8 +151,8 @@ fn burst(stream: &mut Out, tag: u32, transfer_tag: u32, data: &[u8], offset: usi
 
 fn two_writes(digests: (bool, bool)) -> Vec<u8> {
     let mut stream = sender(digests);
-    command(&mut stream, 1);
-    command(&mut stream, 2);
+    command(&mut stream, 1, &[]);
+    command(&mut stream, 2, &[]);
     // R2Ts are answered in the order in which a target that asks for one burst at a time sends them.
     for (tag, transfer_tag, offset) in
         [(1, 0, 0), (2, 1, 0), (1, 2, 130_000), (2, 3, 130_000), (1, 4, 260_000), (2, 5, 260_000)]
@@ -154,6 +182,30 @@ fn the_data_is_the_same_wherever_the_stream_is_cut() {
 }
 
 #[test]
+fn taken_in_parts_it_is_the_same_data() {
+    for digests in [(false, false), (true, true)] {
+        let mut stream = sender(digests);
+        let immediate_bytes = 30_000;
+        for tag in [1, 2] {
+            command(&mut stream, tag, &payload(tag as usize)[..immediate_bytes]);
+        }
+        for (transfer_tag, bursts) in [(0, 0), (2, 1), (4, 2)] {
+            for tag in [1, 2] {
+                let data = payload(tag as usize);
+                burst(&mut stream, tag, transfer_tag + tag - 1, &data, immediate_bytes + bursts * BURST_BYTES);
+            }
+        }
+        for most in [5000, 70_001, 131_072, usize::MAX] {
+            let mut target = Target::new(digests);
+            target.parts = Some(HashMap::new());
+            target.receive(stream.bytes(), most);
+            assert_eq!(target.closed, None, "{digests:?}, {most} at a time");
+            assert!(target.written == [payload(1), payload(2)], "{digests:?}, {most} at a time");
+        }
+    }
+}
+
+#[test]
 fn what_is_not_expected_is_refused_as_ever() {
     let gap = |bhs: &mut [u8; 48]| put(bhs, 40, 8);
     let sequence = |bhs: &mut [u8; 48]| put(bhs, 36, 3);
@@ -162,7 +214,7 @@ fn what_is_not_expected_is_refused_as_ever() {
         [("gap", gap as fn(&mut [u8; 48]), false), ("sequence", sequence, false), ("tag", stranger, true)]
     {
         let mut stream = sender((false, false));
-        command(&mut stream, 1);
+        command(&mut stream, 1, &[]);
         let mut bhs = header(opcode::DATA_OUT, 0, 1);
         damage(&mut bhs);
         stream.pdu(&bhs, &payload(1)[..SEGMENT_BYTES]);

@@ -9,6 +9,7 @@ mod login;
 pub mod pipe;
 mod reads;
 mod wire;
+mod writes;
 
 use crate::engine::Engine;
 use crate::gatekeeper::Door;

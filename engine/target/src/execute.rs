@@ -56,6 +56,18 @@ pub fn carry_out(
     Ok(execute(&entry.export, &entry.ticket, plan, lun, data))
 }
 
+/// Admits and writes a part of a WRITE. What it promises beyond that it keeps when its last part is carried out.
+pub fn carry_out_part(
+    entry: &SessionEntry,
+    resets: u64,
+    class: Class,
+    offset: u64,
+    part: &[u8],
+) -> Result<Result<(), Sense>, Refused> {
+    let _permit = entry.export.gate.admit(&entry.ticket, resets, class)?;
+    Ok(entry.export.volume.write_at(part, offset).map_err(|error| write_sense(&error)))
+}
+
 fn execute(export: &Export, ticket: &Ticket, plan: &Plan, lun: &Lun, data: &[u8]) -> Outcome {
     match plan {
         Plan::Reserve => export.gate.reserve(ticket),

@@ -6,12 +6,13 @@ import struct
 import threading
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
-from gespann.seams.engine_socket import SessionList, Target, TargetRemove
+from gespann.seams.engine_socket import SessionList, Target, TargetPut, TargetRemove
 from tests.product.engine.conftest import MIB, NAME, VOLUME
 from tests.product.engine.engine_process import Control
-from tests.product.engine.initiator import Initiator
+from tests.product.engine.initiator import TASK_MANAGEMENT, Initiator
 
 pytestmark = pytest.mark.engine
 Connect = Callable[..., Initiator]
@@ -130,9 +131,93 @@ def test_an_initiator_that_leaves_in_the_middle_of_a_long_transfer(
         header[16:20], header[20:24] = tag.to_bytes(4, "big"), ask.header[20:24]
         leaver.socket.sendall(bytes(header) + bytes(part))
         leaver.close()
-    assert before.read10(0, BLOCKS) == data, "what did not come whole is not written"
+    assert before.read10(0, BLOCKS) == data, "of a PDU that did not come whole nothing is written"
     while len(control.call(SessionList()).sessions) > 1:
         before.read10(0, 1)
+
+
+class SlowWrite:
+    """A write of 1 MiB whose first half was sent with the command and for its R2T; the rest is sent when told."""
+
+    def __init__(self, initiator: Initiator, lba: int, data: bytes) -> None:
+        self.initiator, self.data = initiator, data
+        cdb = struct.pack(">BBIBHB", 0x2A, 0, lba, 0, BLOCKS, 0)
+        self.tag = initiator.command(cdb, write=data, immediate=data[: MIB // 4])
+        self.transfer_tag = initiator.receive().word(20)
+        self._send(0, MIB // 4)
+
+    def _send(self, sn: int, at: int) -> None:
+        piece, last = self.data[at : at + MIB // 4], at + MIB // 4 == MIB
+        self.initiator.data_out(self.tag, self.transfer_tag, sn, at, piece, last=last)
+
+    def send_rest(self) -> None:
+        self._send(1, MIB // 2)
+        self._send(2, MIB * 3 // 4)
+
+
+WHOLE = LONG | {"FirstBurstLength": "262144"}
+NEW = b"\xbb" * MIB
+
+
+def wait_until_half_is_there(watcher: Initiator) -> None:
+    while watcher.read10(BLOCKS // 2 - 1, 1) != NEW[:512]:
+        pass
+
+
+def check_only_half_is_there(watcher: Initiator) -> None:
+    assert watcher.read10(0, BLOCKS) == NEW[: MIB // 2] + bytes(MIB // 2)
+
+
+def test_a_long_write_ends_with_the_lease_in_the_middle_of_it(control: Control, connect: Connect, serve: Serve) -> None:
+    target = serve(multihost=True)
+    old = connect(name="iqn.2026-01.test:old").login(NAME, keys=WHOLE)
+    watcher = connect(name="iqn.2026-01.test:watcher").login(NAME, keys=WHOLE)
+    write = SlowWrite(old, 0, NEW)
+    wait_until_half_is_there(watcher)
+    control.call(TargetPut(target=msgspec.structs.replace(target, generation=target.generation + 1)))
+    watcher = connect(name="iqn.2026-01.test:next").login(NAME, keys=WHOLE)
+    with contextlib.suppress(OSError):
+        write.send_rest()
+    with contextlib.suppress(ConnectionResetError):
+        assert not old.receive(), "there is no answer"
+    check_only_half_is_there(watcher)
+
+
+def test_a_reset_in_the_middle_of_a_long_write(connect: Connect, serve: Serve) -> None:
+    serve(multihost=True)
+    writer = connect(name="iqn.2026-01.test:writer").login(NAME, keys=WHOLE)
+    watcher = connect(name="iqn.2026-01.test:watcher").login(NAME, keys=WHOLE)
+    write = SlowWrite(writer, 0, NEW)
+    wait_until_half_is_there(watcher)
+    watcher.send(watcher.header(TASK_MANAGEMENT, 0x80 | 5))
+    assert watcher.receive().header[2] == 0, "the reset of the unit is complete"
+    write.send_rest()
+    ready = writer.status_of(bytes(6))
+    assert ready == (2, "6/29/03"), "the write was aborted without an answer, and the session goes on"
+    assert watcher.status_of(bytes(6)) == (2, "6/29/03")
+    check_only_half_is_there(watcher)
+    assert writer.write10(0, NEW, immediate=65536).header[3] == 0
+    assert watcher.read10(0, BLOCKS) == NEW
+
+
+def test_a_long_write_that_loses_its_right_in_the_middle_says_so_at_its_end(
+    control: Control, connect: Connect, serve: Serve
+) -> None:
+    target = serve(multihost=True)
+    writer = connect(name="iqn.2026-01.test:writer").login(NAME, keys=WHOLE)
+    watcher = connect(name="iqn.2026-01.test:watcher").login(NAME, keys=WHOLE)
+    write = SlowWrite(writer, 0, NEW)
+    wait_until_half_is_there(watcher)
+    assert watcher.status_of(bytes([0x16, 0, 0, 0, 0, 0])) == (0, ""), "RESERVE"
+    write.send_rest()
+    assert writer.receive().header[3] == 0x18, "RESERVATION CONFLICT"
+    check_only_half_is_there(watcher)
+    assert watcher.status_of(bytes([0x17, 0, 0, 0, 0, 0])) == (0, ""), "RELEASE"
+    write = SlowWrite(writer, BLOCKS, NEW)
+    control.call(TargetPut(target=msgspec.structs.replace(target, read_only=True)))
+    write.send_rest()
+    answer = writer.receive()
+    assert (answer.header[3], answer.data[4] & 0xF, answer.data[14]) == (2, 7, 0x27), "write protected"
 
 
 def test_a_drop_ends_a_long_read_that_nobody_takes(control: Control, connect: Connect, serve: Serve) -> None:

@@ -8,6 +8,7 @@ use super::wire::{encode, sent, word};
 use crate::input::Input;
 use gespann_iscsi::data_in::ReadAnswer;
 use gespann_iscsi::login::Identity;
+use gespann_iscsi::parts::PART_BYTES;
 use gespann_iscsi::pdu::{Bhs, Pdu, RESERVED_TAG, before, header, opcode, put};
 use gespann_iscsi::session::{Begun, COMMAND_WINDOW, Residual, TaskManagement, task};
 use gespann_iscsi::transfer::Transfer;
@@ -128,6 +129,10 @@ impl Bench {
                 self.complete(transfer);
                 true
             }
+            Step::Part { initiator_task_tag } => {
+                self.part(initiator_task_tag);
+                true
+            }
             Step::DataBad(transfer) => {
                 self.end(transfer.initiator_task_tag);
                 self.check(transfer.initiator_task_tag, transfer.expected_bytes, Sense::DATA_LENGTH);
@@ -206,7 +211,13 @@ impl Bench {
         }
         let wanted = wanted.min(command.expected_bytes);
         self.waiting.insert(tag, Waiting { wanted, next_r2t_sn: 0, asked_to: 0 });
-        match self.session.begin_write(command, wanted, plan, &mut self.out) {
+        // As many sectors of what came with the command as fit, so that some stays behind.
+        let taken = command.immediate.len() as u32 / 1024 * 512;
+        let begun = match plan {
+            Plan::Write { .. } => self.session.begin_write_in_parts(command, wanted, taken, plan, &mut self.out),
+            _ => self.session.begin_write(command, wanted, plan, &mut self.out),
+        };
+        match begun {
             Begun::Waiting => true,
             Begun::Ready(_) => panic!("complete after all"),
             Begun::Full => {
@@ -219,7 +230,8 @@ impl Bench {
     }
 
     fn complete(&mut self, transfer: Transfer<Plan>) {
-        assert_eq!(transfer.data().len(), transfer.wanted_bytes as usize, "complete, with another length");
+        let taken = transfer.taken_bytes() as usize;
+        assert_eq!(taken + transfer.data().len(), transfer.wanted_bytes as usize, "complete, with another length");
         self.end(transfer.initiator_task_tag);
         check_parameters(&transfer.context, &self.lun, transfer.data());
         self.good(transfer.initiator_task_tag, transfer.expected_bytes, transfer.wanted_bytes.into());
@@ -227,6 +239,16 @@ impl Bench {
         if self.session.held_back() {
             self.session.ask_for_data(&mut self.out);
         }
+    }
+
+    /// Takes a part, but for an end of it.
+    fn part(&mut self, tag: u32) {
+        let (plan, at, data) = self.session.part(tag).expect("a part of a command that waits");
+        assert!(matches!(plan, Plan::Write { .. }) && data.len() >= PART_BYTES, "a part at {at} that nobody wanted");
+        let taken = data.len() - data.len() % 4096;
+        self.session.part_taken(tag, taken);
+        let (_, now_at, rest) = self.session.part(tag).expect("it goes on waiting");
+        assert_eq!((now_at, rest.len() < 4096), (at + taken as u32, true));
     }
 
     fn manage(&mut self, request: &TaskManagement) {

@@ -9,10 +9,10 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// One system call writes no more than this. Linux keeps what one call writes in page cache folios of up to that size,
-/// and ext4 walks over every block of a folio to overwrite one of them: after 1 MiB writes a 4 KiB write took 24 us of
-/// CPU, after pieces of 64 KiB 4 us (`bench/results/engine.md`).
-const WRITE_PIECE_BYTES: usize = 64 * 1024;
+/// One system call writes no more than this, and not across a multiple of it. Linux keeps what one call writes in page cache
+/// folios of up to that size, and ext4 walks over every block of a folio to overwrite one of them: the longer the pieces,
+/// the dearer every short write that comes later (`bench/results/engine-pieces.md`).
+const WRITE_PIECE_BYTES: usize = 32 * 1024;
 
 /// Held by the one process that uses the directory, until it is dropped.
 #[derive(Debug)]
@@ -140,8 +140,12 @@ impl DiskFile for OsFile {
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        for (index, piece) in data.chunks(WRITE_PIECE_BYTES).enumerate() {
-            self.0.write_all_at(piece, offset + (index * WRITE_PIECE_BYTES) as u64)?;
+        let (mut rest, mut at) = (data, offset);
+        while !rest.is_empty() {
+            let upto_bound = WRITE_PIECE_BYTES - (at % WRITE_PIECE_BYTES as u64) as usize;
+            let (piece, later) = rest.split_at(upto_bound.min(rest.len()));
+            self.0.write_all_at(piece, at)?;
+            (rest, at) = (later, at + piece.len() as u64);
         }
         Ok(())
     }

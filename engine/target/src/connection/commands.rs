@@ -10,13 +10,11 @@ use crate::sessions::attention;
 use crate::third_party_copy;
 use gespann_iscsi::Command;
 use gespann_iscsi::data_in::ReadAnswer;
-use gespann_iscsi::session::{Begun, Residual};
-use gespann_iscsi::transfer::Transfer;
+use gespann_iscsi::session::Residual;
 use gespann_scsi::persistent::class_of;
 use gespann_scsi::sanitize::Sanitize;
 use gespann_scsi::{Plan, Sense, plan, plan_for_absent_lun, status};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 impl FullFeature<'_> {
     pub fn check(&mut self, initiator_task_tag: u32, expected_bytes: u32, sense: Sense) {
@@ -62,7 +60,7 @@ impl FullFeature<'_> {
             Plan::Read(range) => self.read(command, range, resets, class),
             plan => {
                 let command_bytes = plan.data_out_bytes(lun.block_size) as u64;
-                let pending = Pending { plan, class, lun, resets, command_bytes, begun: None };
+                let pending = Pending { plan, class, lun, resets, command_bytes, begun: None, ended: None };
                 if command_bytes == 0 { self.finish(tag, expected, &pending, &[]) } else { self.begin_write(command, pending) }
             }
         };
@@ -72,50 +70,8 @@ impl FullFeature<'_> {
         result
     }
 
-    fn begin_write(&mut self, command: &Command<'_>, pending: Pending) -> Result<(), End> {
-        let wanted = if command.writes { u32::try_from(pending.command_bytes).unwrap_or(u32::MAX) } else { 0 };
-        let (tag, expected) = (command.initiator_task_tag, if command.writes { command.expected_bytes } else { 0 });
-        if command.immediate.len() >= wanted.min(expected) as usize && command.last {
-            // All is here: not even a copy is made.
-            self.session.check_immediate(command).map_err(|reason| Some(reason.to_owned()))?;
-            let data = &command.immediate[..wanted.min(expected) as usize];
-            return self.finish(tag, expected, &pending, data);
-        }
-        let pending = Pending { begun: Some(Instant::now()), ..pending };
-        match self.session.begin_write(command, wanted, pending, &mut self.wire.out) {
-            Begun::Waiting => Ok(()),
-            Begun::Full => {
-                // SAM-5 5.3.1: TASK SET FULL is for a task set that has a task.
-                let full = if self.session.waiting() > 0 { status::TASK_SET_FULL } else { status::BUSY };
-                self.session.respond(&mut self.wire.out, tag, full, &[], Residual::of(expected, 0));
-                Ok(())
-            }
-            Begun::Ready(_) => Err(Some("internal: data was complete after all".to_owned())),
-            Begun::Close(reason) => Err(Some(reason.to_owned())),
-        }
-    }
-
-    pub fn data_complete(&mut self, transfer: Transfer<Pending>) -> Result<(), End> {
-        let Some(disk) = &self.disk else { return Ok(()) };
-        disk.entry.in_flight.store(self.session.waiting() as u32 + 1, Ordering::Relaxed);
-        if transfer.context.plan.changes() && disk.entry.export.lun().refuses_writes() {
-            // Made read-only while its data was on the way.
-            self.check(transfer.initiator_task_tag, transfer.expected_bytes, Sense::WRITE_PROTECTED);
-            return Ok(());
-        }
-        let result = self.finish(transfer.initiator_task_tag, transfer.expected_bytes, &transfer.context, transfer.data());
-        self.session.recycle(transfer.into_buffer());
-        if self.session.held_back() {
-            self.session.ask_for_data(&mut self.wire.out);
-        }
-        if let Some(disk) = &self.disk {
-            disk.entry.in_flight.store(self.session.waiting() as u32, Ordering::Relaxed);
-        }
-        result
-    }
-
     /// Runs a command all of whose data is here, and answers it.
-    fn finish(&mut self, tag: u32, expected: u32, pending: &Pending, data: &[u8]) -> Result<(), End> {
+    pub fn finish(&mut self, tag: u32, expected: u32, pending: &Pending, data: &[u8]) -> Result<(), End> {
         let Some(disk) = &self.disk else { return Ok(()) };
         let entry = disk.entry.clone();
         let result = match &pending.plan {
@@ -132,6 +88,20 @@ impl FullFeature<'_> {
             }
             plan => carry_out(&entry, pending.resets, pending.class, plan, &pending.lun, data),
         };
+        self.conclude(tag, expected, pending, result, data.len())
+    }
+
+    /// Answers a command that has come to this end.
+    pub fn conclude(
+        &mut self,
+        tag: u32,
+        expected: u32,
+        pending: &Pending,
+        result: Result<Outcome, Refused>,
+        data_bytes: usize,
+    ) -> Result<(), End> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        let entry = disk.entry.clone();
         let outcome = match result {
             Ok(outcome) => outcome,
             Err(refused) => return self.refused(refused, tag, expected),
@@ -167,7 +137,7 @@ impl FullFeature<'_> {
                 _ => {
                     let wrote = |plan: &Plan| !matches!(plan, Plan::WriteSame { .. } | Plan::Unmap { .. }) && plan.changes();
                     if wrote(&pending.plan) {
-                        entry.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                        entry.written_bytes.fetch_add(data_bytes as u64, Ordering::Relaxed);
                     }
                     let residual = Residual::of(expected, pending.command_bytes);
                     self.session.respond(&mut self.wire.out, tag, status::GOOD, &[], residual);

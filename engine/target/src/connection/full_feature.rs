@@ -3,6 +3,8 @@
 use super::wire::{SEND_TIMEOUT, Wire, is_timeout};
 use super::{End, Timing};
 use crate::engine::Engine;
+use crate::execute::Outcome;
+use crate::gate::Refused;
 use crate::log;
 use crate::sanitize;
 use crate::sessions::{SessionEntry, attention};
@@ -38,6 +40,8 @@ pub struct Pending {
     pub command_bytes: u64,
     /// If it waits for data.
     pub begun: Option<Instant>,
+    /// How it has ended before all of its data is here: the rest is received, and not looked at.
+    pub ended: Option<Result<Outcome, Refused>>,
 }
 
 /// A command that was begun and is answered when it ends; meanwhile the session goes on.
@@ -219,6 +223,7 @@ impl<'a> FullFeature<'a> {
             Step::Nothing => {}
             Step::Command(command) => self.command(&command)?,
             Step::DataComplete(transfer) => self.data_complete(transfer)?,
+            Step::Part { initiator_task_tag } => self.write_part(initiator_task_tag)?,
             Step::DataBad(transfer) => {
                 self.check(transfer.initiator_task_tag, transfer.expected_bytes, Sense::DATA_LENGTH);
             }
@@ -234,7 +239,7 @@ impl<'a> FullFeature<'a> {
         if self.wire.out.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> Result<(), End> {
+    pub fn flush(&mut self) -> Result<(), End> {
         self.wire.flush().map_err(|error| Some(format!("the connection was lost: {error}")))
     }
 
