@@ -84,6 +84,11 @@ bench-snapshots: ## what snapshots and clones cost: pauses, stalls of writers, s
 	@setup/prepare test
 	@$(PYTHON) -m bench.engine_snapshots
 
+.PHONY: bench-many
+bench-many: ## 50 VMs cloned and started at once, and 8 real guests
+	@setup/prepare test
+	@$(PYTHON) -m bench.pool_many --keep
+
 .PHONY: bench-api
 bench-api: ## the XenAPI of a pool with 10,000 VMs
 	@setup/prepare test

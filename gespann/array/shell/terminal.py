@@ -63,6 +63,8 @@ class Terminal:
 
     def write(self, text: str) -> None:
         """Goes out with whatever else is written before the loop turns: one packet for a burst of keys."""
+        if not text:
+            return
         if not self._unsent:
             asyncio.get_running_loop().call_soon(self.flush)
         self._unsent += text.encode("utf-8", "replace")

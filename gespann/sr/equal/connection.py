@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import socket
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,7 +58,7 @@ class GroupConnection:
         self._open = 0  # sessions there are, free or in use
         self._most = sessions  # fewer while the array is at its limit; the keep-alive tries again
         self._wanted = sessions
-        self._changed = asyncio.Event()  # a session came free, or may be opened
+        self._waiting: deque[asyncio.Future[None]] = deque()  # for a session that comes free, or may be opened
         self._connecting = asyncio.Lock()
         self._ssh: asyncssh.SSHClientConnection | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -97,13 +98,14 @@ class GroupConnection:
             self._give_back(session)
 
     async def _take(self) -> Session:
+        waited = False
         while True:
             resting = self._resting()
             if resting is not None:
                 return resting
             if self._open >= self._most:
-                self._changed.clear()
-                await self._changed.wait()
+                await self._wait(first=waited)
+                waited = True
                 continue
             self._open += 1
             started: Session | None = None
@@ -115,6 +117,27 @@ class GroupConnection:
             if started is not None:
                 return started
 
+    async def _wait(self, first: bool) -> None:
+        """One who waits is woken for each session that comes free; who was woken in vain is the first next time."""
+        turn = asyncio.get_running_loop().create_future()
+        if first:
+            self._waiting.appendleft(turn)
+        else:
+            self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._wake()  # it was meant for somebody who can use it
+            raise
+
+    def _wake(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
     def _resting(self) -> Session | None:
         while self._free:
             session = self._free.pop()
@@ -125,13 +148,13 @@ class GroupConnection:
 
     def _count_down(self) -> None:
         self._open -= 1
-        self._changed.set()
+        self._wake()
 
     def _give_back(self, session: Session) -> None:
         """Not a coroutine: it must also happen when the caller was cancelled."""
         if session.alive and session.transport is self._ssh:
             self._free.append(session)
-            self._changed.set()
+            self._wake()
         else:
             session.close()
             self._count_down()
@@ -236,6 +259,8 @@ class GroupConnection:
 
     async def _check_free_sessions(self) -> None:
         resting, self._free = self._free, []
+        for _ in range(self._wanted - self._most):
+            self._wake()
         self._most = self._wanted
         for session in resting:
             try:

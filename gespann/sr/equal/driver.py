@@ -129,9 +129,9 @@ class EqualDriver:
         name = names.vdi_volume(sr.uuid, vdi_uuid)
         async with self._alone(name):
             with errors.refused_as(errors.VDI_UNAVAILABLE):
-                await self._volumes(group).present(sr, vdi_uuid)
+                volume = await self._volumes(group).present(sr, vdi_uuid)
                 host = await self._data_address(sr, group)
-                return await self._openings(group).grant(name, opening, host)
+                return await self._openings(group).grant(volume, opening, host)
 
     async def close(self, sr: Sr, vdi_uuid: str, opening_id: str) -> None:
         group = self._group(sr)

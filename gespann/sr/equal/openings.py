@@ -80,19 +80,21 @@ class Openings:
         self._clock = clock
         self._timing = timing
 
-    async def grant(self, name: str, opening: Opening, host: str) -> IscsiSource:
+    async def grant(self, seen: ArrayVolume, opening: Opening, host: str) -> IscsiSource:
+        """``seen``: the volume as the group has just shown it."""
+        name = seen.name
         user = chap_user(opening.opening_id, opening.mode)
         create_user = words.chap_user_create(user, opening.chap_secret)
         create_record = words.access_create(name, opening.initiator, user)
         records = await self._group.access_records(name)
         refuse_conflict(records, opening)
         repeated = any(one.opening_id == opening.opening_id for one in held(records)[0])
-        volume = await (self._group.volume(name) if records else self.shut(name))
+        volume = await (self._group.volume(name) if records else self.shut(name, seen))
         if volume is None:
             raise SrError(errors.VDI_MISSING, "The volume has gone from the group", name)
         try:
             await self._prepare(volume, opening.mode)
-            await self._ensure_chap_user(user, opening.chap_secret, create_user)
+            await self._make_chap_user(user, opening.chap_secret, create_user)
             if not repeated:
                 await self._group.run(create_record)
                 refuse_conflict(await self._group.access_records(name), opening)
@@ -122,7 +124,7 @@ class Openings:
         ended = [one for one in ours if one.opening_id == opening_id]
         others = [one for one in ours if one.opening_id != opening_id]
         if ended or not others:
-            await self.shut(name)
+            await self.shut(name, volume)
         for user in sorted({one.record.chap_user for one in ended} or users):
             await self._group.run_unless_missing(words.chap_user_delete(user))
         for one in ended:
@@ -130,19 +132,19 @@ class Openings:
         if others and (ended or not volume.online):
             await self._group.run(words.volume_set(name, "online"))
 
-    async def revoke_all(self, name: str) -> None:
+    async def revoke_all(self, volume: ArrayVolume) -> None:
         """Before a volume is deleted. Its records go with it."""
-        await self.shut(name)
-        for one in held(await self._group.access_records(name))[0]:
+        await self.shut(volume.name, volume)
+        for one in held(await self._group.access_records(volume.name))[0]:
             await self._group.run_unless_missing(words.chap_user_delete(one.record.chap_user))
 
     async def in_force(self, name: str) -> list[str]:
         return sorted({one.opening_id for one in held(await self._group.access_records(name))[0]})
 
-    async def shut(self, name: str) -> ArrayVolume | None:
+    async def shut(self, name: str, seen: ArrayVolume | None = None) -> ArrayVolume | None:
         """Offline, and answered only when the array counts no connection any more. ``offline`` is sent also to a volume
         that shows itself offline: an earlier try may have been refused while commands were still under way. None: there
-        is no such volume."""
+        is no such volume. ``seen``: as the group has just shown it; if nobody was in it, that is not asked again."""
         try:
             await self._group.run(words.volume_set(name, "offline"))
         except errors.CliRefusal as refusal:
@@ -151,6 +153,9 @@ class Openings:
             volume = await self._group.volume(name)
             if volume is None or volume.online or "already" not in refusal.text:
                 raise
+        else:
+            if seen is not None and not seen.online and seen.connections == 0:
+                return seen
         deadline_s = self._clock.monotonic_s() + self._timing.drain_timeout_s
         while (volume := await self._group.volume(name)) is not None and (volume.online or volume.connections > 0):
             if self._clock.monotonic_s() >= deadline_s:
@@ -172,20 +177,30 @@ class Openings:
         elif not wanted_read_only and volume.multihost_access:
             await self._group.run(words.volume_set(volume.name, "multihost-access", "disable"))
 
-    async def _ensure_chap_user(self, user: str, secret: str, create: words.Line) -> None:
+    async def _make_chap_user(self, user: str, secret: str, create: words.Line) -> None:
         """A user of that name is from an earlier try of the same opening; if the array shows its password and it is
         another one, it is made anew."""
+        try:
+            await self._group.run(create)
+            return
+        except errors.CliRefusal as refused:
+            shown = await self._password_of(user)
+            if shown is None:
+                raise refused
+        if shown in ("", secret) or set(shown) == {"*"}:
+            return
+        await self._group.run_unless_missing(words.chap_user_delete(user))
+        await self._group.run(create)
+
+    async def _password_of(self, user: str) -> str | None:
+        """As far as the group shows it; none: there is no such user."""
         try:
             reply = await self._group.connection.run(words.chap_user_show(user))
         except errors.CliRefusal as refusal:
             if not refusal.missing:
                 raise
-        else:
-            shown = output.detail(reply.lines).get("Password", "")
-            if shown in ("", secret) or set(shown) == {"*"}:
-                return
-            await self._group.run_unless_missing(words.chap_user_delete(user))
-        await self._group.run(create)
+            return None
+        return output.detail(reply.lines).get("Password", "")
 
     async def _undo(self, name: str, opening_id: str) -> None:
         """The first error is what the caller hears. What could not be undone is found by the records or by repeating

@@ -4,7 +4,7 @@ it could not even take back is found by the next try, since names follow from uu
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from gespann.seams.sr_driver import Sr, SrError, Volume, VolumeSpec
@@ -57,8 +57,7 @@ class Volumes:
         source = await self._group.volume(source_name)
         if source is None:
             raise errors.vdi_missing(source_vdi_uuid)
-        if await self._group.volume(name) is None:
-            await self._clone(words.volume_clone(source_name, name, described, policy), name, spec.vdi_uuid)
+        await self._clone(words.volume_clone(source_name, name, described, policy), name, spec.vdi_uuid)
         try:
             return await self._finish_clone(name, source, described, spec, thin)
         except (SrError, errors.CliRefusal):
@@ -66,9 +65,13 @@ class Volumes:
             raise
 
     async def _clone(self, line: words.Line, name: str, vdi_uuid: str) -> None:
+        """Refused because it is there: from an earlier try, which is finished now."""
         try:
             await self._group.run(line)
-        except (SrError, errors.CliRefusal):
+        except errors.CliRefusal:
+            if await self._group.volume(name) is None:
+                raise
+        except SrError:
             await self._discard(name, vdi_uuid)
             raise
 
@@ -83,8 +86,9 @@ class Volumes:
             await self._group.run(words.volume_describe(name, described))
         if made.online:
             await self._group.run(words.volume_set(name, "offline"))
-        await self._apply(made, spec, allocation)
-        return as_volume(await self._made(name))
+        if await self._apply(made, spec, allocation):
+            made = await self._made(name)
+        return as_volume(replace(made, description=described, online=False))
 
     async def update(self, sr: Sr, spec: VolumeSpec) -> Volume:
         """Writes the description anew, also one that somebody has edited: the name alone tells whose volume it is."""
@@ -95,18 +99,23 @@ class Volumes:
         described = metadata.encode(_metadata(spec))
         if volume.description != described:
             await self._group.run(words.volume_describe(volume.name, described))
-        await self._apply(volume, spec, allocation)
-        return as_volume(await self._made(volume.name))
+        if await self._apply(volume, spec, allocation):
+            volume = await self._made(volume.name)
+        return as_volume(replace(volume, description=described))
 
-    async def _apply(self, volume: ArrayVolume, spec: VolumeSpec, allocation: str | None) -> None:
-        """What of ``sm_config`` the array can change afterwards."""
+    async def _apply(self, volume: ArrayVolume, spec: VolumeSpec, allocation: str | None) -> bool:
+        """What of ``sm_config`` the array can change afterwards; true if something was changed."""
+        changes: list[words.Line] = []
         policy = settings.snap_policy(spec.sm_config)
         if allocation is not None and (allocation == "thin") != volume.thin:
-            await self._group.run(words.volume_allocation(volume.name, thin=allocation == "thin"))
+            changes.append(words.volume_allocation(volume.name, thin=allocation == "thin"))
         if policy.reserve_percent is not None and str(policy.reserve_percent) != volume.snap_reserve_percent:
-            await self._group.run(words.volume_set(volume.name, "snap-reserve", f"{policy.reserve_percent}%"))
+            changes.append(words.volume_set(volume.name, "snap-reserve", f"{policy.reserve_percent}%"))
         if policy.depletion is not None and policy.depletion != volume.snap_depletion:
-            await self._group.run(words.volume_set(volume.name, "snap-depletion", policy.depletion))
+            changes.append(words.volume_set(volume.name, "snap-depletion", policy.depletion))
+        for change in changes:
+            await self._group.run(change)
+        return bool(changes)
 
     async def grow(self, sr: Sr, vdi_uuid: str, size_bytes: int) -> Volume:
         volume = await self.present(sr, vdi_uuid)
@@ -123,7 +132,7 @@ class Volumes:
         volume = await self._group.volume(name)
         if volume is None or _uuid_of(volume) != names.canonical_uuid(vdi_uuid):
             return
-        await self._openings.revoke_all(name)
+        await self._openings.revoke_all(volume)
         await self._group.run_unless_missing(words.volume_delete(name))
 
     async def list(self, sr: Sr) -> list[Volume]:

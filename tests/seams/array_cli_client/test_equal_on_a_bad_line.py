@@ -400,7 +400,7 @@ async def test_secrets_are_not_told(driver: EqualDriver, array: FakeArray, caplo
     source = await driver.open(sr, DISK, wanted)
     await driver.close(sr, DISK, "a")
     array.commands.clear()
-    array.faults = [Fault("refuse-after", 5)]
+    array.faults = [Fault("refuse", 3)]
     error = await refused(driver.open(sr, DISK, wanted))
     assert "chapuser create gespann-rw-a password (hidden)" in error.detail
     told = caplog.text + str(error) + repr(error.__cause__) + repr(error.__context__) + repr(source) + repr(wanted)
