@@ -105,8 +105,10 @@ class ManyVms:
         self.count = count
         self.client = Client(processes.api_port)
         self.session = self.client.call("session.login_with_password", "root", PASSWORD, "2.23", "bench")
-        self.call = lambda method, *params: self.client.call(method, self.session, *params)
         self._read = 0
+
+    def call(self, method: str, *params: Any) -> Any:
+        return self.client.call(method, self.session, *params)
 
     def prepare(self) -> None:
         (host,) = self.call("host.get_all")

@@ -15,17 +15,22 @@ from gespann.array.model.chap_users import ChapUsers
 from gespann.array.model.collections import Collections
 from gespann.array.model.database import Database
 from gespann.array.model.events import Events
+from gespann.array.model.member_space import MemberSpace, MemberSpaces
 from gespann.array.model.parameters import Parameters
 from gespann.array.model.records import Snapshot, Volume
+from gespann.array.model.refusals import Conflict
 from gespann.array.model.schedules import Schedules
 from gespann.array.model.secrets import Vault, generate_password, hash_password
+from gespann.array.model.sizes import format_size
 from gespann.array.model.snapshots import Snapshots
 from gespann.array.model.storage_pools import StoragePools
 from gespann.array.model.volumes import Volumes
+from gespann.array.operations.admission import Admission
 from gespann.array.operations.policy_changes import PolicyChanges
 from gespann.array.operations.schedule_runner import ScheduleRunner
 from gespann.array.operations.snapshot_watch import SnapshotWatch
 from gespann.array.operations.snapshots import SnapshotLifecycle
+from gespann.array.operations.space_watch import SpaceWatch
 from gespann.array.operations.templates import Templates
 from gespann.array.operations.thin_watch import LOOK_CLOSELY_S, LOOK_S, ThinWatch
 from gespann.array.operations.volume_lifecycle import VolumeLifecycle
@@ -70,6 +75,7 @@ class Control:
         self.accounts = Accounts(self.database)
         self.events = Events(self.database, clock)
         self.pools = StoragePools(self.database)
+        self.member_spaces = MemberSpaces(self.database)
         self.volumes = Volumes(self.database)
         self.snapshots = Snapshots(self.database)
         self.collections = Collections(self.database)
@@ -80,7 +86,14 @@ class Control:
         self.data_plane.on_current = self._engine_is_current
         self.data_plane.on_lost = self._engine_is_lost
         self.lifecycle = VolumeLifecycle(
-            self.volumes, self.snapshots, self.access, self.pools, self.data_plane, self.events, clock, random_bytes
+            self.volumes,
+            self.snapshots,
+            self.access,
+            Admission(self.pools, self.volumes, self.data_plane, self.member_spaces),
+            self.data_plane,
+            self.events,
+            clock,
+            random_bytes,
         )
         self.snapshot_lifecycle = SnapshotLifecycle(
             self.snapshots, self.lifecycle, self.data_plane, self.events, clock, random_bytes
@@ -91,6 +104,7 @@ class Control:
         self._reported_missing: frozenset[str] = frozenset()
         self._reported_unknown: frozenset[str] = frozenset()
         self._stopping = False
+        self._space_watch = SpaceWatch(self.member_spaces, self.events)
         self._watch = ThinWatch(self.volumes, self.lifecycle, self.events)
         self.snapshot_watch = SnapshotWatch(
             self.volumes, self.snapshots, self.lifecycle, self.snapshot_lifecycle, self.data_plane, self.events
@@ -159,12 +173,17 @@ class Control:
                 await self.look_at_thin_volumes()
             if due:
                 looked_s = now_s
+                await self.look_at_space()
                 await self.look_at_snapshots()
             await self.run_schedules()
 
     async def look_at_thin_volumes(self) -> None:
         async with self._next_time("look at thin volumes"):
             await self._watch.look(await self.inventory())
+
+    async def look_at_space(self) -> None:
+        async with self._next_time("look at the space"):
+            self._space_watch.look(await self.data_plane.space())
 
     async def look_at_snapshots(self) -> None:
         async with self._next_time("look at snapshots"):
@@ -213,7 +232,16 @@ class Control:
         )
 
     def _limits(self, present: frozenset[str]) -> list[Request]:
-        return [limit_of(volume) for volume in self.volumes.all() if volume.thin and volume.naa in present]
+        volumes = [limit_of(volume) for volume in self.volumes.all() if volume.thin and volume.naa in present]
+        return [self.member_spaces.get().limit(), *volumes]
+
+    async def set_member_space(self, space: MemberSpace) -> None:
+        """Conflict if the volumes have more than that already: their guests would stop."""
+        said = await self.data_plane.space()
+        if space.capacity_bytes is not None and space.capacity_bytes < said.used_bytes:
+            raise Conflict(f"The volumes occupy {format_size(said.used_bytes, rounding='up')} already.")
+        self.member_spaces.set(space)
+        await self.data_plane.push(space.limit())
 
     def mutual_credential(self) -> ChapUser | None:
         user, sealed = self.parameters.get("target-auth-username"), self.parameters.get_sealed(MUTUAL)

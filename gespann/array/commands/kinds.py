@@ -115,6 +115,7 @@ KINDS: dict[str, Kind] = {
     "collection-schedule": _schedule("collection"),
     "new-schedule": Kind("name for a schedule: 1 to 64 letters, digits, _ - .", _plain(names.schedule_name)),
     "time": Kind("time of day, 01:30PM or 13:30", lambda _, text: names.minute_of_day(text)),
+    "weekdays": Kind("days of the week, mon,wed", lambda _, text: names.weekdays(text)),
     "date": Kind("date, 2010-02-16", lambda _, text: names.day(text)),
     "minutes": Kind("minutes, 5 to 720", _number(5, 720)),
     "keep": Kind("number from 1 to 512", _number(1, 512)),

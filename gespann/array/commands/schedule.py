@@ -5,6 +5,7 @@ from typing import Any
 from gespann.array.commands.declare import Command, Flag, Lines, Option, command
 from gespann.array.commands.session import Session
 from gespann.array.commands.table import pairs, rule, table, title
+from gespann.array.model.names import WEEKDAYS
 from gespann.array.model.records import Schedule
 from gespann.array.model.schedules import DAY_MINUTES, TYPES, Owner
 
@@ -14,6 +15,7 @@ TIMES = (
     Option("start-time", "time", key="start_minute", help="UTC, 01:30PM or 13:30; default 00:00"),
     Option("end-time", "time", key="end_minute", help="of the day; no run begins then or later; default 24:00"),
     Option("start-date", "date", help="the first day, 2010-02-16; default today"),
+    Option("weekdays", "weekdays", help="of a weekly one; default the weekday of its start date"),
     Option("repeat-frequency", "minutes", key="every_minutes", help="minutes from run to run; default of hourly: 60"),
     Option("max-keep", "keep", help="how many of its snapshots are kept; default 10"),
     Flag("read-write", key="read_only", value=False, help="the default"),
@@ -29,6 +31,10 @@ def _clock(minute: int) -> str:
     return f"{minute // 60:02}:{minute % 60:02}"
 
 
+def _weekdays(one: Schedule) -> list[str]:
+    return [day for number, day in enumerate(WEEKDAYS) if one.weekdays >> number & 1]
+
+
 def _row(one: Schedule) -> tuple[str, ...]:
     due = one.due_at[:16].replace("T", " ") if one.enabled else ""
     state = "enabled" if one.enabled else "disabled"
@@ -39,6 +45,7 @@ def _values(one: Schedule) -> list[tuple[str, str]]:
     return [
         ("Name", one.name),
         ("Type", one.type),
+        *([("Weekdays", ",".join(_weekdays(one)))] if one.type == "weekly" else []),
         ("Start-Date", one.start_date),
         ("Start-Time", _clock(one.start_minute)),
         ("End-Time", _clock(one.end_minute)),

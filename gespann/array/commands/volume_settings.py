@@ -48,7 +48,7 @@ async def read_write(session: Session, volume: Volume) -> Lines:
 )
 async def size(session: Session, volume: Volume, size: int, no_snap: bool = False) -> Lines:
     await session.control.lifecycle.grow(volume, size, _first(session, no_snap))
-    return []
+    return await _go_on(session)
 
 
 @command(
@@ -129,12 +129,18 @@ async def thin_growth_warn(session: Session, volume: Volume, percent: int) -> Li
 @command("volume select <volume> thin-growth-max <percent>", "Sets the in-use share that may not be exceeded.")
 async def thin_growth_max(session: Session, volume: Volume, percent: int) -> Lines:
     await session.control.policy.set_limits(volume, thin_growth_max=percent)
-    return []
+    return await _go_on(session)
 
 
 @command(f"volume select <volume> thin-warn-mode <mode:{WARN_MODE}>", "What a thin volume does at its limits.")
 async def thin_warn_mode(session: Session, volume: Volume, mode: str) -> Lines:
     await session.control.policy.set_limits(volume, thin_warn_mode=mode)
+    return await _go_on(session)
+
+
+async def _go_on(session: Session) -> Lines:
+    """One that its old maximum had stopped is online when this is answered."""
+    await session.control.look_at_thin_volumes()
     return []
 
 

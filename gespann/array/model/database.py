@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE parameter (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -73,6 +73,10 @@ CREATE TABLE snapshot (
     created_at TEXT NOT NULL, position INTEGER NOT NULL, bases TEXT NOT NULL, added_bytes INTEGER, schedule_id INTEGER,
     snap_collection_id INTEGER REFERENCES snap_collection (id) ON DELETE SET NULL, intent TEXT NOT NULL,
     UNIQUE (volume_id, name)) STRICT;
+""",
+    3: """
+ALTER TABLE volume ADD COLUMN thin_stopped INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE schedule ADD COLUMN weekdays INTEGER NOT NULL DEFAULT 0;
 """,
 }
 

@@ -139,6 +139,19 @@ def minute_of_day(untrusted: str) -> int:
     return hour * 60 + minute
 
 
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def weekdays(untrusted: str) -> int:
+    """``mon,wed``: a bit for each, Monday's the lowest."""
+    found = 0
+    for word in untrusted.lower().split(","):
+        if word not in WEEKDAYS:
+            raise Mistake(f'"{untrusted[:40]}" is not days of the week. Write them like mon,wed.')
+        found |= 1 << WEEKDAYS.index(word)
+    return found
+
+
 def day(untrusted: str) -> str:
     try:
         return date.fromisoformat(untrusted).isoformat()

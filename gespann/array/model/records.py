@@ -39,6 +39,7 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     bases: str = "[]"  # snapshots that its contents may come from; see ``model.descent``
     template: bool = False
     thin_clone_of: int | None = None  # the template it is attached to
+    thin_stopped: bool = False  # the group has set it offline at its maximum, and sets it online when that is raised
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +91,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     volume_id: int | None = None
     collection_id: int | None = None
     name: str
-    type: str  # once, hourly, daily
+    type: str  # once, hourly, daily, weekly
     start_date: str  # 2010-02-16
     start_minute: int  # of the day
     end_minute: int = 1440  # exclusive: nothing begins at it or later in the day
@@ -100,6 +101,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     online: bool = False
     enabled: bool = True
     due_at: str = ""  # when it runs next; empty: never again
+    weekdays: int = 0  # of a weekly one: bit 0 is Monday, as in the MIB (eqliscsiVolumeSched)
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):

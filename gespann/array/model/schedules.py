@@ -3,6 +3,7 @@
     once    at its date and time
     daily   each day from its date on at its time and, with a frequency, again and again up to its end time
     hourly  the same with a frequency of an hour, unless it says another
+    weekly  as daily, on some days of the week; on that of its date, unless it says which
 
 The end time is exclusive, as in the MIB (eqliscsiVolumeSchedEndTime).
 """
@@ -15,7 +16,7 @@ from gespann.array.model.database import Database
 from gespann.array.model.records import Collection, Schedule, Volume
 from gespann.array.model.refusals import Conflict, Mistake, not_there
 
-TYPES = ("once", "hourly", "daily")
+TYPES = ("once", "hourly", "daily", "weekly")
 SCHEDULES_MOST = 64  # of one volume or collection
 DAY_MINUTES = 24 * 60
 
@@ -29,12 +30,16 @@ def next_due(schedule: Schedule, after: datetime) -> datetime | None:
         due = _at(first_day, schedule.start_minute)
         return due if due > after else None
     day = max(first_day, after.date())
-    for _ in range(2):  # today, or else the day after
-        for minute in _minutes(schedule):
+    for _ in range(8):  # today may be over, and then it may be a week
+        for minute in _minutes(schedule) if _runs_on(schedule, day) else ():
             if _at(day, minute) > after:
                 return _at(day, minute)
         day += timedelta(days=1)
     return None
+
+
+def _runs_on(schedule: Schedule, day: date) -> bool:
+    return schedule.type != "weekly" or bool(schedule.weekdays >> day.weekday() & 1)
 
 
 def _minutes(schedule: Schedule) -> range:
@@ -91,6 +96,10 @@ class Schedules:
         settings.setdefault("start_date", now.date().isoformat())
         if settings["type"] == "hourly":
             settings.setdefault("every_minutes", 60)
+        if settings["type"] == "weekly":
+            settings.setdefault("weekdays", 1 << date.fromisoformat(settings["start_date"]).weekday())
+        elif "weekdays" in settings:
+            raise Mistake("Only a weekly schedule has days of the week.")
         draft = Schedule(name=name, **{_key(owner): owner.id, **settings})
         if draft.end_minute <= draft.start_minute:
             raise Mistake("The end time must be later in the day than the start time.")

@@ -3,6 +3,7 @@
 import msgspec
 
 from gespann.array.data_plane.link import DataPlane
+from gespann.array.model.member_space import MemberSpaces
 from gespann.array.model.records import StoragePool
 from gespann.array.model.refusals import Conflict
 from gespann.array.model.sizes import format_size
@@ -20,22 +21,25 @@ class Disk(msgspec.Struct, frozen=True):
 
 
 class Admission:
-    def __init__(self, pools: StoragePools, volumes: Volumes, data_plane: DataPlane) -> None:
-        self._pools = pools
+    def __init__(
+        self, pools: StoragePools, volumes: Volumes, data_plane: DataPlane, member_spaces: MemberSpaces
+    ) -> None:
+        self.pools = pools
         self._volumes = volumes
         self._data_plane = data_plane
+        self._member_spaces = member_spaces
 
     async def look(self) -> Disk:
         """SeamLost if the engine does not answer."""
         inventory = await self._data_plane.inventory()
         space = await self._data_plane.space()
         return Disk(
-            FileSystem(total_bytes=space.total_bytes, free_bytes=space.free_bytes),
+            self._member_spaces.get().left_of(space),
             {naa: info.allocated_bytes for naa, info in inventory.items()},
         )
 
     def spaces(self, disk: Disk) -> dict[int, PoolSpace]:
-        return pool_spaces(self._pools.all(), self._volumes.rows(), disk.allocated, disk.file_system)
+        return pool_spaces(self.pools.all(), self._volumes.rows(), disk.allocated, disk.file_system)
 
     def need(self, disk: Disk, pool: StoragePool, more_bytes: int) -> None:
         """Conflict if the pool cannot promise ``more_bytes``."""
@@ -48,4 +52,4 @@ class Admission:
 
     def need_shared(self, disk: Disk, more_bytes: int) -> None:
         """The same for space that a pool with a capacity is to set aside from what the others share."""
-        self.need(disk, self._pools.by_id(1), more_bytes)
+        self.need(disk, self.pools.by_id(1), more_bytes)

@@ -1,4 +1,5 @@
-"""Looks at what thin volumes occupy: warns at their limits, and stops those that pass their maximum.
+"""Looks at what thin volumes occupy: warns at their limits, stops those that pass their maximum, and lets those go on
+whose maximum or size has been raised.
 
 The engine stops writes that need space at the maximum (``data_plane.policy.limit_of``). What is left to do is to set
 the volume offline, if that is its mode, and to say so: every LOOK_CLOSELY_S while a volume is online that has a
@@ -34,17 +35,16 @@ class ThinWatch:
         self._warned = {volume.id: self._warned[volume.id] for volume in volumes if volume.id in self._warned}
         for volume in volumes:
             info = inventory.get(volume.naa)
-            if volume.thin and info is not None:
+            if info is None:
+                continue
+            if volume.thin:
                 await self._look_at(volume, info.allocated_bytes)
+            if volume.thin_stopped and not volume.online and not _is_past(volume, info.allocated_bytes):
+                await self._go_on(volume)
 
     async def _look_at(self, volume: Volume, used_bytes: int) -> None:
         used_percent = used_bytes * 100 // volume.size_bytes
-        if (
-            volume.thin_growth_max < 100
-            and volume.online
-            and volume.thin_warn_mode == "offline"
-            and used_bytes * 100 >= volume.size_bytes * volume.thin_growth_max
-        ):
+        if volume.online and _is_past(volume, used_bytes):
             await self._stop(volume, used_percent)
         if used_percent < volume.thin_growth_warn:
             self._warned.pop(volume.id, None)
@@ -59,6 +59,22 @@ class ThinWatch:
         text = f"Volume {volume.name} uses {used_percent}% of its size, maximum {volume.thin_growth_max}%: set offline."
         self._events.add("ERROR", "8.6.2", text)
         try:
-            await self._lifecycle.set_online(volume, False)
+            await self._lifecycle.set_online(volume, False, thin_stopped=True)
         except (Refusal, SeamError, SeamLost) as error:
             log.warning("%s: %s", text, error)
+
+    async def _go_on(self, volume: Volume) -> None:
+        """Unless it has become something meanwhile that is offline for another reason."""
+        if volume.template:
+            return
+        try:
+            await self._lifecycle.set_online(volume, True)
+            self._events.add("INFO", "8.6.3", f"Volume {volume.name} is below its maximum again: set online.")
+        except (Refusal, SeamError, SeamLost) as error:
+            log.warning("volume %s stays offline: %s", volume.name, error)
+
+
+def _is_past(volume: Volume, used_bytes: int) -> bool:
+    """Whether it is a volume that goes offline for what it occupies."""
+    stops = volume.thin and volume.thin_growth_max < 100 and volume.thin_warn_mode == "offline"
+    return stops and used_bytes * 100 >= volume.size_bytes * volume.thin_growth_max

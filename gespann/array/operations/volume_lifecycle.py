@@ -27,7 +27,6 @@ from gespann.array.model.refusals import Conflict, Failed, Mistake, Refusal
 from gespann.array.model.sizes import format_size, real_size
 from gespann.array.model.snapshots import Snapshots
 from gespann.array.model.space import reserve
-from gespann.array.model.storage_pools import StoragePools
 from gespann.array.model.volumes import Volumes
 from gespann.array.operations.admission import Admission
 from gespann.seams.engine_socket import (
@@ -56,7 +55,7 @@ class VolumeLifecycle:
         volumes: Volumes,
         snapshots: Snapshots,
         access: AccessRecords,
-        pools: StoragePools,
+        admission: Admission,
         data_plane: DataPlane,
         events: Events,
         clock: Clock,
@@ -65,13 +64,13 @@ class VolumeLifecycle:
         self._volumes = volumes
         self._snapshots = snapshots
         self._access = access
-        self._pools = pools
         self._data_plane = data_plane
         self._events = events
         self._clock = clock
         self._random_bytes = random_bytes
         self._turns: dict[int, asyncio.Lock] = {}
-        self.admission = Admission(pools, volumes, data_plane)
+        self.admission = admission
+        self._pools = admission.pools
 
     # Coming ----------------------------------------------------------------------------------------------------------
 
@@ -195,13 +194,14 @@ class VolumeLifecycle:
 
     # Changing --------------------------------------------------------------------------------------------------------
 
-    async def set_online(self, volume: Volume, online: bool) -> None:
-        """Answered: in force. Offline: its sessions are dropped and nothing they sent can still land."""
+    async def set_online(self, volume: Volume, online: bool, thin_stopped: bool = False) -> None:
+        """Answered: in force. Offline: its sessions are dropped and nothing they sent can still land. ``thin_stopped``:
+        it is the group that does so, at the volume's maximum."""
         async with self.turn(volume) as volume:
             if online and volume.naa not in self._data_plane.present:
                 raise Conflict(f"The data plane has no volume {volume.name}; it cannot be set online.")
             generation = volume.generation if online else volume.generation + 1
-            self._volumes.change(volume.id, online=online, generation=generation)
+            self._volumes.change(volume.id, online=online, generation=generation, thin_stopped=thin_stopped)
             await self._data_plane.push_target(volume.naa)
             if not online and volume.naa in self._data_plane.present:
                 await self.drain(volume.naa, f"Volume {volume.name}")
@@ -313,7 +313,8 @@ class VolumeLifecycle:
             raise SeamError("NOT_FOUND", "the snapshot is gone")
         await self._data_plane.call(VolumeRollback(volume=volume.naa, source=snapshot.naa), SLOW_S)
         self._snapshots.restored(snapshot)  # before the intent ends: repeated, it changes nothing more
-        self._volumes.settle(volume.id, asked_bytes=snapshot.asked_bytes, size_bytes=snapshot.size_bytes)
+        sizes = {"asked_bytes": snapshot.asked_bytes, "size_bytes": snapshot.size_bytes}
+        self._volumes.settle(volume.id, **sizes, thin_stopped=False)  # it stays offline until somebody says otherwise
 
     async def restore(self, volume: Volume, snapshot: Snapshot, first: First) -> None:
         """The volume becomes as the snapshot is. It must be offline, and stays so."""

@@ -31,6 +31,11 @@ def due(after: str, **settings) -> str:
         ("2010-02-16T13:00", {"type": "hourly", "every_minutes": 60}, "16 14:00"),
         ("2010-02-16T00:00", {"type": "once"}, "16 01:00"),
         ("2010-02-16T01:00", {"type": "once"}, ""),
+        ("2010-02-16T00:00", {"type": "weekly", "weekdays": 0b10}, "16 01:00"),  # a Tuesday
+        ("2010-02-16T01:00", {"type": "weekly", "weekdays": 0b10}, "23 01:00"),
+        ("2010-02-16T01:00", {"type": "weekly", "weekdays": 0b1010001}, "19 01:00"),
+        ("2010-02-19T01:00", {"type": "weekly", "weekdays": 0b1010001}, "21 01:00"),
+        ("2010-02-16T01:00", {"type": "weekly", "weekdays": 0b10, "every_minutes": 30, "end_minute": 120}, "16 01:30"),
     ],
 )
 def test_next_time(after, settings, expected):
@@ -128,3 +133,16 @@ async def test_disabled_does_not_run(group, volume):
     await group.cli("volume select v schedule select s enable")
     await run_for(group, 1)
     assert len(names(group, volume)) == 1
+
+
+async def test_a_weekly_one_by_the_words_of_the_group(group, volume):
+    words = "volume select v schedule create"
+    await group.cli(f"{words} w type weekly start-time 10:00")
+    await group.cli(f"{words} x type weekly weekdays mon,thu start-time 10:00")
+    assert "Weekdays: tue" in "\n".join(await group.cli("volume select v schedule show w"))
+    assert "Weekdays: mon,thu" in "\n".join(await group.cli("volume select v schedule show x"))
+    assert "not days of the week" in (await group.cli(f"{words} y type weekly weekdays mon,xyz"))[0]
+    assert "Only a weekly schedule" in (await group.cli(f"{words} y type daily weekdays mon"))[0]
+    await run_for(group, 24 * 7)
+    made = [one.name for one in group.control.snapshots.of(volume.id)]
+    assert [name[:13] for name in made] == ["v-2010-02-16-", "v-2010-02-18-", "v-2010-02-22-"], made

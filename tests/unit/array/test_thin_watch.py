@@ -87,3 +87,40 @@ async def test_a_maximum_is_looked_at_closely(group):
         while not told(group, "8.6.2"):  # noqa: ASYNC110
             await asyncio.sleep(0)
     assert not group.control.volumes.get("v").online
+
+
+async def stopped_at_its_maximum(group):
+    volume = await volume_of(group, thin_growth_max=80)
+    group.engine.write(volume.naa, 0, volume.size_bytes * 80 // 100)
+    await group.control.look_at_thin_volumes()
+    assert not group.control.volumes.get("v").online
+    return volume
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "thin-growth-max 90%",
+        "size 2GB no-snap",
+        "thin-warn-mode hard-only",
+        "thin-growth-max 100%",
+        "no thin-provision",
+    ],
+)
+async def test_it_is_online_again_when_its_maximum_is_raised(group, command):
+    await stopped_at_its_maximum(group)
+    await group.restart()
+    await group.control.look_at_thin_volumes()
+    assert not group.control.volumes.get("v").online
+    assert await group.cli(f"volume select v {command}") == []
+    await group.control.look_at_thin_volumes()
+    assert group.control.volumes.get("v").online
+    assert len(told(group, "8.6.3")) == 1
+
+
+@pytest.mark.parametrize("first", ["offline", "online"])
+async def test_what_a_person_says_counts_more_than_what_the_group_did(group, first):
+    await stopped_at_its_maximum(group)
+    await group.cli(f"volume select v {first}", "volume select v offline", "volume select v thin-growth-max 100%")
+    await group.control.look_at_thin_volumes()
+    assert not group.control.volumes.get("v").online
