@@ -49,6 +49,7 @@ def _copy_of_vm(
     other_config = {key: value for key, value in source["other_config"].items() if key != "default_template"}
     fields = _copied("VM", source, _NOT_COPIED) | {
         "name_label": new_name,
+        "domid": -1,
         "other_config": {**other_config, "mac_seed": str(uuid4())},
     }
     records = [disk.record for disk in disks.values()] + [("VM", ref, fields)]
