@@ -52,8 +52,8 @@ class ClientGone(Exception):
 
 @dataclass
 class HttpRequest:
-    """One request, and the connection it came by. ``reader`` and ``writer`` are for what is no longer HTTP (CONNECT,
-    after ``established``)."""
+    """One request, and the connection it came by. ``reader`` and ``writer`` are for what is no longer HTTP (after
+    ``established`` or ``switch``)."""
 
     pool: "Pool"
     method: str
@@ -128,14 +128,18 @@ class HttpRequest:
             raise ClientGone from None
 
     async def established(self) -> None:
-        """The answer to CONNECT: from here on ``reader`` and ``writer`` are a raw channel. What the client has sent
-        already is in ``reader``."""
+        """The answer to CONNECT: from here on ``reader`` and ``writer`` are a raw channel."""
+        await self.switch(b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n")
+
+    async def switch(self, answer: bytes) -> None:
+        """The head of the answer, after which the connection speaks no more HTTP. What the client has sent already is
+        in ``reader``."""
         self.responded = True
         early, _ = self.connection.trailing_data
         if early:
             rest = bytes(self.reader._buffer)  # type: ignore[attr-defined]
             self.reader._buffer[:] = early + rest  # type: ignore[attr-defined]
-        await self.send(b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n")
+        await self.send(answer)
 
 
 Handler = Callable[[HttpRequest], Awaitable[None]]

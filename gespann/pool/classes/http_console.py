@@ -1,10 +1,13 @@
 """Consoles of running VMs: ``CONNECT /console?uuid=<of the console>`` becomes a raw channel to the machine: its serial
-line (vt100) or its screen (RFB)."""
+line (vt100) or its screen (RFB). Browsers, which cannot CONNECT, get it by WebSocket: ``GET`` of the same."""
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 from gespann.pool.api.http_handlers import HttpRequest, http
+from gespann.pool.api.web_socket import WebSocket
 from gespann.pool.steps.host_door import ask, stream_to
 from gespann.seams.host_agent import Domain, DomainList
 from gespann.seams.xenapi.errors import XenApiError
@@ -33,8 +36,8 @@ async def _socket(request: HttpRequest) -> tuple[str, str]:
     return vm["resident_on"], path
 
 
-@http("CONNECT", "/console", role="vm-operator")
-async def console(request: HttpRequest) -> None:
+@contextlib.asynccontextmanager
+async def _machine(request: HttpRequest) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     host, path = await _socket(request)
     try:
         reader, writer = await stream_to(request.pool, host, path)
@@ -42,17 +45,48 @@ async def console(request: HttpRequest) -> None:
         why = getattr(error, "strerror", None) or type(error).__name__
         raise XenApiError("INTERNAL_ERROR", [f"the console does not answer: {why}"]) from error
     try:
-        await request.established()
-        await _join((request.reader, writer), (reader, request.writer))
+        yield reader, writer
     finally:
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
 
 
-async def _join(*ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+@http("CONNECT", "/console", role="vm-operator")
+async def console(request: HttpRequest) -> None:
+    async with _machine(request) as (reader, writer):
+        await request.established()
+        await _join(_pump(request.reader, writer), _pump(reader, request.writer))
+
+
+@http("GET", "/console", role="vm-operator")
+async def console_for_browsers(request: HttpRequest) -> None:
+    """The same inside a WebSocket: binary messages, cut as they come."""
+    web_socket = WebSocket(request)
+    if not await web_socket.is_welcome():
+        return
+    async with _machine(request) as (reader, writer):
+        await web_socket.open()
+        await _join(_to_machine(web_socket, writer), _to_browser(reader, web_socket))
+        await web_socket.close()
+
+
+async def _to_machine(web_socket: WebSocket, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        async for data in web_socket.messages():
+            writer.write(data)
+            await writer.drain()
+
+
+async def _to_browser(reader: asyncio.StreamReader, web_socket: WebSocket) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(CHUNK_BYTES):
+            await web_socket.send(data)
+
+
+async def _join(*ways: Coroutine[Any, Any, None]) -> None:
     """Until either side ends."""
-    pumps = [asyncio.create_task(_pump(reader, writer)) for reader, writer in ways]
+    pumps = [asyncio.create_task(way) for way in ways]
     try:
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
     finally:

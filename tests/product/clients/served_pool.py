@@ -126,7 +126,8 @@ class ServedPool:
         self.sr = await api.call(
             *("SR.create", self.session, self.host, DEVICE_CONFIG, 0, "array", "", "memory", "user", True, {})
         )
-        await api.call("pool.set_default_SR", self.session, next(iter(db.all("pool"))), self.sr)
+        for message in ("pool.set_default_SR", "pool.set_suspend_image_SR"):
+            await api.call(message, self.session, next(iter(db.all("pool"))), self.sr)
         self.network = await api.call("network.create", self.session, {"name_label": "lan", "other_config": {}})
 
     async def _end(self) -> None:

@@ -1,5 +1,5 @@
-"""Ansible's modules for this kind of pool (``community.general.xenserver_guest``, ``_info``, ``_powerstate``), unmodified,
-run by ``ansible-playbook``. The playbooks in ``ansible/`` assert what they see; here is asserted what is left."""
+"""Ansible's modules for this kind of pool (``community.general.xenserver_guest``, ``_info``, ``_powerstate``),
+unmodified, run by ``ansible-playbook``. The playbooks in ``ansible/`` assert what they see."""
 
 import json
 import os
@@ -70,6 +70,9 @@ def test_a_guest_in_every_power_state(pool: ServedPool, tmp_path: Path) -> None:
         ("powered-on", "poweredon", False),
         ("restarted", "poweredon", True),
         ("reboot-guest", "poweredon", True),
+        ("suspended", "suspended", True),
+        ("suspended", "suspended", False),
+        ("powered-on", "poweredon", True),
         ("shutdown-guest", "poweredoff", True),
         ("powered-on", "poweredon", True),
         ("powered-off", "poweredoff", True),
@@ -78,5 +81,11 @@ def test_a_guest_in_every_power_state(pool: ServedPool, tmp_path: Path) -> None:
     ]
     asked, states, changes = zip(*steps, strict=True)
     play(
-        pool, "powerstate.yml", tmp_path, guest="switched", states=asked, expected_states=states, expected_changes=changes
+        pool,
+        "powerstate.yml",
+        tmp_path,
+        guest="switched",
+        states=asked,
+        expected_states=states,
+        expected_changes=changes,
     )
