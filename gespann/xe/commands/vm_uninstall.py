@@ -36,11 +36,13 @@ async def _announce(call: Call, vm: Selected, vdis: list[str]) -> None:
 
 
 async def _destroy(call: Call, vm: Selected, vdis: list[str]) -> None:
-    """The VM goes last: if this is cut short it still names the disks that are left, and a repeat finds them."""
+    """The VM goes last: if this is cut short it still names the disks that are left, and a repeat finds them. Its memory,
+    if it is suspended, goes with its shutdown, and that of a checkpoint with its record."""
     if await call.request("VM.get_power_state", vm.ref) != "Halted" and not vm.record["is_a_template"]:
         await call.run_task("VM.hard_shutdown", vm.ref)
     for vdi in vdis:
-        await call.run_task("VDI.destroy", vdi)
+        if vdi != vm.record.get("suspend_VDI"):
+            await call.run_task("VDI.destroy", vdi)
     await call.request("VM.destroy", vm.ref)
 
 

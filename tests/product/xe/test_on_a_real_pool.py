@@ -114,6 +114,24 @@ async def test_a_vm_from_its_making_to_its_end(shell: Shell) -> None:
     assert await shell.xe("task-list --minimal") == ""
 
 
+async def test_suspended_resumed_and_uninstalled_while_suspended(shell: Shell) -> None:
+    sr = await make_sr(shell)
+    await make_template(shell, sr)
+    vm = await shell.xe(f"vm-install template=tiny new-name-label=web1 sr-uuid={sr}")
+    await shell.xe("vm-start vm=web1")
+    await shell.xe("vm-suspend vm=web1")
+    assert await shell.get("vm", vm, "power-state") == "suspended"
+    image = await shell.get("vm", vm, "suspend-VDI-uuid")
+    assert await shell.get("vdi", image, "type") == "Suspend"
+    refused = await shell.try_xe("vm-start vm=web1")
+    assert refused.stderr.splitlines()[2:] == ["expected: halted", "actual: suspended"]
+    await shell.xe("vm-resume vm=web1")
+    assert await shell.get("vm", vm, "power-state") == "running"
+    await shell.xe("vm-suspend vm=web1")
+    await shell.xe("vm-uninstall vm=web1 force=true")
+    assert await shell.xe("vdi-list params=name-label --minimal") == "system"
+
+
 async def test_what_the_driver_refuses(shell: Shell) -> None:
     refused = await shell.try_xe(f"sr-create name-label=x type=memory shared=true {CONFIG}")
     code, params = refused.stderr.splitlines()
