@@ -10,7 +10,8 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 CARGO := setup/cargo
 ENGINE := --manifest-path engine/Cargo.toml --locked
-PYTEST_ARGS ?=
+# Files side by side, one on each core, in the order of tests/conftest.py. PYTEST_ARGS='-n0 -x' runs them one by one.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help
 help: ## this list

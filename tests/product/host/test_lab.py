@@ -12,14 +12,9 @@ import pytest
 
 from gespann.lab import Lab, LabError, Node
 from gespann.system import processes
+from tests.own_nets import OWN, net_of
 
 pytestmark = pytest.mark.real
-
-OWN = os.getpid() % 1000  # two runs of the tests may share the machine
-
-
-def net_of(offset: int) -> str:
-    return f"198.19.{OWN % 16 * 12 + offset}"
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -47,7 +42,7 @@ def traces(lab: Lab) -> list[str]:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    lab = Lab(tmp_path_factory.mktemp("lab") / "l", name=f"tl{OWN}", net=net_of(0))
+    lab = Lab(tmp_path_factory.mktemp("lab") / "l", name=f"tl{OWN}", net=net_of(8))
     lab.up(hosts=2)
     yield lab
     lab.down()
@@ -135,13 +130,13 @@ def test_a_signal_reaches_the_command_itself(host: Node, tmp_path: Path):
 
 def test_two_labs_and_what_a_killed_one_leaves(lab: Lab, tmp_path_factory: pytest.TempPathFactory):
     directory = tmp_path_factory.mktemp("two") / "l"
-    second = Lab(directory, name=f"tm{OWN}", net=net_of(4))
+    second = Lab(directory, name=f"tm{OWN}", net=net_of(12))
     second.up(hosts=1)
     try:
         with pytest.raises(LabError, match="another lab"):
-            Lab(directory.with_name("m"), name=f"tm{OWN}", net=net_of(8)).up()
+            Lab(directory.with_name("m"), name=f"tm{OWN}", net=net_of(16)).up()
         with pytest.raises(LabError, match="in use"):
-            Lab(directory.with_name("n"), name=f"tn{OWN}", net=net_of(3)).up()
+            Lab(directory.with_name("n"), name=f"tn{OWN}", net=net_of(11)).up()
         (directory / "host1/boot.json").unlink()  # its maker was killed before it noted the host
         second.switch.undrop("host1", "mgmt")
         assert not second.is_up
@@ -149,6 +144,6 @@ def test_two_labs_and_what_a_killed_one_leaves(lab: Lab, tmp_path_factory: pytes
         assert second.is_up
         (directory / "host1/boot.json").unlink()
     finally:
-        Lab(directory, name=f"tm{OWN}", net=net_of(4)).down()
+        Lab(directory, name=f"tm{OWN}", net=net_of(12)).down()
     assert traces(second) == []
     assert lab.is_up

@@ -1,6 +1,5 @@
 """The demo: the main job on a real guest, from end to end; and stopped in the middle, by its user or worse."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from gespann.lab import Lab
+from tests.own_nets import OWN, net_of
 
 ROOT = Path(__file__).resolve().parents[3]
-OWN = os.getpid() % 1000
-NAME, NET = f"td{OWN}", f"198.18.{132 + OWN % 4 * 4}"
+NAME, NET = f"td{OWN}", net_of(4)
 
-pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(1000)]
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def nothing_is_left(directory: Path) -> bool:
 
 def test_it_does_the_main_job_and_takes_everything_away(directory: Path) -> None:
     demo = start(directory)
-    said, _ = demo.communicate(timeout=360)
+    said, _ = demo.communicate(timeout=900)
     assert demo.returncode == 0, said
     assert "Done. Every step was checked" in said
     assert nothing_is_left(directory)

@@ -1,6 +1,5 @@
 """Two clones of the project on one machine: what one does never touches the lab of the other."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from gespann.lab import Lab, LabError
+from tests.own_nets import OWN, net_of
 
 ROOT = Path(__file__).resolve().parents[3]
-OWN = os.getpid() % 1000
-NAME, NET = f"tc{OWN}", f"198.18.{116 + OWN % 4 * 4}"
+NAME, NET = f"tc{OWN}", net_of(4)
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Lab]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The lab of the first clone."""
-    lab = Lab(tmp_path / "a", NAME, NET)
+    lab = Lab(tmp_path_factory.mktemp("c") / "a", NAME, NET)  # a short path: sockets below it
     lab.up(hosts=1)
     yield lab
     lab.down()

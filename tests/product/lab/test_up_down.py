@@ -12,16 +12,17 @@ from pathlib import Path
 import pytest
 
 from gespann.system.processes import is_running
+from tests.own_nets import OWN, net_of
 
 ROOT = Path(__file__).resolve().parents[3]
-NAME, NET = "tupdown", "198.18.112"
+NAME, NET = f"tu{OWN}", net_of(4)
 
 pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    path = ROOT / "var/t-updown"  # short: sockets below it
+    path = ROOT / f"var/tu{OWN}"  # short: sockets below it
     yield path
     lab(path, "down")
 
@@ -94,7 +95,7 @@ def test_up_works_twice_and_down_leaves_nothing(directory: Path) -> None:
         text=True,
     )
     assert hosts.stdout == "host1\n"
-    (line,) = [line for line in first.splitlines() if "-s 198.18.112.11" in line]  # as a user copies it
+    (line,) = [line for line in first.splitlines() if f"-s {NET}.11" in line]  # as a user copies it
     network = {**os.environ, "GESPANN_CA": str(directory / "host1/var/lib/gespann/pool/pool.crt")}
     shown = subprocess.run(
         line.replace("vm-list", "host-list --minimal"),
@@ -105,8 +106,8 @@ def test_up_works_twice_and_down_leaves_nothing(directory: Path) -> None:
         text=True,
     )
     assert (len(shown.stdout), shown.stderr) == (37, ""), shown
-    assert answers("198.18.112.11", 443)
-    assert not answers("198.18.112.11", 80)  # nothing of the pool is served in the clear
+    assert answers(f"{NET}.11", 443)
+    assert not answers(f"{NET}.11", 80)  # nothing of the pool is served in the clear
     assert "The lab is down" in lab(directory, "down")
     assert remains(directory) == NOTHING
     assert running(pids) == set()
