@@ -14,6 +14,7 @@ Who asks shows a session, as ``session_id`` in the query, as a cookie of that na
 import asyncio
 import base64
 import binascii
+import contextlib
 import logging
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 
 HEAD_LIMIT_BYTES = 64 * 1024
 CHUNK_BYTES = 256 * 1024
+#: how long, and for how much, one that has been refused may go on sending
+LINGER_S, LINGER_BYTES = 1.0, 16 * 1024 * 1024
 #: a client that does not know how much it will send says this, and cuts the connection at the end
 UNKNOWN_LENGTH_BYTES = 1 << 50
 
@@ -67,13 +70,35 @@ class HttpRequest:
     writer: asyncio.StreamWriter
     connection: h11.Connection = field(repr=False)
     responded: bool = False
+    result: str = ""  # of the task: XML text of its value
+    is_http_1_0: bool = False
+
+    @property
+    def knows_its_length(self) -> bool:
+        """Whether all that is promised will really be sent."""
+        return self._promised_bytes() < UNKNOWN_LENGTH_BYTES
+
+    def _promised_bytes(self) -> int:
+        return int(self.headers.get("content-length", "0") or 0)
+
+    async def is_only_looking(self) -> bool:
+        """Some clients first send an empty request, to see whether they would be sent elsewhere: answered."""
+        if self.headers.get("content-length") != "0":
+            return False
+        await self.respond(200)
+        return True
+
+    async def accept_early(self) -> None:
+        """The thin client of old sends its file only after the answer to its head. It speaks HTTP/1.0 and does not care
+        what the answer is, since it watches the task; everybody else is told when the work is done."""
+        if self.is_http_1_0:
+            await self.begin_response(200, {})
 
     async def body(self, *, early_eof_ok: bool = False) -> AsyncIterator[bytes]:
         """What the client sends, as it comes. ClientGone if it ends early, unless that is how this client ends: a
         promised length of ``UNKNOWN_LENGTH_BYTES`` or more, and ``early_eof_ok``. Such a client waits for the head of
         the answer before it ends, so it gets one at once; how it went is told by the task."""
-        promised = int(self.headers.get("content-length", "0") or 0)
-        if early_eof_ok and promised >= UNKNOWN_LENGTH_BYTES:
+        if early_eof_ok and not self.knows_its_length and not self.responded:
             await self.begin_response(200, {})
         if self.headers.get("expect", "").lower() == "100-continue":
             self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -82,7 +107,7 @@ class HttpRequest:
             try:
                 event = self.connection.next_event()
             except h11.RemoteProtocolError:
-                if early_eof_ok and promised >= UNKNOWN_LENGTH_BYTES and ended:
+                if early_eof_ok and not self.knows_its_length and ended:
                     return
                 raise ClientGone from None
             if event is h11.NEED_DATA:
@@ -212,6 +237,7 @@ async def answer(
     request = HttpRequest(
         api.pool, event.method.decode(), path, query, headers, caller, session, task, reader, writer, connection
     )
+    request.is_http_1_0 = event.http_version == b"1.0"
     try:
         await _run(route, request)
     finally:
@@ -223,14 +249,25 @@ async def answer(
             api.sessions.end(session.ref)
 
 
-async def _run(route: Route, request: HttpRequest) -> None:
+async def _handle(route: Route, request: HttpRequest) -> None:
+    """An answer that breaks off must not look whole: without a length, its end is the end of the connection."""
     try:
         await route.handler(request)
-        request.task.finish("")
+        request.task.finish(request.result)
+    except Exception:
+        if request.responded and request.method == "GET":
+            request.writer.transport.abort()
+        raise
+
+
+async def _run(route: Route, request: HttpRequest) -> None:
+    try:
+        await _handle(route, request)
     except XenApiError as error:
         request.task.fail(error)
         if not request.responded:
             _refuse(request.writer, _STATUS.get(error.code, 500), error)
+            await _linger(request)
     except (ClientGone, ConnectionError):
         request.task.fail(XenApiError("CLIENT_ERROR", ["The connection was closed before all data had come"]))
     except asyncio.CancelledError:
@@ -241,6 +278,19 @@ async def _run(route: Route, request: HttpRequest) -> None:
         request.task.fail(XenApiError("INTERNAL_ERROR", [type(error).__name__]))
         if not request.responded:
             _refuse(request.writer, 500)
+
+
+async def _linger(request: HttpRequest) -> None:
+    """A client that is still sending sees the answer only if its connection is not cut while bytes of it lie unread."""
+    if request.method != "PUT":
+        return
+    with contextlib.suppress(TimeoutError, OSError):
+        if request.writer.can_write_eof():
+            request.writer.write_eof()
+        async with asyncio.timeout(LINGER_S):
+            left = LINGER_BYTES
+            while left > 0 and (data := await request.reader.read(CHUNK_BYTES)):
+                left -= len(data)
 
 
 _STATUS = {

@@ -60,6 +60,20 @@ def parse(body: bytes) -> tuple[str, list[Any]]:
     return method, [_plain(param) for param in params]
 
 
+_DECLARATION = re.compile(rb"\s*<\?xml[^>]{0,100}\?>")
+
+
+def parse_value(body: bytes) -> Any:
+    """One bare ``<value>``, as files hold it. MalformedRequest as ``parse``."""
+    inside = _DECLARATION.sub(b"", body, count=1) if _DECLARATION.match(body) else body
+    _, params = parse(
+        b"<methodCall><methodName>value</methodName><params><param>" + inside + b"</param></params></methodCall>"
+    )
+    if len(params) != 1:
+        raise MalformedRequest("not one value")
+    return params[0]
+
+
 def _plain(value: Any) -> Any:
     """What the standard library wraps, unwrapped: dates become text, binaries text if they are."""
     if isinstance(value, list):
@@ -100,7 +114,7 @@ def encode(type_: Type, value: Any, records: RecordCache) -> str:
         return records.xml(type_.name, value, lambda: _record(type_.name, value))
     if type_.kind == "map" and type_.inner is not None and type_.inner.kind == "record":
         inner = type_.inner
-        return _struct((key, encode(inner, item, records)) for key, item in value.items())
+        return struct((key, encode(inner, item, records)) for key, item in value.items())
     if type_.kind == "events":
         return _events(value, records)
     return encoder(type_)(value)
@@ -112,14 +126,14 @@ def _events(batch: Any, records: RecordCache) -> str:
         if "snapshot" in item:
             type_ = Type("record", records.real_class[item["class"]])
             members.append(("snapshot", encode(type_, item["snapshot"], records)))
-        return _struct(members)
+        return struct(members)
 
     events = batch if isinstance(batch, list) else batch["events"]
     array = f"<value><array><data>{''.join(map(event, events))}</data></array></value>"
     if isinstance(batch, list):
         return array
-    counts = _struct((k, f"<value><i4>{n}</i4></value>") for k, n in batch["valid_ref_counts"].items())
-    return _struct([("events", array), ("valid_ref_counts", counts), ("token", _string(batch["token"]))])
+    counts = struct((k, f"<value><i4>{n}</i4></value>") for k, n in batch["valid_ref_counts"].items())
+    return struct([("events", array), ("valid_ref_counts", counts), ("token", _string(batch["token"]))])
 
 
 def _escape(text: str) -> str:
@@ -131,7 +145,8 @@ def _string(text: str) -> str:
     return f"<value>{_escape(text)}</value>"
 
 
-def _struct(members: Any) -> str:
+def struct(members: Any) -> str:
+    """``members``: (name, written value)."""
     inside = "".join(f"<member><name>{_escape(str(k))}</name>{v}</member>" for k, v in members)
     return f"<value><struct>{inside}</struct></value>"
 
@@ -172,9 +187,7 @@ def encoder(type_: Type) -> Callable[[Any], str]:
             )
         case "map" if type_.inner is not None:
             inner = encoder(type_.inner)
-            return lambda value: (
-                _struct([(key, inner(item)) for key, item in value.items()]) if value else _EMPTY_STRUCT
-            )
+            return lambda value: struct([(key, inner(item)) for key, item in value.items()]) if value else _EMPTY_STRUCT
         case "option" if type_.inner is not None:
             inner = encoder(type_.inner)
             return lambda value: "<value></value>" if value in ("", None) else inner(value)

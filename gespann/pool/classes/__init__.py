@@ -2,6 +2,7 @@
 
 from gespann.pool.classes import (
     host,
+    http_archives,
     http_console,
     http_images,
     network,
@@ -20,7 +21,7 @@ from gespann.pool.rrd import figures, http_rrd
 
 #: imported for the handlers that they register
 HANDLER_MODULES = (
-    *(host, http_console, http_images, network, pbd, pif, pool, pool_members),
+    *(host, http_archives, http_console, http_images, network, pbd, pif, pool, pool_members),
     *(sr, vbd, vdi, vif, vm_machine, vm_power),
     *(figures, http_rrd),
 )

@@ -24,13 +24,12 @@ def _assert_raw(request: HttpRequest) -> None:
 
 @http("PUT", "/import_raw_vdi", role="vm-admin")
 async def import_raw_vdi(request: HttpRequest) -> None:
-    """Answered when everything is on the storage. Some clients first send an empty request, to see whether they would
-    be sent elsewhere."""
+    """Answered when everything is on the storage, unless the client waits for an answer before it sends."""
     _assert_raw(request)
     vdi, pool = _vdi(request), request.pool
-    if request.headers.get("content-length") == "0":
-        await request.respond(200)
+    if await request.is_only_looking():
         return
+    await request.accept_early()
     memory = {"body": request.body(early_eof_ok=True)}
     await work_of(pool).run(lambda: plan_import(pool.db, vdi, pool.iscsi_prefix), task=request.task, memory=memory)
     await scan_when_possible(pool, pool.db.get("VDI", vdi)["SR"])

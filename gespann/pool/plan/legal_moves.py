@@ -17,6 +17,8 @@ ANY = frozenset({HALTED, PAUSED, RUNNING, SUSPENDED})
 VM_MOVES: dict[str, frozenset[str]] = {
     "clone": frozenset({HALTED}),
     "copy": frozenset({HALTED}),
+    "export": frozenset({HALTED, SUSPENDED}),
+    "metadata_export": ANY,
     "provision": frozenset({HALTED}),
     "start": frozenset({HALTED}),
     "start_on": frozenset({HALTED}),
@@ -43,6 +45,8 @@ TEMPLATE_MOVES = frozenset(
     {
         "clone",
         "copy",
+        "export",
+        "metadata_export",
         "provision",
         "destroy",
         "changing_static_range",
@@ -100,13 +104,17 @@ _INTERRUPTS = {
 }
 
 
+#: what may be done to one VM at the same time: it only looks
+_BESIDE = frozenset({"clone", "copy", "export", "metadata_export"})
+
+
 def assert_vm(records: Records, vm: str, operation: str) -> None:
     """VM_BAD_POWER_STATE, VM_IS_TEMPLATE, OPERATION_BLOCKED, OTHER_OPERATION_IN_PROGRESS or OPERATION_NOT_ALLOWED."""
     record = records.get("VM", vm)
     states = VM_MOVES.get(operation)
     if states is None:
         raise XenApiError("NOT_IMPLEMENTED", [f"VM.{operation}"])
-    beside = frozenset({"clone", "copy"}) if operation in ("clone", "copy") else _INTERRUPTS.get(operation, frozenset())
+    beside = _BESIDE if operation in _BESIDE else _INTERRUPTS.get(operation, frozenset())
     other_operation("VM", vm, record, beside)
     if operation in record["blocked_operations"]:
         raise XenApiError("OPERATION_BLOCKED", [vm, record["blocked_operations"][operation]])

@@ -9,19 +9,20 @@ from gespann.pool.steps.volume_steps import volume_fields
 
 @step
 class RecordsWrite(Step):
-    """args: create [(class, ref, fields)], set [(class, ref, fields)], destroy [(class, ref)].
+    """args: destroy [(class, ref)], create [(class, ref, fields)], set [(class, ref, fields)], done in this order: what
+    is created may have the uuid of what goes.
 
     A VDI among ``create`` and ``set`` takes what the storage said of its volume from the notes (``volume``: uuid)."""
 
     name = "records-write"
 
     def commit(self, run: Run, tx: Transaction) -> None:
+        for class_name, ref in run.args.get("destroy", []):
+            tx.destroy(class_name, ref)
         for class_name, ref, fields in run.args.get("create", []):
             tx.create(class_name, with_volume(run, fields), ref)
         for class_name, ref, fields in run.args.get("set", []):
             tx.set(class_name, ref, **with_volume(run, fields))
-        for class_name, ref in run.args.get("destroy", []):
-            tx.destroy(class_name, ref)
 
 
 def with_volume(run: Run, fields: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The agent's process with fake machines whose disks are real: each is an iSCSI session that a ``qemu-io`` of its own
-holds, so that it outlives the agent as QEMU does, and the engine checks name, secret and generation.
+holds, so that it outlives the agent as QEMU does, and the engine checks name, secret and generation. Images are opened
+by ``qemu-nbd``, as on any host.
 
     python -m tests.product.whole.agent_process --run DIR --data DIR
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from gespann.host.fake import FakeHypervisor
 from gespann.host.fake.memory import load_domains
 from gespann.host.fake.storage import AnyStorage, Source
+from gespann.host.nbd_export import QemuNbdImages
 from gespann.main import agent
 from gespann.seams.host_agent import IscsiSource
 from gespann.seams.json_lines import SeamError
@@ -102,7 +104,8 @@ class HeldSessions(AnyStorage):
 
 
 def hypervisor(options: argparse.Namespace) -> FakeHypervisor:
-    return FakeHypervisor(run_dir=options.run, storage=HeldSessions(options.run))
+    images = QemuNbdImages(options.run / "images")
+    return FakeHypervisor(run_dir=options.run, storage=HeldSessions(options.run), images=images)
 
 
 if __name__ == "__main__":

@@ -208,3 +208,32 @@ async def test_a_console(shell: Shell) -> None:
     await shell.xe("vm-start vm=web1")
     ended = await shell.try_xe("console vm=web1", typed="\r\x1d")
     assert (ended.stderr, ended.status) == ("", 0)
+
+
+async def test_a_vm_as_a_file(shell: Shell) -> None:
+    sr = await make_sr(shell)
+    template = await make_template(shell, sr)
+    vm = await shell.xe("vm-install template=tiny new-name-label=web1")
+    file = shell.base / "web1.xva"
+    assert await shell.xe(f"vm-export vm=web1 filename={file} compress=true") == "Export succeeded"
+    again = await shell.try_xe(f"vm-export vm=web1 filename={file}")
+    assert (again.status, "exists already" in again.stderr) == (1, True)
+    made = await shell.xe(f"vm-import filename={file} sr-uuid={sr}")
+    assert (made == vm, await shell.get("vm", made, "name-label")) == (False, "web1")
+    refused = await shell.try_xe(f"vm-import filename={file} sr-uuid={sr} preserve=true")
+    assert refused.stderr.splitlines()[0] == "Error code: VM_TO_IMPORT_IS_NOT_NEWER_VERSION"
+    await shell.xe(f"vm-import filename={file} sr-uuid={sr} preserve=true force=true")
+
+    assert await shell.xe(f"template-export template-uuid={template} filename={shell.base}/t.xva") == "Export succeeded"
+    other = await shell.xe(f"vm-import filename={shell.base}/t.xva sr-uuid={sr}")
+    assert await shell.xe(f"template-param-get uuid={other} param-name=name-label") == "tiny"
+
+    await shell.xe(f"vm-export uuid={made} filename={shell.base}/m.xva metadata=true")
+    assert await shell.xe(f"vm-import filename={shell.base}/m.xva metadata=true dry-run=true") == ""
+
+    (shell.base / "broken.xva").write_bytes(file.read_bytes()[:2000])
+    broken = await shell.try_xe(f"vm-import filename={shell.base}/broken.xva sr-uuid={sr}")
+    assert broken.status == 1
+    assert "ended" in broken.stderr or "PREMATURE" in broken.stderr, broken.stderr
+    disks = await shell.xe("vdi-list params=name-label --minimal")
+    assert disks.split(",").count("system") == 5

@@ -7,6 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gespann.pool.classes.context import capabilities_of
+from gespann.pool.images import ova
+from gespann.pool.images.streams import Pieces
+from gespann.pool.images.tar import TarReader
+from gespann.pool.images.xva import ArchiveReader
+from gespann.pool.plan import export_plans, import_plans
 from gespann.pool.plan.disk_plans import plan_export, plan_import
 from gespann.pool.plan.power_plans import plan_stopped
 from gespann.seams.xenapi.datamodel import NULL_REF
@@ -48,6 +54,10 @@ async def _vm(world: World) -> str:
     network = await world.call("network.create", {"name_label": "lan", "other_config": {}, "bridge": "br7"})
     await world.call("VIF.create", vif_fields(vm, network, MAC="02:00:00:00:00:07"))
     return vm
+
+
+async def _vm_with_disk(world: World) -> str:
+    return await world.make_vm_with_disk(await world.make_sr())
 
 
 async def _running(world: World) -> str:
@@ -176,6 +186,57 @@ async def _export(world: World, vdi: str) -> None:
     await world.work.run(lambda: plan_export(world.db, vdi, "iqn.2026-01.org.gespann"), memory={"sink": sink})
 
 
+PREFIX = "iqn.2026-01.org.gespann"
+VERSION = {"hostname": "h", "date": "", "product_version": "1", "product_brand": "g", "build_number": "1"}
+
+
+async def _export_vm(world: World, vm: str) -> bytes:
+    pieces: list[bytes] = []
+
+    async def sink(piece: bytes) -> None:
+        pieces.append(piece)
+
+    await world.work.run(lambda: export_plans.plan_export(world.db, vm, PREFIX, VERSION), memory={"sink": sink})
+    return b"".join(pieces)
+
+
+async def _archive(world: World) -> tuple[bytes, str]:
+    """A VM as an archive, and gone itself; and an SR to take it."""
+    sr = await world.make_sr()
+    vm = await world.make_vm_with_disk(sr)
+    disk = world.get("VBD", world.get("VM", vm)["VBDs"][0])["VDI"]
+    world.medium(disk).write(7 * MIB, b"contents")
+    archive = await _export_vm(world, vm)
+    await world.call("VM.destroy", vm)
+    await world.call("VDI.destroy", disk)
+    return archive, sr
+
+
+async def _import_vm(world: World, subject: tuple[bytes, str]) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield subject[0]
+
+    archive = ArchiveReader(TarReader(Pieces(body())))
+    metadata = ova.parse(await archive.ova_xml())
+    wanted = import_plans.Wanted(sr=subject[1])
+    await world.work.run(
+        lambda: import_plans.plan_import(world.db, metadata, wanted, capabilities_of(world.pool), PREFIX),
+        memory={"archive": archive},
+    )
+
+
+async def _metadata(world: World) -> ova.Metadata:
+    """The records of a VM that is gone, but for its disk."""
+    vm = await world.make_vm_with_disk(await world.make_sr())
+    metadata = ova.parse(export_plans.gather(world.db, [vm]).writer.xml(VERSION))
+    await world.call("VM.destroy", vm)
+    return metadata
+
+
+async def _import_metadata(world: World, metadata: ova.Metadata) -> None:
+    await world.work.run(lambda: import_plans.plan_import_metadata(world.db, metadata, import_plans.Wanted()))
+
+
 async def _stopped(world: World, vm: str) -> None:
     await world.work.run(lambda: plan_stopped(world.db, vm))
 
@@ -245,6 +306,9 @@ SCENES: dict[str, Scene] = {
     "VM.clone": Scene(_vm, call("VM.clone", "clone")),
     "VM.copy": Scene(_vm_and_sr, _copy_vm),
     "VM.provision": Scene(_template, call("VM.provision")),
+    "VM.export": Scene(_vm_with_disk, _export_vm),
+    "VM.import": Scene(_archive, _import_vm),
+    "VM.import_metadata": Scene(_metadata, _import_metadata),
     "VM.destroy": Scene(_vm, call("VM.destroy")),
     "VDI.create": Scene(_sr, _create_vdi),
     "VDI.destroy": Scene(_vdi, call("VDI.destroy")),

@@ -2,44 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from gespann.pool.api.server import ApiServer
+from tests.unit.pool.door import ask
 from tests.unit.pool.world import World
 
 UNKNOWN_LENGTH = 1125899906842624  # what a client says that does not know
-
-
-@pytest_asyncio.fixture
-async def door(world: World) -> AsyncIterator[Path]:
-    assert world.hypervisor.run_dir is not None
-    path = world.hypervisor.run_dir / "xapi"
-    server = ApiServer(world.api)
-    await server.listen_unix(path)
-    yield path
-    await server.stop()
-
-
-async def ask(
-    door: Path, world: World, request: str, body: bytes = b"", length: int | None = None
-) -> tuple[int, bytes]:
-    """``request``: method and path with query. Gives status and body."""
-    method, path = request.split(" ")
-    reader, writer = await asyncio.open_unix_connection(door)
-    length = len(body) if length is None else length
-    head = f"{method} {path}&session_id={world.session} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
-    writer.write(head.encode() + body)
-    await writer.drain()
-    if length > len(body):
-        writer.write_eof()
-    answer = await reader.read()
-    writer.close()
-    status_line, _, rest = answer.partition(b"\r\n")
-    return int(status_line.split()[1]), rest.partition(b"\r\n\r\n")[2]
 
 
 def contents(world: World, vdi: str) -> bytes:
