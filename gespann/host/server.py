@@ -49,6 +49,7 @@ class AgentServer:
             seam.DomainReset: self._domain_reset,
             seam.DomainPause: self._domain_pause,
             seam.DomainUnpause: self._domain_unpause,
+            seam.DomainVcpus: self._domain_vcpus,
             seam.MemorySave: self._memory_save,
             seam.MemoryStop: self._memory_stop,
             seam.DomainRestore: self._domain_restore,
@@ -114,6 +115,13 @@ class AgentServer:
     async def _domain_unpause(self, request: seam.DomainUnpause) -> Empty:
         spec_check.check_uuid(request.uuid)
         await self.hypervisor.unpause(request.uuid)
+        return Empty()
+
+    async def _domain_vcpus(self, request: seam.DomainVcpus) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        spec_check.check_vcpus(request.vcpus)
+        log.info("%s gets %d vCPUs", request.uuid, request.vcpus)
+        await self.hypervisor.vcpus(request.uuid, request.vcpus)
         return Empty()
 
     async def _memory_save(self, request: seam.MemorySave) -> Empty:

@@ -69,6 +69,11 @@ def check_timeout(timeout_s: float) -> None:
         raise refuse(f"a time-out of {timeout_s} s is outside 0 to 86400")
 
 
+def check_vcpus(vcpus: int) -> None:
+    if not 1 <= vcpus <= VCPUS_MAX:
+        raise refuse(f"{vcpus} vCPUs is outside 1 to {VCPUS_MAX}")
+
+
 def check_device(device: int) -> None:
     if not 0 <= device <= DEVICE_MAX:
         raise refuse(f"disk device {device} is outside 0 to {DEVICE_MAX}")
@@ -140,8 +145,9 @@ def check_domain(spec: DomainSpec) -> None:
         raise refuse(f"memory of {spec.memory_bytes} bytes is outside 16 MiB to 4 TiB")
     if spec.memory_bytes % 1024:
         raise refuse(f"memory of {spec.memory_bytes} bytes is not a whole number of KiB")
-    if not 1 <= spec.vcpus <= VCPUS_MAX:
-        raise refuse(f"{spec.vcpus} vCPUs is outside 1 to {VCPUS_MAX}")
+    check_vcpus(spec.vcpus)
+    if spec.vcpus_max and not spec.vcpus <= spec.vcpus_max <= VCPUS_MAX:
+        raise refuse(f"at most {spec.vcpus_max} vCPUs is outside {spec.vcpus} to {VCPUS_MAX}")
     if set(spec.boot_order) - set("cdn") or len(set(spec.boot_order)) != len(spec.boot_order):
         raise refuse(f"boot order {spec.boot_order[:16]!r}: each of c, d, n at most once")
     for disk in spec.disks:

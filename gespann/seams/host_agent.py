@@ -130,6 +130,7 @@ class DomainSpec(msgspec.Struct, frozen=True, kw_only=True):
     name_label: str
     memory_bytes: int
     vcpus: int
+    vcpus_max: int = 0  # as many can be plugged while it runs; 0: no more than it has
     disks: list[Disk]
     nics: list[Nic]
     boot_order: str = "cd"  # HVM_boot_params:order: c disk, d CD, n network
@@ -199,6 +200,16 @@ class DomainUnpause(Request, frozen=True):
     op: ClassVar[str] = "domain.unpause"
     reply: ClassVar[type] = Empty
     uuid: str
+
+
+class DomainVcpus(Request, frozen=True):
+    """Plugs or unplugs vCPUs of a domain; it has that many when this answers. BAD_STATE: more than ``vcpus_max`` of its
+    start; REFUSED: the guest does not let go of one."""
+
+    op: ClassVar[str] = "domain.vcpus"
+    reply: ClassVar[type] = Empty
+    uuid: str
+    vcpus: int
 
 
 class MemorySave(Request, frozen=True):
@@ -425,6 +436,7 @@ REQUESTS: tuple[type[Request], ...] = (
     DomainReset,
     DomainPause,
     DomainUnpause,
+    DomainVcpus,
     MemorySave,
     MemoryStop,
     DomainRestore,

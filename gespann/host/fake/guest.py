@@ -31,6 +31,7 @@ class FakeDomain:
     bridges: dict[int, str] = field(default_factory=dict)
     serials: dict[int, str] = field(default_factory=dict)
     sizes_bytes: dict[int, int] = field(default_factory=dict)
+    vcpus_max: int = 1
     generation: int = 0
     agent_up: bool = False
     has_address: bool = False

@@ -35,6 +35,7 @@ from gespann.seams.host_agent import (
 )
 from gespann.seams.json_lines import SeamError
 
+UNPLUG_VCPU_S = 5.0
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -190,6 +191,17 @@ class FakeHypervisor:
             if not running.agent_up:
                 self._boot(running)
 
+    async def vcpus(self, uuid: str, vcpus: int) -> None:
+        async with self._locks[uuid]:
+            self._maybe_fail("vcpus")
+            running = self._find(uuid)
+            if vcpus > running.vcpus_max:
+                raise SeamError("BAD_STATE", f"{uuid} was started for at most {running.vcpus_max} vCPUs")
+            if vcpus < running.domain.vcpus:
+                await self._unplug(uuid, UNPLUG_VCPU_S, "a vCPU")
+            running.domain = msgspec.structs.replace(running.domain, vcpus=vcpus)
+            self._save()
+
     async def memory_save(self, uuid: str, start_id: str, image_id: str, target: Source, timeout_s: float) -> None:
         async with self._locks[uuid]:
             self._maybe_fail("memory_save")
@@ -227,6 +239,8 @@ class FakeHypervisor:
                 running = await self._start(msgspec.structs.replace(spec, paused=True))
             running.generation, running.sizes_bytes = kept.generation, kept.sizes_bytes
             running.agent_up, running.has_address = kept.agent_up, kept.has_address
+            running.domain = msgspec.structs.replace(running.domain, vcpus=kept.domain.vcpus)
+            running.vcpus_max = kept.vcpus_max
             self._save()
             return running.domain
 
@@ -376,6 +390,7 @@ class FakeHypervisor:
             macs={nic.device: nic.mac for nic in spec.nics},
             bridges={nic.device: nic.bridge for nic in spec.nics},
             serials={disk.device: disk.serial for disk in spec.disks},
+            vcpus_max=max(spec.vcpus, spec.vcpus_max),
         )
         self._running[spec.uuid] = running
         self._stopped[spec.uuid].clear()

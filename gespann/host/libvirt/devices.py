@@ -20,6 +20,7 @@ from gespann.seams.json_lines import SeamError
 
 LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 ATTACH_DEADLINE_S = 60.0
+VCPU_S = 6.0
 #: how often, and how long apart: a guest closes the tray when it looks at its drives while it boots
 TRAY_TRIES = 25
 TRAY_WAIT_S = 0.2
@@ -119,6 +120,25 @@ class Devices:
     async def nic_detach(self, uuid: str, device: int, timeout_s: float) -> None:
         async with self._machines.locks[uuid]:
             await self._unplug(uuid, nic_alias(device), f"NIC {device}", lambda view: device in view.nics, timeout_s)
+
+    async def vcpus(self, uuid: str, vcpus: int) -> None:
+        """libvirt unplugs as many as the guest lets go of within 5 s each."""
+        async with self._machines.locks[uuid]:
+            _, view = await self._machines.need(uuid)
+            if vcpus > view.vcpus_max:
+                raise SeamError("BAD_STATE", f"{uuid} was started for at most {view.vcpus_max} vCPUs")
+            if vcpus == view.vcpus:
+                return
+            deadline_s = ATTACH_DEADLINE_S + VCPU_S * abs(vcpus - view.vcpus)
+            try:
+                await self._machines.act(
+                    "set the vCPUs of", uuid, lambda domain: domain.setVcpusFlags(vcpus, LIVE), deadline_s=deadline_s
+                )
+            except SeamError as error:
+                if vcpus < view.vcpus and error.code != "NOT_FOUND":
+                    raise SeamError("REFUSED", f"the guest did not let go of its vCPUs: {error.message}") from error
+                raise
+            await self._machines.look(uuid)
 
     async def _unplug(
         self, uuid: str, alias: str, what: str, is_there: Callable[[DomainView], bool], timeout_s: float

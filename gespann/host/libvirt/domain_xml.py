@@ -46,6 +46,7 @@ class DomainView:
     start_id: str
     memory_bytes: int
     vcpus: int
+    vcpus_max: int
     disks: dict[int, str]  # device -> serial
     cdroms: frozenset[int]
     nics: dict[int, str]  # device -> MAC
@@ -170,7 +171,8 @@ def domain_xml(spec: DomainSpec, accelerator: Accelerator, paths: Paths) -> str:
     metadata = ET.SubElement(domain, "metadata")
     ET.SubElement(metadata, f"{{{METADATA_URI}}}start").text = spec.start_id
     ET.SubElement(domain, "memory", unit="KiB").text = str(spec.memory_bytes // 1024)
-    ET.SubElement(domain, "vcpu").text = str(spec.vcpus)
+    vcpu = ET.SubElement(domain, "vcpu", current=str(spec.vcpus))
+    vcpu.text = str(max(spec.vcpus, spec.vcpus_max))
     os_element = ET.SubElement(domain, "os")
     ET.SubElement(os_element, "type", arch="x86_64", machine="pc").text = "hvm"
     features = ET.SubElement(domain, "features")
@@ -238,12 +240,15 @@ def parse_domain(text: str) -> DomainView:
         name = alias.get("name", "") if alias is not None else ""
         if name.startswith("ua-nic-") and mac is not None:
             nics[int(name.removeprefix("ua-nic-"))] = mac.get("address", "")
+    vcpu = root.find("vcpu")
+    highest = root.findtext("vcpu", "0")
     agent = root.find(f"devices/channel/target[@name='{AGENT_CHANNEL}']")
     return DomainView(
         uuid=root.findtext("uuid", ""),
         start_id=root.findtext(f"metadata/{{{METADATA_URI}}}start", ""),
         memory_bytes=int(root.findtext("memory", "0")) * 1024,
-        vcpus=int(root.findtext("vcpu", "0")),
+        vcpus=int(vcpu.get("current", highest)) if vcpu is not None else 0,
+        vcpus_max=int(highest),
         disks=disks,
         cdroms=frozenset(cdroms),
         nics=nics,

@@ -128,6 +128,9 @@ class LibvirtHypervisor:
             await self._machines.act("unpause", uuid, lambda found: found.resume())
             await self._machines.look(uuid)
 
+    async def vcpus(self, uuid: str, vcpus: int) -> None:
+        await self._devices.vcpus(uuid, vcpus)
+
     async def memory_save(
         self, uuid: str, start_id: str, image_id: str, target: IscsiSource | FileSource, timeout_s: float
     ) -> None:

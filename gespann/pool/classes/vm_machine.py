@@ -183,8 +183,33 @@ async def set_is_default_template(call: Call, vm: str, value: bool) -> None:
     set_fields(call, "VM", vm, is_default_template=value)
 
 
+@implements("VM.set_domain_type")
+async def set_domain_type(call: Call, vm: str, value: str) -> None:
+    """Machines here are whole ones; guests that need a hypervisor of another kind do not run."""
+    legal_moves.assert_vm(call.pool.db, vm, "changing_static_range")
+    if value != "hvm":
+        raise XenApiError("VALUE_NOT_SUPPORTED", ["domain_type", value, "this pool runs only hvm"])
+    set_fields(call, "VM", vm, domain_type=value)
+
+
+@implements("VM.set_HVM_shadow_multiplier")
+async def set_hvm_shadow_multiplier(call: Call, vm: str, value: float) -> None:
+    """Kept for those who ask for it; these hosts have no shadow memory to multiply."""
+    legal_moves.assert_vm(call.pool.db, vm, "changing_static_range")
+    if value < 1.0:
+        raise XenApiError("INVALID_VALUE", ["multiplier", str(value)])
+    set_fields(call, "VM", vm, HVM_shadow_multiplier=value)
+
+
+@implements("VM.call_plugin")
+async def call_plugin(call: Call, vm: str, plugin: str, fn: str, args: dict[str, str]) -> str:
+    """There are no plugins on these hosts."""
+    raise XenApiError("XENAPI_MISSING_PLUGIN", [plugin])
+
+
 @on_set("VM.is_a_template")
 async def set_is_a_template(call: Call, vm: str, value: bool) -> None:
     if value and not call.pool.db.get("VM", vm)["is_a_template"]:
         legal_moves.assert_vm(call.pool.db, vm, "make_into_template")
-    set_fields(call, "VM", vm, is_a_template=value)
+    fields = {"is_a_template": value} if value else {"is_a_template": False, "is_default_template": False}
+    set_fields(call, "VM", vm, **fields)

@@ -98,6 +98,11 @@ async def _resume(call: Call, vm: str, host: str, *, paused: bool) -> None:
     await work_of(pool).run(plan, task=call.task)
 
 
+@implements("VM.set_VCPUs_number_live")
+async def set_vcpus_number_live(call: Call, vm: str, nvcpu: int) -> None:
+    await work_of(call.pool).run(lambda: power_plans.plan_vcpus(call.pool.db, vm, nvcpu), task=call.task)
+
+
 @implements("VM.power_state_reset")
 async def power_state_reset(call: Call, vm: str) -> None:
     await work_of(call.pool).run(lambda: power_plans.plan_power_state_reset(call.pool.db, vm), task=call.task)

@@ -94,6 +94,7 @@ def domain_shape(
         "name_label": vm["name_label"][:NAME_SHOWN_CHARS],
         "memory_bytes": vm["memory_dynamic_max"] // KIB * KIB,
         "vcpus": vm["VCPUs_at_startup"],
+        "vcpus_max": vm["VCPUs_max"],
         "disks": disks,
         "nics": nics,
         "boot_order": order or DEFAULT_BOOT_ORDER,

@@ -28,6 +28,7 @@ VM_MOVES: dict[str, frozenset[str]] = {
     "changing_memory_limits": frozenset({HALTED}),
     "changing_VCPUs": frozenset({HALTED}),
     "changing_dynamic_range": frozenset({HALTED}),
+    "changing_VCPUs_live": frozenset({RUNNING}),
     "suspend": frozenset({RUNNING}),
     "resume": frozenset({SUSPENDED}),
     "resume_on": frozenset({SUSPENDED}),

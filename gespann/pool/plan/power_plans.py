@@ -11,11 +11,12 @@ Suspended: ``suspend_plans``.
 from gespann.pool.model.database import Database
 from gespann.pool.plan.device_numbers import disk_name
 from gespann.pool.plan.domain_spec import Names, disk_shape, domain_shape, nic_shape, open_act
-from gespann.pool.plan.legal_moves import SUSPENDED, assert_vm
+from gespann.pool.plan.legal_moves import PAUSED, SUSPENDED, assert_vm
 from gespann.pool.plan.placement import assert_usable, choose_host
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
 from gespann.pool.plan.storage_view import disks_of, peek
 from gespann.pool.plan.suspend_plans import discard_acts
+from gespann.pool.plan.vm_limits import assert_vcpus
 from gespann.pool.steps.openings import openings_of_vm, start_of
 from gespann.seams.xenapi.datamodel import NULL_REF
 
@@ -133,8 +134,11 @@ def plan_clean_reboot(db: Database, vm: str) -> Plan:
 def plan_hard_reboot(db: Database, vm: str) -> Plan:
     assert_vm(db, vm, "hard_reboot")
     host, _ = _host_and_start(db, vm)
-    act = Act("domain-restart", {"host": host, "vm_uuid": db.get("VM", vm)["uuid"]})
-    return Plan("VM.hard_reboot", (act,), (Lock("VM", vm, "hard_reboot"),), interrupts=CLEAN)
+    record = db.get("VM", vm)
+    acts = [Act("domain-restart", {"host": host, "vm_uuid": record["uuid"]})]
+    if record["power_state"] == PAUSED:  # what is switched on again runs
+        acts.append(Act("domain-unpause", {"host": host, "vm": vm, "vm_uuid": record["uuid"]}))
+    return Plan("VM.hard_reboot", tuple(acts), (Lock("VM", vm, "hard_reboot"),), interrupts=CLEAN)
 
 
 @operation("VM.pause")
@@ -152,6 +156,20 @@ def _pause_or_not(db: Database, vm: str, name: str) -> Plan:
     host, _ = _host_and_start(db, vm)
     act = Act(f"domain-{name}", {"host": host, "vm": vm, "vm_uuid": db.get("VM", vm)["uuid"]})
     return Plan(f"VM.{name}", (act,), (Lock("VM", vm, name),))
+
+
+@operation("VM.set_VCPUs_number_live")
+def plan_vcpus(db: Database, vm: str, vcpus: int) -> Plan:
+    """Also what it starts with from now on, as in the original."""
+    assert_vm(db, vm, "changing_VCPUs_live")
+    record = db.get("VM", vm)
+    assert_vcpus(vcpus, record["VCPUs_max"])
+    metrics = peek(db, "VM_metrics", record["metrics"])
+    host, _ = _host_and_start(db, vm)
+    before = metrics["VCPUs_number"] if metrics is not None else record["VCPUs_at_startup"]
+    held = {"host": host, "vm": vm, "vm_uuid": record["uuid"]}
+    act = Act("vcpus-set", {**held, "vcpus": vcpus, "before": before})
+    return Plan("VM.set_VCPUs_number_live", (act,), (Lock("VM", vm, "changing_VCPUs_live"),))
 
 
 @operation("VM.power_state_reset")

@@ -20,6 +20,7 @@ from gespann.seams.host_agent import (
     DomainShutdown,
     DomainSpec,
     DomainUnpause,
+    DomainVcpus,
 )
 from gespann.seams.xenapi.datamodel import NULL_REF
 
@@ -150,6 +151,37 @@ class DomainRestart(Step):
 
     async def do(self, run: Run) -> None:
         await ask(run.pool, run.args["host"], DomainReset(uuid=run.args["vm_uuid"]))
+
+
+@step
+class VcpusSet(Step):
+    """args: host, vm, vm_uuid, vcpus, before. A guest need not let go of what it has been given: then it keeps it."""
+
+    name = "vcpus-set"
+
+    async def do(self, run: Run) -> None:
+        args = run.args
+        try:
+            await ask(run.pool, args["host"], DomainVcpus(uuid=args["vm_uuid"], vcpus=args["vcpus"]))
+        except HostRefused as error:
+            if error.seam_code in ("BAD_STATE", "REFUSED"):
+                raise Refused("OPERATION_NOT_ALLOWED", [error.params[0]]) from error
+            raise
+
+    async def undo(self, run: Run) -> None:
+        args = run.args
+        try:
+            await ask(run.pool, args["host"], DomainVcpus(uuid=args["vm_uuid"], vcpus=args["before"]))
+        except HostRefused as error:
+            if error.seam_code not in ("NOT_FOUND", "REFUSED"):
+                raise
+
+    def commit(self, run: Run, tx: Transaction) -> None:
+        args = run.args
+        tx.set("VM", args["vm"], VCPUs_at_startup=args["vcpus"])
+        metrics = tx.get("VM", args["vm"])["metrics"]
+        if tx.exists("VM_metrics", metrics):
+            tx.set("VM_metrics", metrics, VCPUs_number=args["vcpus"])
 
 
 class _PauseOrNot(Step):

@@ -36,8 +36,8 @@ async def _announce(call: Call, vm: Selected, vdis: list[str]) -> None:
 
 
 async def _destroy(call: Call, vm: Selected, vdis: list[str]) -> None:
-    """The VM goes last: if this is cut short it still names the disks that are left, and a repeat finds them. Its memory,
-    if it is suspended, goes with its shutdown, and that of a checkpoint with its record."""
+    """The VM goes last: if this is cut short it still names the disks that are left, and a repeat finds them.
+    The memory of a suspended VM goes with its shutdown, and that of a checkpoint with its record."""
     if await call.request("VM.get_power_state", vm.ref) != "Halted" and not vm.record["is_a_template"]:
         await call.run_task("VM.hard_shutdown", vm.ref)
     for vdi in vdis:

@@ -211,6 +211,16 @@ async def test_pause(host: Host):
     await host.told(("s1", "paused"), ("s1", "running"), ("s1", "paused"))
 
 
+async def test_vcpus_are_plugged_up_to_what_the_start_allows(host: Host):
+    await host.create(vcpus_max=2)
+    assert (await host.seen()).vcpus == 1
+    with pytest.raises(SeamError, match="BAD_STATE"):
+        await host.agent.call(seam.DomainVcpus(uuid=host.uuid, vcpus=3))
+    await host.agent.call(seam.DomainVcpus(uuid=host.uuid, vcpus=2))
+    await host.agent.call(seam.DomainVcpus(uuid=host.uuid, vcpus=2))
+    assert (await host.seen()).vcpus == 2
+
+
 async def test_memory_goes_into_a_volume_and_comes_back(host: Host):
     domain = await host.create()
     target = await host.open(4, "memory")
@@ -330,6 +340,7 @@ async def test_nothing_runs_here(host: Host):
         seam.DomainReset(uuid=host.uuid),
         seam.DomainPause(uuid=host.uuid),
         seam.DomainUnpause(uuid=host.uuid),
+        seam.DomainVcpus(uuid=host.uuid, vcpus=1),
         seam.DiskDetach(uuid=host.uuid, device=1),
         seam.DiskResize(uuid=host.uuid, device=1, size_bytes=512),
         seam.NicDetach(uuid=host.uuid, device=1),

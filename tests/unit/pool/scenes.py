@@ -72,6 +72,12 @@ async def _paused(world: World) -> str:
     return vm
 
 
+async def _two_vcpus_at_most(world: World) -> str:
+    vm = await world.make_vm(VCPUs_max=2)
+    await world.call("VM.start", vm, False, False)
+    return vm
+
+
 async def _to_suspend(world: World) -> str:
     """A running VM with a place for its memory."""
     sr = await world.make_sr()
@@ -299,6 +305,8 @@ SCENES: dict[str, Scene] = {
     "VM.pause": Scene(_running, call("VM.pause")),
     "VM.unpause": Scene(_paused, call("VM.unpause")),
     "VM.power_state_reset": Scene(_vm, call("VM.power_state_reset")),
+    "VM.hard_reboot of a paused VM": Scene(_paused, call("VM.hard_reboot")),
+    "VM.set_VCPUs_number_live": Scene(_two_vcpus_at_most, call("VM.set_VCPUs_number_live", 2)),
     "VM.suspend": Scene(_to_suspend, call("VM.suspend")),
     "VM.resume": Scene(_suspended, call("VM.resume", False, False)),
     "VM.hard_shutdown of a suspended VM": Scene(_suspended, call("VM.hard_shutdown")),

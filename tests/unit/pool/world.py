@@ -282,7 +282,13 @@ class World:
             for uuid, held in sr.volumes.items()
         }
         domains = {
-            uuid: (running.domain.start_id, running.domain.state, running.domain.disks, running.domain.nics)
+            uuid: (
+                running.domain.start_id,
+                running.domain.state,
+                running.domain.disks,
+                running.domain.nics,
+                running.domain.vcpus,
+            )
             for uuid, running in self.running().items()
         }
         open_now = sorted(self.hypervisor.storage.open_now)  # type: ignore[attr-defined]
@@ -332,7 +338,7 @@ class World:
         }
         srs, volumes, domains, open_now, known, members, doors = self.outside()
         sizes = sorted((v.virtual_size_bytes, v.name_label, len(opened)) for v, opened in volumes.values())
-        running = sorted((state, disks, nics) for _, state, disks, nics in domains.values())
+        running = sorted(tuple(what) for _, *what in domains.values())
         residents = sorted(
             str((vm["name_label"], self.db.get("host", vm["resident_on"])["hostname"]))
             for vm in self.db.all("VM").values()
