@@ -47,6 +47,8 @@ def image_words(source: IscsiSource | FileSource, secret_path: Path) -> list[str
     if source.chap_user:
         words = ["--object", f"secret,id=chap,format=raw,file={os.fspath(secret_path).replace(',', ',,')}"]
         options.append(f"file.user={source.chap_user},file.password-secret=chap")
+    if source.size_bytes:
+        options.append(f"offset={source.offset_bytes},size={source.size_bytes}")
     return [*words, "--image-opts", ",".join(options)]
 
 

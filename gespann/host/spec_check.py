@@ -93,6 +93,10 @@ def check_source(source: IscsiSource | FileSource) -> None:
     _need(_ISCSI_NAME, source.initiator, "an iSCSI initiator")
     if not 0 <= source.lun <= 255:
         raise refuse(f"LUN {source.lun} is outside 0 to 255")
+    if source.offset_bytes < 0 or source.size_bytes < 0 or (source.offset_bytes and not source.size_bytes):
+        raise refuse("a part of a LUN has an offset and a size")
+    if source.offset_bytes % 512 or source.size_bytes % 512:
+        raise refuse("a part of a LUN begins and ends between two sectors")
     if bool(source.chap_user) != bool(source.chap_secret):
         raise refuse("a CHAP user and its secret come together")
     if source.chap_user:

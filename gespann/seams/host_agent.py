@@ -84,7 +84,7 @@ class Facts(Request, frozen=True):
 
 
 class IscsiSource(msgspec.Struct, frozen=True, kw_only=True, tag="iscsi"):
-    """A LUN that QEMU itself opens, under a name and a secret made for this start."""
+    """A LUN, or a range of it, that QEMU itself opens, under a name and a secret made for this start."""
 
     host: str
     port: int
@@ -93,6 +93,8 @@ class IscsiSource(msgspec.Struct, frozen=True, kw_only=True, tag="iscsi"):
     chap_user: str
     chap_secret: str
     lun: int = 0
+    offset_bytes: int = 0  # where the disk begins on the LUN
+    size_bytes: int = 0  # 0: the LUN is the disk
 
     def __repr__(self) -> str:  # a secret must not reach a log through a repr
         return f"IscsiSource({self.host}:{self.port} {self.target} lun {self.lun} as {self.initiator})"

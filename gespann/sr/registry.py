@@ -6,8 +6,10 @@ from collections.abc import Callable
 from gespann.seams.sr_driver import SrDriver
 from gespann.sr.equal import EqualDriver
 from gespann.sr.iso import IsoDriver
+from gespann.sr.lvmoiscsi import LvmoiscsiDriver
 
 DRIVERS: dict[str, Callable[[], SrDriver]] = {
     "equal": EqualDriver,
     "iso": IsoDriver,
+    "lvmoiscsi": LvmoiscsiDriver,
 }

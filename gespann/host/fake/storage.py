@@ -40,7 +40,7 @@ class AnyStorage:
         self.open_now.pop(holder, None)
 
     def medium(self, source: Source) -> FakeMedium:
-        name = source.target if isinstance(source, IscsiSource) else source.path
+        name = f"{source.target}{source.offset_bytes or ''}" if isinstance(source, IscsiSource) else source.path
         return self.media.setdefault(name, FakeMedium(MEDIUM_BYTES))
 
 
@@ -72,7 +72,9 @@ class LedgerStorage(AnyStorage):
         others = [
             other
             for other, opened in self.open_now.items()
-            if other != holder and isinstance(opened, IscsiSource) and opened.target == source.target
+            if other != holder
+            and isinstance(opened, IscsiSource)
+            and (opened.target, opened.offset_bytes) == (source.target, source.offset_bytes)
         ]
         if others:
             raise AssertionError(f"{source.target} is open for {others[0]} and would be opened for {holder}")

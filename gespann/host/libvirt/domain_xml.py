@@ -119,6 +119,10 @@ def _iscsi_source(vm_uuid: str, device: int, source: IscsiSource) -> ET.Element:
         ET.SubElement(auth, "secret", type="iscsi", uuid=secret_uuid(vm_uuid, device))
     initiator = ET.SubElement(element, "initiator")
     ET.SubElement(initiator, "iqn", name=source.initiator)
+    if source.size_bytes:
+        part = ET.SubElement(ET.SubElement(element, "slices"), "slice", type="storage")
+        part.set("offset", str(source.offset_bytes))
+        part.set("size", str(source.size_bytes))
     return element
 
 

@@ -6,8 +6,10 @@ from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import assert_free, capabilities_of, set_fields, work_of
 from gespann.pool.plan import legal_moves, repository_plans
 from gespann.pool.plan.storage_view import attached_hosts
+from gespann.pool.pool import Pool
 from gespann.pool.reconcile.storage_scan import scan_sr, scan_when_possible
 from gespann.pool.steps.storage_door import device_config_with_secrets, driver_for_type, storage_words
+from gespann.seams.sr_driver import DriverInfo
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
 from gespann.system import log
@@ -20,6 +22,14 @@ def _hide_from_log(device_config: Mapping[str, str], secret_keys: frozenset[str]
     for key, value in device_config.items():
         if repository_plans.is_secret(key, secret_keys):
             log.hide(value)
+
+
+def _with_local_name(pool: Pool, device_config: dict[str, str], info: DriverInfo) -> dict[str, str]:
+    """How the hosts log in, where all of them have to do it by one name."""
+    master = next((record["master"] for record in pool.db.all("pool").values()), NULL_REF)
+    host = pool.db.find("host", master)
+    iqn = str(host["iscsi_iqn"]) if host is not None else ""
+    return repository_plans.with_local_name(device_config, info.configuration.keys(), iqn)
 
 
 @implements("SR.create")
@@ -39,6 +49,7 @@ async def create(
     pool = call.pool
     info = driver_for_type(pool, sr_type).info
     _hide_from_log(device_config, info.secret_keys)
+    device_config = _with_local_name(pool, device_config, info)
     fields = {
         "name_label": name_label,
         "name_description": name_description,
@@ -90,6 +101,7 @@ async def probe(call: Call, host: str, device_config: dict[str, str], sr_type: s
     if "SR_PROBE" not in driver.info.capabilities:
         raise XenApiError("SR_OPERATION_NOT_SUPPORTED", [NULL_REF])
     _hide_from_log(device_config, driver.info.secret_keys)
+    device_config = _with_local_name(call.pool, device_config, driver.info)
     with storage_words(NULL_REF):
         return await driver.probe(device_config_with_secrets(call.pool.db, device_config), sm_config)
 

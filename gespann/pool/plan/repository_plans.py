@@ -1,6 +1,6 @@
 """Plans for storage repositories and their connections to hosts."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -35,6 +35,13 @@ def hide_secrets(
 def make_secrets(tx: Transaction, secrets: list[tuple[str, str, str]]) -> None:
     for ref, uuid, value in secrets:
         tx.create("secret", {"uuid": uuid, "value": value}, ref)
+
+
+def with_local_name(device_config: Mapping[str, str], known_keys: Collection[str], iscsi_iqn: str) -> dict[str, str]:
+    """For a driver that logs in by one name for all hosts: that of the first host, unless another is given."""
+    if "localIQN" not in known_keys or device_config.get("localIQN") or not iscsi_iqn:
+        return dict(device_config)
+    return {**device_config, "localIQN": iscsi_iqn}
 
 
 @operation("SR.create")

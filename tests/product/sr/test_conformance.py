@@ -10,7 +10,7 @@ import pytest
 from gespann.seams.host_agent import IscsiSource
 from gespann.seams.sr_driver import Opening, Sr, SrError, VolumeSpec
 from gespann.sr.registry import DRIVERS
-from tests.product.sr.arrays import BENCHES, READ_ONLY_TYPES, Bench
+from tests.product.sr.arrays import BENCHES, OTHER_TYPES, Bench
 
 DISK, COPY = "22267eb7-23c0-4479-a063-f5c34916727d", "33367eb7-23c0-4479-a063-f5c34916727d"
 MIB, GIB = 2**20, 2**30
@@ -30,8 +30,8 @@ async def refusal(call: object) -> SrError:
 
 
 def test_every_registered_driver_is_tried() -> None:
-    assert set(DRIVERS) <= set(BENCHES) | set(READ_ONLY_TYPES)
-    assert all((Path(__file__).parent / name).exists() for name in READ_ONLY_TYPES.values())
+    assert set(DRIVERS) <= set(BENCHES) | set(OTHER_TYPES)
+    assert all((Path(__file__).parent / name).exists() for name in OTHER_TYPES.values())
     for sr_type, make in DRIVERS.items():
         assert make().info.type == sr_type
 

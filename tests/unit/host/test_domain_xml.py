@@ -3,6 +3,7 @@
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import msgspec
 import pytest
 from defusedxml.ElementTree import fromstring
 from hypothesis import given
@@ -60,6 +61,14 @@ def test_iscsi_disk_has_its_own_name_address_and_policy():
     assert element.find("source").get("name") == "iqn.2026-01.org.example:volume-7/0"
     assert element.find("auth") is None  # below source: libvirt has no other place for network disks we make
     assert element.find("source/auth").get("username") == "start-1"
+
+
+def test_a_part_of_a_lun_is_a_slice():
+    whole = disk(0)
+    source = msgspec.structs.replace(whole.source, offset_bytes=10 << 20, size_bytes=4 << 20)
+    assert fromstring(disk_xml(UUID, whole)).find("source/slices") is None
+    found = fromstring(disk_xml(UUID, msgspec.structs.replace(whole, source=source))).find("source/slices/slice")
+    assert found.attrib == {"type": "storage", "offset": str(10 << 20), "size": str(4 << 20)}
 
 
 def test_emulation_and_kvm():
