@@ -75,6 +75,14 @@ class Hypervisor(Protocol):
 
     async def guest_metrics(self, uuid: str) -> GuestMetricsReply: ...
 
+    async def guest_freeze(self, uuid: str) -> None:
+        """On failure it may be frozen all the same, or be so later (``holds`` sees to it)."""
+        ...
+
+    async def guest_thaw(self, uuid: str) -> bool:
+        """True: it was frozen, and says that it is not any more; False: it says that it was not."""
+        ...
+
     async def counters(self) -> CountersReply: ...
 
     async def image_open(self, image_id: str, source: IscsiSource | FileSource, read_only: bool) -> str:

@@ -9,6 +9,7 @@ import msgspec
 
 from gespann import __version__
 from gespann.host import spec_check
+from gespann.host.holds import Holds
 from gespann.host.hypervisor import Hypervisor
 from gespann.host.membership import Membership
 from gespann.seams import host_agent as seam
@@ -27,16 +28,19 @@ class AgentServer:
         """``membership``: none for an agent that can join no pool."""
         self.hypervisor = hypervisor
         self.membership = membership
+        self.holds = Holds(hypervisor, socket_path.parent / "held-guests")
         self._server = JsonLinesServer(socket_path, self._handlers(), failure_code="HYPERVISOR")
 
     async def start(self) -> None:
         if self.membership is not None:
             self.membership.told = self._server.broadcast
         await self.hypervisor.open(self._server.broadcast)
+        self.holds.open()
         await self._server.start()
 
     async def stop(self) -> None:
         await self._server.stop()
+        await self.holds.close()
         await self.hypervisor.close()
 
     def _handlers(self) -> dict[type[Any], Callable[[Any], Awaitable[msgspec.Struct]]]:
@@ -60,6 +64,8 @@ class AgentServer:
             seam.NicAttach: self._nic_attach,
             seam.NicDetach: self._nic_detach,
             seam.GuestMetrics: self._guest_metrics,
+            seam.GuestFreeze: self._guest_freeze,
+            seam.GuestThaw: self._guest_thaw,
             seam.Counters: self._counters,
             seam.ImageOpen: self._image_open,
             seam.ImageClose: self._image_close,
@@ -190,6 +196,18 @@ class AgentServer:
     async def _guest_metrics(self, request: seam.GuestMetrics) -> seam.GuestMetricsReply:
         spec_check.check_uuid(request.uuid)
         return await self.hypervisor.guest_metrics(request.uuid)
+
+    async def _guest_freeze(self, request: seam.GuestFreeze) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        spec_check.check_timeout(request.hold_s)
+        log.info("freeze the guest of %s", request.uuid)
+        await self.holds.freeze(request.uuid, request.hold_s)
+        return Empty()
+
+    async def _guest_thaw(self, request: seam.GuestThaw) -> seam.GuestThawReply:
+        spec_check.check_uuid(request.uuid)
+        log.info("thaw the guest of %s", request.uuid)
+        return seam.GuestThawReply(held=await self.holds.thaw(request.uuid))
 
     async def _counters(self, request: seam.Counters) -> seam.CountersReply:
         return await self.hypervisor.counters()

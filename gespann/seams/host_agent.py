@@ -323,6 +323,30 @@ class GuestMetrics(Request, frozen=True):
     uuid: str
 
 
+class GuestFreeze(Request, frozen=True):
+    """Asks the guest's agent to write everything out and to hold the file systems still; answers when they are. After
+    ``hold_s`` the agent of the host lets the guest go by itself, also if it was killed and started again meanwhile, and
+    it does so after every failure: GUEST_AGENT none is there, TIMEOUT no answer, BAD_STATE it would not."""
+
+    op: ClassVar[str] = "guest.freeze"
+    reply: ClassVar[type] = Empty
+    uuid: str
+    hold_s: float = 10.0
+
+
+class GuestThawReply(msgspec.Struct, frozen=True, kw_only=True):
+    held: bool  # it held still from ``guest.freeze`` until now
+
+
+class GuestThaw(Request, frozen=True):
+    """Lets the guest go; answers when the guest itself says that it is thawed. TIMEOUT: it does not say so, and is
+    asked further on."""
+
+    op: ClassVar[str] = "guest.thaw"
+    reply: ClassVar[type] = GuestThawReply
+    uuid: str
+
+
 class DiskCounters(msgspec.Struct, frozen=True, kw_only=True):
     """Since the domain started."""
 
@@ -449,6 +473,8 @@ REQUESTS: tuple[type[Request], ...] = (
     NicAttach,
     NicDetach,
     GuestMetrics,
+    GuestFreeze,
+    GuestThaw,
     Counters,
     ImageOpen,
     ImageClose,

@@ -38,6 +38,7 @@ class DriverInfo:
     version: str = "0.1"
     required_api_version: str = "0.1"
     features: dict[str, int] = field(default_factory=dict)
+    snapshots_together: int = 1  # how many volumes one ``volumes_snapshot`` takes
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,14 @@ class VolumeSpec:
 
 
 @dataclass(frozen=True)
+class SnapshotSpec:
+    """``source_vdi_uuid``: of what. ``spec.size_bytes`` and ``spec.sm_config`` are not used: both are the source's."""
+
+    source_vdi_uuid: str
+    spec: VolumeSpec
+
+
+@dataclass(frozen=True)
 class Volume:
     """A VDI as the storage has it. ``location`` is the driver's own handle."""
 
@@ -86,7 +95,7 @@ class Volume:
     read_only: bool = False
     sharable: bool = False
     is_a_snapshot: bool = False
-    snapshot_of: str = ""  # vdi_uuid
+    snapshot_of: str = ""  # vdi_uuid, also after that was destroyed
     snapshot_time: str = ""  # ISO 8601 as the XenAPI writes it
     sm_config: dict[str, str] = field(default_factory=dict)
 
@@ -96,8 +105,9 @@ class Opening:
     """One start of one VM, or one use of a volume by the pool itself. ``opening_id`` names it for ever: name and
     secret on the storage are made for it, and repeating ``open`` with it gives the same.
 
-    At most 51 letters, digits, ``-``, ``.`` and ``:``. ``chap_user`` is a wish: a driver that finds openings again from
-    the storage alone may use a name made of ``opening_id``. What counts is the source that ``open`` answers with.
+    At most 31 letters, digits, ``-``, ``.`` and ``:`` (51 for what is no snapshot). ``chap_user`` is a wish: a driver
+    that finds openings again from the storage alone may use a name made of ``opening_id``. What counts is the source
+    that ``open`` answers with.
     ``chap_secret``: 12 to 16 letters and digits."""
 
     opening_id: str
@@ -145,7 +155,7 @@ class SrDriver(Protocol):
     async def volume_create(self, sr: Sr, spec: VolumeSpec) -> Volume: ...
 
     async def volume_destroy(self, sr: Sr, vdi_uuid: str) -> None:
-        """Also closes it to everybody. Succeeds when it is gone already."""
+        """Also closes it to everybody. Succeeds when it is gone already. Its snapshots stay usable without it."""
         ...
 
     async def volume_resize(self, sr: Sr, vdi_uuid: str, size_bytes: int) -> Volume:
@@ -153,7 +163,28 @@ class SrDriver(Protocol):
         ...
 
     async def volume_clone(self, sr: Sr, source_vdi_uuid: str, spec: VolumeSpec) -> Volume:
-        """A writable independent copy made by the storage itself; ``spec.size_bytes`` is ignored."""
+        """A writable independent copy made by the storage itself, of a volume or of a snapshot; ``spec.size_bytes`` is
+        ignored."""
+        ...
+
+    async def volumes_snapshot(self, sr: Sr, snapshots: list[SnapshotSpec]) -> list[Volume]:
+        """Snapshots of one instant, also of open volumes: all of them or none. They are volumes too: ``open``,
+        ``volume_clone``, ``volume_update`` and ``volume_destroy`` take them, and writing to one changes nothing else.
+        A snapshot of a snapshot is refused (SrError 168), and more than ``snapshots_together`` (SrError 82)."""
+        ...
+
+    async def volumes_snapshot_undo(self, sr: Sr, snapshots: list[SnapshotSpec]) -> None:
+        """Takes back what ``volumes_snapshot`` with these arguments has made, wholly or in part."""
+        ...
+
+    async def volume_restore(self, sr: Sr, vdi_uuid: str, snapshot_vdi_uuid: str, kept: VolumeSpec) -> Volume:
+        """Makes a volume what one of its snapshots is, its size too. What it held before stays as the snapshot
+        ``kept``, which the caller destroys. Refused (SrError 24) while it is open, and (SrError 144) unless the
+        snapshot is one of this volume's own."""
+        ...
+
+    async def volume_restore_undo(self, sr: Sr, vdi_uuid: str, kept_vdi_uuid: str) -> None:
+        """Makes the volume what ``kept`` is and destroys that. Without ``kept`` there is nothing to undo."""
         ...
 
     async def volume_update(self, sr: Sr, spec: VolumeSpec) -> Volume:

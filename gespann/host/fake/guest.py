@@ -18,6 +18,8 @@ class GuestBehaviour:
     obeys_shutdown: bool = True
     obeys_unplug: bool = True
     panics_at_boot: bool = False
+    obeys_freeze: bool = True  # False: it does not answer, and freezes all the same
+    deaf_to_thaws: int = 0  # so many times it does not answer
     shutdown_s: float = 0.002
     save_s: float = 0.0
 
@@ -35,6 +37,7 @@ class FakeDomain:
     generation: int = 0
     agent_up: bool = False
     has_address: bool = False
+    frozen: bool = False
 
     def metrics(self) -> GuestMetricsReply:
         if not self.agent_up:

@@ -311,6 +311,26 @@ class FakeHypervisor:
         self._maybe_fail("guest_metrics")
         return self._find(uuid).metrics()
 
+    async def guest_freeze(self, uuid: str) -> None:
+        self._maybe_fail("guest_freeze")
+        running = self._find(uuid)
+        if not running.agent_up:
+            raise SeamError("GUEST_AGENT", "no guest agent is connected")
+        running.frozen = True
+        self._save()
+        if not self._behaviour(uuid).obeys_freeze:
+            raise SeamError("TIMEOUT", "the guest's agent did not answer in time")
+
+    async def guest_thaw(self, uuid: str) -> bool:
+        self._maybe_fail("guest_thaw")
+        running, behaviour = self._find(uuid), self._behaviour(uuid)
+        if behaviour.deaf_to_thaws:
+            behaviour.deaf_to_thaws -= 1
+            raise SeamError("GUEST_AGENT", "the guest's agent did not answer in time")
+        was_frozen, running.frozen = running.frozen, False
+        self._save()
+        return was_frozen
+
     async def counters(self) -> CountersReply:
         self._maybe_fail("counters")
         used = sum(running.domain.memory_bytes for running in self._running.values())
@@ -400,6 +420,7 @@ class FakeHypervisor:
 
     def _boot(self, running: FakeDomain) -> None:
         running.generation += 1
+        running.frozen = False
         if running.agent_up:
             running.agent_up = running.has_address = False
             self._told(GuestChanged(uuid=running.domain.uuid))

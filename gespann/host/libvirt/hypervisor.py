@@ -166,6 +166,12 @@ class LibvirtHypervisor:
     async def guest_metrics(self, uuid: str) -> GuestMetricsReply:
         return await self._machines.guest_metrics(uuid)
 
+    async def guest_freeze(self, uuid: str) -> None:
+        await self._machines.guest_freeze(uuid)
+
+    async def guest_thaw(self, uuid: str) -> bool:
+        return await self._machines.guest_thaw(uuid)
+
     async def counters(self) -> CountersReply:
         domains = await self._machines.connection.call("counters", domain_counters, asks=True)
         return host_counters(domains, facts.meminfo())

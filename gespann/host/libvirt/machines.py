@@ -17,7 +17,7 @@ import libvirt
 import msgspec
 
 from gespann.host.hypervisor import Told
-from gespann.host.libvirt import secrets
+from gespann.host.libvirt import freeze, secrets
 from gespann.host.libvirt.connection import Connection, LibvirtEvent
 from gespann.host.libvirt.domain_view import STOPPED_REASONS, describe, find, paths_of
 from gespann.host.libvirt.domain_xml import DomainView
@@ -29,6 +29,7 @@ from gespann.seams.json_lines import SeamError
 log = logging.getLogger(__name__)
 
 RESYNC_DEADLINE_S = 60.0
+AGENT_DEADLINE_S = 30.0  # libvirt gives the agent 8 s for each of at most three questions
 
 
 class Machines:
@@ -106,13 +107,39 @@ class Machines:
 
     async def guest_metrics(self, uuid: str) -> GuestMetricsReply:
         def work(connection: libvirt.virConnect) -> GuestMetricsReply:
-            domain = find(connection, uuid)
-            seen = describe(domain, self.run_dir, self.data_dir) if domain is not None else None
-            if domain is None or seen is None:
-                raise SeamError("NOT_FOUND", f"no domain {uuid} runs here")
-            return ask(domain, seen[1])
+            return ask(*self._found(connection, uuid))
 
         return await self.connection.call(f"ask the guest of {uuid}", work, asks=True)
+
+    async def guest_freeze(self, uuid: str) -> None:
+        """It is not asked for anything else meanwhile: a frozen guest refuses, and would look as if it were gone."""
+        self._watch.end(uuid)
+
+        def work(connection: libvirt.virConnect) -> None:
+            domain, view = self._found(connection, uuid)
+            freeze.freeze(domain, view)
+
+        try:
+            await self.connection.call(f"freeze the guest of {uuid}", work, deadline_s=AGENT_DEADLINE_S)
+        except SeamError:
+            self._watch.begin(uuid)
+            raise
+
+    async def guest_thaw(self, uuid: str) -> bool:
+        def work(connection: libvirt.virConnect) -> bool:
+            return freeze.thaw(self._found(connection, uuid)[0])
+
+        was_frozen = await self.connection.call(f"thaw the guest of {uuid}", work, deadline_s=AGENT_DEADLINE_S)
+        if uuid in self._known:
+            self._watch.begin(uuid)
+        return was_frozen
+
+    def _found(self, connection: libvirt.virConnect, uuid: str) -> tuple[libvirt.virDomain, DomainView]:
+        domain = find(connection, uuid)
+        seen = describe(domain, self.run_dir, self.data_dir) if domain is not None else None
+        if domain is None or seen is None:
+            raise SeamError("NOT_FOUND", f"no domain {uuid} runs here")
+        return domain, seen[1]
 
     # --- waiting
 

@@ -10,6 +10,7 @@ from gespann.pool.classes import (
     pif,
     pool,
     pool_members,
+    snapshot,
     sr,
     vbd,
     vdi,
@@ -22,6 +23,6 @@ from gespann.pool.rrd import figures, http_rrd
 #: imported for the handlers that they register
 HANDLER_MODULES = (
     *(host, http_archives, http_console, http_images, network, pbd, pif, pool, pool_members),
-    *(sr, vbd, vdi, vif, vm_machine, vm_power),
+    *(snapshot, sr, vbd, vdi, vif, vm_machine, vm_power),
     *(figures, http_rrd),
 )

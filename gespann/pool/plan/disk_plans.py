@@ -66,7 +66,8 @@ def cloned_disk(db: Database, vdi: str, capabilities: Capabilities, operation_na
     assert_vdi(db, vdi, operation_name, capabilities)
     uuid, ref = str(uuid4()), new_ref()
     kept = {name: source[name] for name in KEPT_BY_COPY} | changed
-    spec = spec_of({**source, **kept, "uuid": uuid, "read_only": False})
+    sm_config = {key: value for key, value in source["sm_config"].items() if key != "snapshot-of"}
+    spec = spec_of({**source, **kept, "uuid": uuid, "read_only": False, "sm_config": sm_config})
     act = Act("volume-clone", {"sr": sr, "source": vdi, "source_uuid": source["uuid"], "spec": spec})
     record = {**kept, "SR": sr, "uuid": uuid, "managed": True, "sharable": source["sharable"], "volume": uuid}
     return NewDisk(ref, uuid, (act,), ("VDI", ref, record))

@@ -40,6 +40,9 @@ VM_MOVES: dict[str, frozenset[str]] = {
     "hard_shutdown": frozenset({RUNNING, PAUSED, SUSPENDED}),
     "hard_reboot": frozenset({RUNNING, PAUSED}),
     "power_state_reset": ANY,
+    "snapshot": ANY,
+    "snapshot_with_quiesce": frozenset({RUNNING}),
+    "revert": ANY,
 }
 #: what may be done to a template
 TEMPLATE_MOVES = frozenset(
@@ -56,9 +59,12 @@ TEMPLATE_MOVES = frozenset(
         "changing_dynamic_range",
     }
 )
+#: what may be done to a snapshot, and to nothing else: going back to it
+SNAPSHOT_MOVES = frozenset({"clone", "copy", "destroy", "revert", "power_state_reset"})
 #: VDI operation -> capability that its SR's driver must declare ("": none)
 VDI_MOVES: dict[str, str] = {
     "clone": "VDI_CLONE",
+    "snapshot": "VDI_SNAPSHOT",
     "copy": "",
     "resize": "VDI_RESIZE",
     "resize_online": "VDI_RESIZE_ONLINE",
@@ -80,6 +86,7 @@ SR_MOVES: dict[str, str] = {
     "vdi_resize": "VDI_RESIZE",
     "vdi_resize_online": "VDI_RESIZE_ONLINE",
     "vdi_clone": "VDI_CLONE",
+    "vdi_snapshot": "VDI_SNAPSHOT",
     "vdi_copy": "",
     "vdi_update": "VDI_UPDATE",
     "vdi_forget": "",
@@ -121,7 +128,11 @@ def assert_vm(records: Records, vm: str, operation: str) -> None:
         raise XenApiError("OPERATION_BLOCKED", [vm, record["blocked_operations"][operation]])
     if record["is_control_domain"]:
         raise XenApiError("OPERATION_NOT_ALLOWED", ["This operation is not allowed on a control domain"])
-    if record["is_a_template"] and operation not in TEMPLATE_MOVES:
+    if operation == "revert" and not record["is_a_snapshot"]:
+        raise XenApiError("REVERT_ONLY_ALLOWED_ON_SNAPSHOT", [])
+    if record["is_a_snapshot"] and operation not in SNAPSHOT_MOVES:
+        raise XenApiError("VM_IS_SNAPSHOT", [vm, operation])
+    if record["is_a_template"] and not record["is_a_snapshot"] and operation not in TEMPLATE_MOVES:
         raise XenApiError("VM_IS_TEMPLATE", [vm])
     if operation == "destroy" and record["is_default_template"]:
         raise XenApiError("VM_CANNOT_DELETE_DEFAULT_TEMPLATE", [vm])
@@ -135,6 +146,10 @@ def allowed_vm(records: Records, vm: str) -> list[str]:
 
 
 # -- VDI
+
+
+#: these only read a VDI, and go together
+_BESIDE = frozenset({"clone", "copy", "snapshot"})
 
 
 def vdi_in_use(records: Records, vdi: str) -> bool:
@@ -152,7 +167,7 @@ def assert_vdi(records: Records, vdi: str, operation: str, capabilities: Capabil
     needed = VDI_MOVES.get(operation)
     if needed is None:
         raise XenApiError("NOT_IMPLEMENTED", [f"VDI.{operation}"])
-    other_operation("VDI", vdi, record, frozenset({operation}) if operation in ("clone", "copy") else frozenset())
+    other_operation("VDI", vdi, record, _BESIDE if operation in _BESIDE else frozenset())
     sr = records.get("SR", record["SR"])
     if needed and needed not in capabilities(sr["type"]):
         raise XenApiError("SR_OPERATION_NOT_SUPPORTED", [record["SR"]])

@@ -42,6 +42,7 @@ async def scan_sr(pool: "Pool", sr: str) -> None:
                 if uuid in known and uuid not in found and uuid not in moving:
                     log.warning("VDI %s is no longer on its storage", uuid)
                     tx.set("VDI", vdi, missing=True)
+            _relate(tx, sr, [volume for uuid, volume in found.items() if uuid not in known])
             _show_stat(tx, sr, stat)
 
 
@@ -85,6 +86,14 @@ def _introduce(tx: Transaction, sr: str, volume: Volume) -> None:
             "snapshot_of": NULL_REF,
         },
     )
+
+
+def _relate(tx: Transaction, sr: str, introduced: list[Volume]) -> None:
+    """Snapshots that are new here point at what they are of, if that is here too."""
+    here = {tx.get("VDI", vdi)["uuid"]: vdi for vdi in tx.get("SR", sr)["VDIs"]}
+    for volume in introduced:
+        if volume.snapshot_of in here:
+            tx.set("VDI", here[volume.vdi_uuid], snapshot_of=here[volume.snapshot_of])
 
 
 def _show_stat(tx: Transaction, sr: str, stat: SrStat) -> None:

@@ -26,6 +26,7 @@ from gespann.pool.steps import (  # noqa: F401 each registers its steps
     memory_steps,
     record_steps,
     repository_steps,
+    snapshot_steps,
     volume_steps,
 )
 from gespann.pool.steps.journal import Entry, Journal
@@ -219,6 +220,7 @@ class Work:
         for entry in self._under_way.values():
             for act in entry.acts:
                 uuids |= {act.args.get("vdi_uuid", ""), act.args.get("spec", {}).get("vdi_uuid", "")}
+                uuids |= {one["spec"]["vdi_uuid"] for one in act.args.get("snapshots", [])}
         return uuids - {""}
 
     # -- after a crash, and after a failure that could not be undone

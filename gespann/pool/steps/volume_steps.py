@@ -23,7 +23,7 @@ def volume_fields(volume: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _note(run: Run, volume: Volume) -> None:
+def note_volume(run: Run, volume: Volume) -> None:
     run.notes[f"volume:{volume.vdi_uuid}"] = asdict(volume)
 
 
@@ -45,7 +45,7 @@ class VolumeCreate(Step):
             made = await driver_of(run.pool, sr).volume_create(
                 sr_as_driver_sees_it(run.pool.db, sr), VolumeSpec(**run.args["spec"])
             )
-        _note(run, made)
+        note_volume(run, made)
 
     async def undo(self, run: Run) -> None:
         await _destroy(run, run.args["spec"]["vdi_uuid"])
@@ -63,7 +63,7 @@ class VolumeClone(Step):
             made = await driver_of(run.pool, sr).volume_clone(
                 sr_as_driver_sees_it(run.pool.db, sr), run.args["source_uuid"], VolumeSpec(**run.args["spec"])
             )
-        _note(run, made)
+        note_volume(run, made)
 
     async def undo(self, run: Run) -> None:
         await _destroy(run, run.args["spec"]["vdi_uuid"])
@@ -99,7 +99,7 @@ class VolumeResize(Step):
             grown = await driver_of(run.pool, sr).volume_resize(
                 sr_as_driver_sees_it(run.pool.db, sr), run.args["vdi_uuid"], run.args["size_bytes"]
             )
-        _note(run, grown)
+        note_volume(run, grown)
 
     def commit(self, run: Run, tx: Transaction) -> None:
         volume = run.notes[f"volume:{run.args['vdi_uuid']}"]
@@ -126,7 +126,7 @@ class VolumeUpdate(Step):
     async def _write(self, run: Run, spec: dict[str, Any]) -> None:
         sr = run.args["sr"]
         with storage_words(sr, run.args["vdi"]):
-            _note(
+            note_volume(
                 run,
                 await driver_of(run.pool, sr).volume_update(sr_as_driver_sees_it(run.pool.db, sr), VolumeSpec(**spec)),
             )

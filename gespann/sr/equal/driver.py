@@ -6,19 +6,21 @@ run at the same time. Refusals of the group become SrErrors here, at the edge, w
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from weakref import WeakValueDictionary
 
 from gespann.seams.host_agent import FileSource, IscsiSource
-from gespann.seams.sr_driver import Opening, Sr, SrStat, Volume, VolumeSpec
+from gespann.seams.sr_driver import Opening, SnapshotSpec, Sr, SrError, SrStat, Volume, VolumeSpec
 from gespann.sr.equal import errors, names, settings
 from gespann.sr.equal.connection import Address, GroupConnection, Timing
-from gespann.sr.equal.group import Group
+from gespann.sr.equal.group import ArrayVolume, Group
 from gespann.sr.equal.host_key import KnownGroups
 from gespann.sr.equal.info import INFO
 from gespann.sr.equal.openings import ISCSI_PORT, Openings
 from gespann.sr.equal.repository import Repository
+from gespann.sr.equal.snapshots import Known, Snapshots, refuse_missing
 from gespann.sr.equal.volumes import Volumes
+from gespann.sr.equal.words import Door
 from gespann.system.clock import Clock, SystemClock
 
 
@@ -32,6 +34,7 @@ class EqualDriver:
         self._known = KnownGroups()
         self._connections: dict[Address, GroupConnection] = {}
         self._data_addresses: dict[Address, str] = {}  # asked once and again at each attach
+        self._snapshots_known: dict[Address, Known] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def probe(self, device_config: dict[str, str], sm_config: dict[str, str]) -> str:
@@ -89,7 +92,8 @@ class EqualDriver:
         group = self._group(sr)
         with errors.refused_as(errors.GENERAL):
             await Repository(group).place(sr)
-            return await self._volumes(group).list(sr)
+            found = await self._volumes(group).list(sr)
+            return found + await self._snapshots(group).all(sr)
 
     async def volume_create(self, sr: Sr, spec: VolumeSpec) -> Volume:
         group = self._group(sr)
@@ -100,51 +104,71 @@ class EqualDriver:
 
     async def volume_destroy(self, sr: Sr, vdi_uuid: str) -> None:
         group = self._group(sr)
-        async with self._alone(names.vdi_volume(sr.uuid, vdi_uuid)):
-            with errors.refused_as(errors.VDI_DELETE):
-                await self._volumes(group).destroy(sr, vdi_uuid)
+        async with self._at(sr, vdi_uuid, errors.VDI_DELETE) as (door, volume):
+            if volume is not None:
+                await self._snapshots(group).destroy_volume(sr, volume, vdi_uuid)
+            elif door is not None:
+                await self._snapshots(group).destroy(sr, door)
 
     async def volume_resize(self, sr: Sr, vdi_uuid: str, size_bytes: int) -> Volume:
-        group = self._group(sr)
-        async with self._alone(names.vdi_volume(sr.uuid, vdi_uuid)):
-            with errors.refused_as(errors.VDI_RESIZE):
-                return await self._volumes(group).grow(sr, vdi_uuid, size_bytes)
+        async with self._at(sr, vdi_uuid, errors.VDI_RESIZE) as (door, volume):
+            if refuse_missing(door, volume, vdi_uuid).snapshot:
+                raise SrError(errors.VDI_RESIZE, "A snapshot cannot be resized", vdi_uuid)
+            return await self._volumes(self._group(sr)).grow(sr, vdi_uuid, size_bytes)
 
     async def volume_clone(self, sr: Sr, source_vdi_uuid: str, spec: VolumeSpec) -> Volume:
         group = self._group(sr)
         async with self._alone(names.vdi_volume(sr.uuid, spec.vdi_uuid)):
             with errors.refused_as(errors.VDI_CLONE):
-                return await self._volumes(group).clone(sr, source_vdi_uuid, spec)
+                source, seen = await self._snapshots(group).present(sr, source_vdi_uuid)
+                return await self._volumes(group).clone(sr, source, seen, spec)
+
+    async def volumes_snapshot(self, sr: Sr, snapshots: list[SnapshotSpec]) -> list[Volume]:
+        async with self._all_alone(sr, snapshots):
+            with errors.refused_as(errors.VDI_SNAPSHOT):
+                return await self._snapshots(self._group(sr)).make(sr, snapshots)
+
+    async def volumes_snapshot_undo(self, sr: Sr, snapshots: list[SnapshotSpec]) -> None:
+        async with self._all_alone(sr, snapshots):
+            with errors.refused_as(errors.VDI_DELETE):
+                await self._snapshots(self._group(sr)).undo(sr, snapshots)
+
+    async def volume_restore(self, sr: Sr, vdi_uuid: str, snapshot_vdi_uuid: str, kept: VolumeSpec) -> Volume:
+        async with self._alone(names.vdi_volume(sr.uuid, vdi_uuid)):
+            with errors.refused_as(errors.VDI_SNAPSHOT):
+                return await self._snapshots(self._group(sr)).restore(sr, vdi_uuid, snapshot_vdi_uuid, kept)
+
+    async def volume_restore_undo(self, sr: Sr, vdi_uuid: str, kept_vdi_uuid: str) -> None:
+        async with self._alone(names.vdi_volume(sr.uuid, vdi_uuid)):
+            with errors.refused_as(errors.VDI_SNAPSHOT):
+                await self._snapshots(self._group(sr)).restore_undo(sr, vdi_uuid, kept_vdi_uuid)
 
     async def volume_update(self, sr: Sr, spec: VolumeSpec) -> Volume:
         group = self._group(sr)
-        async with self._alone(names.vdi_volume(sr.uuid, spec.vdi_uuid)):
-            with errors.refused_as(errors.GENERAL):
-                return await self._volumes(group).update(sr, spec)
+        async with self._at(sr, spec.vdi_uuid, errors.GENERAL) as (door, _):
+            if door is not None and door.snapshot:
+                return await self._snapshots(group).update(door, spec)
+            return await self._volumes(group).update(sr, spec)
 
     async def open(self, sr: Sr, vdi_uuid: str, opening: Opening) -> IscsiSource | FileSource:
         """``opening.chap_user`` is not used: the name is made of ``opening_id``, so that the array alone can tell
         what is open. The source that is returned has it."""
         group = self._group(sr)
-        name = names.vdi_volume(sr.uuid, vdi_uuid)
-        async with self._alone(name):
-            with errors.refused_as(errors.VDI_UNAVAILABLE):
-                volume = await self._volumes(group).present(sr, vdi_uuid)
-                host = await self._data_address(sr, group)
-                return await self._openings(group).grant(volume, opening, host)
+        async with self._at(sr, vdi_uuid, errors.VDI_UNAVAILABLE) as (found, volume):
+            door = refuse_missing(found, volume, vdi_uuid)
+            host = await self._data_address(sr, group)
+            return await self._openings(group).grant(door, volume, opening, host)
 
     async def close(self, sr: Sr, vdi_uuid: str, opening_id: str) -> None:
-        group = self._group(sr)
-        name = names.vdi_volume(sr.uuid, vdi_uuid)
-        async with self._alone(name):
-            with errors.refused_as(errors.VDI_UNAVAILABLE):
-                await self._openings(group).revoke(name, opening_id)
+        async with self._at(sr, vdi_uuid, errors.VDI_UNAVAILABLE) as (found, volume):
+            door = found or Door(names.vdi_volume(sr.uuid, vdi_uuid))
+            await self._openings(self._group(sr)).revoke(door, opening_id, volume)
 
     async def openings(self, sr: Sr, vdi_uuid: str) -> list[str]:
         group = self._group(sr)
         with errors.refused_as(errors.GENERAL):
-            volume = await self._volumes(group).present(sr, vdi_uuid)
-            return await self._openings(group).in_force(volume.name)
+            door, _ = await self._snapshots(group).present(sr, vdi_uuid)
+            return await self._openings(group).in_force(door)
 
     async def shut_down(self) -> None:
         """Gives the sessions back at once; the array has seven for everybody."""
@@ -169,6 +193,10 @@ class EqualDriver:
     def _volumes(self, group: Group) -> Volumes:
         return Volumes(group, self._openings(group))
 
+    def _snapshots(self, group: Group) -> Snapshots:
+        known = self._snapshots_known.setdefault(group.connection.address, Known())
+        return Snapshots(group, self._openings(group), self._volumes(group), known)
+
     def _openings(self, group: Group) -> Openings:
         return Openings(group, self._clock, self._timing, self._iscsi_port)
 
@@ -181,6 +209,26 @@ class EqualDriver:
         if address not in self._data_addresses:
             self._data_addresses[address] = await group.data_address()
         return self._data_addresses[address] or sr.device_config["target"]
+
+    @asynccontextmanager
+    async def _at(self, sr: Sr, vdi_uuid: str, refused: int) -> AsyncIterator[tuple[Door | None, ArrayVolume | None]]:
+        """Where the VDI is, while nobody else works there; a volume as the group has just shown it. The turn of a
+        snapshot's volume is always taken after the snapshot's own."""
+        async with AsyncExitStack() as turns:
+            await turns.enter_async_context(self._alone(names.vdi_volume(sr.uuid, vdi_uuid)))
+            with errors.refused_as(refused):
+                door, volume = await self._snapshots(self._group(sr)).find(sr, vdi_uuid)
+                if door is not None and door.snapshot:
+                    await turns.enter_async_context(self._alone(door.volume))
+                yield door, volume
+
+    @asynccontextmanager
+    async def _all_alone(self, sr: Sr, snapshots: list[SnapshotSpec]) -> AsyncIterator[None]:
+        """Always in the same order, so that two sets never wait for each other."""
+        async with AsyncExitStack() as turns:
+            for name in sorted({names.vdi_volume(sr.uuid, one.source_vdi_uuid) for one in snapshots}):
+                await turns.enter_async_context(self._alone(name))
+            yield
 
     @asynccontextmanager
     async def _alone(self, name: str) -> AsyncIterator[None]:

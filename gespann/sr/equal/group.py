@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from gespann.seams.sr_driver import SrError
 from gespann.sr.equal import errors, output, words
 from gespann.sr.equal.connection import GroupConnection
-from gespann.sr.equal.words import Line
+from gespann.sr.equal.words import Door, Line
 
 
 @dataclass(frozen=True)
 class ListedVolume:
     name: str
     size_bytes: int
+    snapshots: int = 0
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,21 @@ class ArrayVolume:
     multihost_access: bool | None  # none: the firmware does not say
     snap_reserve_percent: str
     snap_depletion: str
+    snapshots: int = 0
+
+
+@dataclass(frozen=True)
+class ArraySnapshot:
+    name: str
+    size_bytes: int
+    target: str
+    description: str
+    online: bool
+    connections: int
+    read_only: bool
+    multihost_access: bool | None
+    created: str  # "2010-02-16 09:30:00", by the array's clock; empty: the firmware does not say
+    by_schedule: bool  # or as one of a collection
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,7 @@ class AccessRecord:
     id: str
     initiator: str
     chap_user: str
+    apply_to: str = "both"  # volume | snapshot | both
 
 
 @dataclass(frozen=True)
@@ -57,19 +74,61 @@ class Group:
 
     async def volumes(self) -> list[ListedVolume]:
         rows = await self._table(words.volume_list(), "name")
-        return [ListedVolume(row["name"], output.volume_size_bytes(row.get("size", "0MB"))) for row in rows]
+        return [
+            ListedVolume(
+                name=row["name"],
+                size_bytes=output.volume_size_bytes(row.get("size", "0MB")),
+                snapshots=int(row.get("snapshots") or 0),
+            )
+            for row in rows
+        ]
 
     async def volume(self, name: str) -> ArrayVolume | None:
+        line = words.volume_show(name)
+        said = await self._detail(line)
         try:
-            reply = await self.connection.run(words.volume_show(name))
+            return None if said is None else _volume(name, said)
+        except (output.NotThere, KeyError, ValueError) as failure:
+            raise _unintelligible(line, str(failure)) from None
+
+    async def snapshot(self, volume: str, name: str) -> ArraySnapshot | None:
+        line = words.door_show(Door(volume, name))
+        said = await self._detail(line)
+        try:
+            return None if said is None else _snapshot(name, said)
+        except (output.NotThere, KeyError, ValueError) as failure:
+            raise _unintelligible(line, str(failure)) from None
+
+    async def look(self, door: Door) -> ArrayVolume | ArraySnapshot | None:
+        return await (self.snapshot(door.volume, door.snapshot) if door.snapshot else self.volume(door.volume))
+
+    async def _detail(self, line: Line) -> dict[str, str] | None:
+        try:
+            return output.detail((await self.connection.run(line)).lines)
         except errors.CliRefusal as refusal:
             if refusal.missing:
                 return None
             raise
+
+    async def snapshots(self, volume: str) -> list[str]:
+        """Their names, in the array's order; none when there is no such volume."""
         try:
-            return _volume(name, output.detail(reply.lines))
-        except (output.NotThere, KeyError, ValueError) as failure:
-            raise _unintelligible(words.volume_show(name), str(failure)) from None
+            return [row["name"] for row in await self._table(words.snapshot_list(volume), "name")]
+        except errors.CliRefusal as refusal:
+            if refusal.missing:
+                return []
+            raise
+
+    async def collections(self) -> list[str]:
+        return [row["name"] for row in await self._table(words.collection_list(), "name")]
+
+    async def collection_snapshots(self, name: str) -> list[str]:
+        return [row["name"] for row in await self._table(words.collection_snapshots(name), "name")]
+
+    async def collection_members(self, name: str, snapshot_collection: str) -> dict[str, str]:
+        """Volume -> its snapshot of that instant."""
+        rows = await self._table(words.collection_members(name, snapshot_collection), "volume")
+        return {row["volume"]: row["snapshot"] for row in rows}
 
     async def run(self, line: Line) -> None:
         await self.connection.run(line)
@@ -84,7 +143,10 @@ class Group:
 
     async def access_records(self, name: str) -> list[AccessRecord]:
         rows = await self._table(words.access_list(name), "id")
-        return [AccessRecord(row["id"], row.get("initiator", ""), row.get("username", "")) for row in rows]
+        return [
+            AccessRecord(row["id"], row.get("initiator", ""), row.get("username", ""), row.get("apply-to") or "both")
+            for row in rows
+        ]
 
     async def has_chap_user(self, user: str) -> bool:
         try:
@@ -147,6 +209,23 @@ def _volume(name: str, said: dict[str, str]) -> ArrayVolume:
         multihost_access=None if multihost is None else multihost == "enabled",
         snap_reserve_percent=said.get("Snap-Reserve", "").rstrip("%"),
         snap_depletion=said.get("Snap-Depletion", ""),
+        snapshots=int(said.get("Snapshots") or 0),
+    )
+
+
+def _snapshot(name: str, said: dict[str, str]) -> ArraySnapshot:
+    multihost = said.get("MultiHostAccess")
+    return ArraySnapshot(
+        name=name,
+        size_bytes=output.volume_size_bytes(said["Size"]),
+        target=said["iSCSI Name"],
+        description=said.get("Description", ""),
+        online=said["Status"].startswith("online"),
+        connections=int(said["Connections"]),
+        read_only=said.get("Permission", "read-write") == "read-only",
+        multihost_access=None if multihost is None else multihost == "enabled",
+        created=said.get("CreationTime", ""),
+        by_schedule=bool(said.get("Schedule") or said.get("SnapCollection")),
     )
 
 

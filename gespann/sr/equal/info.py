@@ -9,8 +9,9 @@ INFO = DriverInfo(
     capabilities=(
         *("SR_PROBE", "SR_UPDATE"),
         *("VDI_CREATE", "VDI_DELETE", "VDI_ATTACH", "VDI_DETACH", "VDI_CLONE"),
-        *("VDI_RESIZE", "VDI_RESIZE_ONLINE", "VDI_UPDATE"),
+        *("VDI_RESIZE", "VDI_RESIZE_ONLINE", "VDI_UPDATE", "VDI_SNAPSHOT", "VDI_REVERT"),
     ),
+    snapshots_together=8,  # volumes in a collection of a PS group
     configuration={
         "target": "IP address or host name of the array group",
         "username": "Account of the group that creates and opens the volumes",

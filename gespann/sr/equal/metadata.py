@@ -3,7 +3,8 @@
 
     22267eb7-23c0-4479-a063-f5c34916727d:u0:web1 0:Root disk of web1
     └ uuid                               ││  └ name-label  └ name-description
-                                         │└ flags, one hex digit: 1 read-only, 2 sharable, 4 texts cut short
+                                         │└ flags, one hex digit: 1 read-only, 2 sharable, 4 texts cut short,
+                                         │  8 destroyed: the volume is only there for its snapshots
                                          └ type, one letter
 
 The array keeps 128 bytes. Only letters, digits, ``-``, ``.`` and single inner blanks stand for themselves; any other
@@ -29,7 +30,7 @@ _FORM = re.compile(
 _OLD_FORM = re.compile(rf"(?:UUID-)?(?P<uuid>{_UUID})(?::DELETED-(?P<deleted>True|False))?\Z")
 _ESCAPE = re.compile(r"_([0-9A-F]{2})")
 
-READ_ONLY, SHARABLE, CUT = 1, 2, 4
+READ_ONLY, SHARABLE, CUT, DELETED = 1, 2, 4, 8
 THIN = 1  # of an SR: what its volumes are when nothing is said
 
 
@@ -44,7 +45,7 @@ class Metadata:
     flags: int = 0
     name_label: str = ""
     name_description: str = ""
-    deleted: bool = False  # old form: hidden until its last snapshot goes
+    deleted: bool = False  # hidden until its last snapshot goes
 
     @property
     def vdi_type(self) -> str:
@@ -63,13 +64,15 @@ def encode(metadata: Metadata) -> str:
     cut_name = _cut(name, room)
     cut_text = _cut(text, room - len(cut_name))
     flags = metadata.flags & ~CUT | (CUT if (cut_name, cut_text) != (name, text) else 0)
+    flags |= DELETED if metadata.deleted else 0
     return f"{metadata.uuid}:{metadata.kind}{flags:x}:{cut_name}:{cut_text}".rstrip(":")
 
 
 def decode(description: str) -> Metadata:
     found = _FORM.match(description)
     if found:
-        kept = Metadata(found["uuid"], found["kind"], int(found["flags"], 16))
+        flags = int(found["flags"], 16)
+        kept = Metadata(found["uuid"], found["kind"], flags & ~DELETED, deleted=bool(flags & DELETED))
         return replace(kept, name_label=_plain(found["name"] or ""), name_description=_plain(found["text"] or ""))
     old = _OLD_FORM.match(description)
     if old:

@@ -2,7 +2,9 @@
 the other's volumes:
 
     XenStorage<SR uuid, 32 hex digits><first 20 hex digits of the VDI uuid>     a VDI, 62 characters of at most 63
+    the same with the snapshot VDI's uuid                                       a snapshot, under its source's volume
     XenStorage<SR uuid, 32 hex digits>-management                                the SR management volume (name ours)
+    XenSnapshots<first 20 hex digits of the first snapshot's uuid>               a collection, for a moment (ours)
 """
 
 import re
@@ -34,6 +36,10 @@ def vdi_volume(sr_uuid: str, vdi_uuid: str) -> str:
     return f"{PREFIX}{_hex(sr_uuid)}{_hex(vdi_uuid)[:20]}"
 
 
+def snapshot_collection(vdi_uuid: str) -> str:
+    return f"XenSnapshots{_hex(vdi_uuid)[:20]}"
+
+
 def management_volume(sr_uuid: str) -> str:
     return f"{PREFIX}{_hex(sr_uuid)}-management"
 
@@ -41,6 +47,11 @@ def management_volume(sr_uuid: str) -> str:
 def sr_of_management_volume(name: str) -> str | None:
     found = _MANAGEMENT.match(name)
     return str(uuid.UUID(found[1])) if found else None
+
+
+def is_vdi_name(name: str) -> bool:
+    """Of any repository."""
+    return _VDI.match(name) is not None
 
 
 def is_vdi_volume(name: str, sr_uuid: str) -> bool:

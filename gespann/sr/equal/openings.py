@@ -1,5 +1,6 @@
-"""Who may use a volume: one access record and one CHAP user per opening, with the opening's id in the user's name, so
-that what is in force is always read from the array.
+"""Who may use a volume or a snapshot of one: one access record and one CHAP user per opening, with the opening's id in
+the user's name, so that what is in force is always read from the array. The records of snapshots are records of their
+volume that apply to snapshots; the user's name says to which one, by its uuid's first 20 hex digits.
 
     closed: offline, no record ──grant──► chap user ► record ► online: open
       ▲                                                                  │
@@ -8,7 +9,8 @@ that what is in force is always read from the array.
 The record is made after its user and removed after it: while anything of an opening could still be used, ``openings``
 lists it. Going offline is what drops sessions; removing a record would leave them alive. A group has no way to drop one
 session of a volume, so when several read-only openings share it, closing one interrupts the others until their
-initiators log in again.
+initiators log in again. A record for snapshots admits to every snapshot of the volume that is online
+(docs/decisions/vm-snapshots.md says why that is acceptable).
 """
 
 import logging
@@ -20,7 +22,8 @@ from gespann.seams.host_agent import IscsiSource
 from gespann.seams.sr_driver import Opening, SrError
 from gespann.sr.equal import errors, output, words
 from gespann.sr.equal.connection import Timing
-from gespann.sr.equal.group import AccessRecord, ArrayVolume, Group
+from gespann.sr.equal.group import AccessRecord, ArraySnapshot, ArrayVolume, Group
+from gespann.sr.equal.words import Door
 from gespann.system.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -29,7 +32,9 @@ ISCSI_PORT = 3260  # RFC 7143 section 4.2.6; a real group has no other
 Mode = Literal["RO", "RW"]
 
 _OPENING_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,50}\Z")
-_CHAP_USER = re.compile(r"gespann-(?P<mode>rw|ro)-(?P<opening_id>.+)\Z")
+_CHAP_USER = re.compile(r"gespann-(?P<mode>rw|ro)(-|\.(?P<snapshot>[0-9a-f]{20})\.)(?P<opening_id>.+)\Z")
+_UUID_DIGITS = 20  # of a snapshot, at the end of its name
+_USER_CHARS = 63
 
 
 @dataclass(frozen=True)
@@ -39,30 +44,33 @@ class Held:
     record: AccessRecord
 
 
-def chap_user(opening_id: str, mode: Mode) -> str:
+def chap_user(door: Door, opening_id: str, mode: Mode) -> str:
     """At most 63 characters, all of the alphabet of volume names."""
-    if not _OPENING_ID.match(opening_id):
-        raise SrError(
-            errors.BAD_ARGUMENT, "Not an opening id: up to 51 letters, digits, '-', '.' and ':'", opening_id[:80]
-        )
-    return f"gespann-{mode.lower()}-{opening_id}"
+    which = f".{door.snapshot[-_UUID_DIGITS:]}." if door.snapshot else "-"
+    user = f"gespann-{mode.lower()}{which}{opening_id}"
+    if not _OPENING_ID.match(opening_id) or len(user) > _USER_CHARS:
+        most = _USER_CHARS - len(user) + len(opening_id)
+        why = f"Not an opening id: up to {min(most, 51)} letters, digits, '-', '.' and ':'"
+        raise SrError(errors.BAD_ARGUMENT, why, opening_id[:80])
+    return user
 
 
-def held(records: list[AccessRecord]) -> tuple[list[Held], list[AccessRecord]]:
-    """The openings among the records, and the records that are none."""
+def held(records: list[AccessRecord], door: Door) -> tuple[list[Held], list[AccessRecord]]:
+    """The openings of this door among the records, and the records that let somebody else in by it."""
+    kind, which = ("snapshot", door.snapshot[-_UUID_DIGITS:]) if door.snapshot else ("volume", None)
     ours: list[Held] = []
     foreign: list[AccessRecord] = []
     for record in records:
         found = _CHAP_USER.match(record.chap_user)
-        if found:
+        if found is None:
+            foreign += [record] if record.apply_to in (kind, "both") else []
+        elif found["snapshot"] == which:
             ours.append(Held(found["opening_id"], "RW" if found["mode"] == "rw" else "RO", record))
-        else:
-            foreign.append(record)
     return ours, foreign
 
 
-def refuse_conflict(records: list[AccessRecord], opening: Opening) -> None:
-    ours, foreign = held(records)
+def refuse_conflict(records: list[AccessRecord], opening: Opening, door: Door) -> None:
+    ours, foreign = held(records, door)
     if foreign:
         who = ", ".join(f"record {r.id} ({r.initiator or r.chap_user or 'anybody'})" for r in foreign)
         raise SrError(
@@ -80,29 +88,29 @@ class Openings:
         self._clock = clock
         self._timing = timing
 
-    async def grant(self, seen: ArrayVolume, opening: Opening, host: str) -> IscsiSource:
-        """``seen``: the volume as the group has just shown it."""
-        name = seen.name
-        user = chap_user(opening.opening_id, opening.mode)
+    async def grant(self, door: Door, seen: ArrayVolume | None, opening: Opening, host: str) -> IscsiSource:
+        """``seen``: a volume as the group has just shown it."""
+        user = chap_user(door, opening.opening_id, opening.mode)
         create_user = words.chap_user_create(user, opening.chap_secret)
-        create_record = words.access_create(name, opening.initiator, user)
-        records = await self._group.access_records(name)
-        refuse_conflict(records, opening)
-        repeated = any(one.opening_id == opening.opening_id for one in held(records)[0])
-        volume = await (self._group.volume(name) if records else self.shut(name, seen))
+        create_record = words.access_create(door, opening.initiator, user)
+        records = await self._group.access_records(door.volume)
+        refuse_conflict(records, opening, door)
+        ours, _ = held(records, door)
+        repeated = any(one.opening_id == opening.opening_id for one in ours)
+        volume = await (self._group.look(door) if ours else self.shut(door, seen))
         if volume is None:
-            raise SrError(errors.VDI_MISSING, "The volume has gone from the group", name)
+            raise SrError(errors.VDI_MISSING, "The volume has gone from the group", _name(door))
         try:
-            await self._prepare(volume, opening.mode)
+            await self._prepare(door, volume, opening.mode)
             await self._make_chap_user(user, opening.chap_secret, create_user)
             if not repeated:
                 await self._group.run(create_record)
-                refuse_conflict(await self._group.access_records(name), opening)
+                refuse_conflict(await self._group.access_records(door.volume), opening, door)
             if not volume.online:
-                await self._group.run(words.volume_set(name, "online"))
+                await self._group.run(words.door_set(door, "online"))
         except (SrError, errors.CliRefusal):
             if not repeated:
-                await self._undo(name, opening.opening_id)
+                await self._undo(door, opening.opening_id)
             raise
         return IscsiSource(
             host=host,
@@ -113,69 +121,83 @@ class Openings:
             chap_secret=opening.chap_secret,
         )
 
-    async def revoke(self, name: str, opening_id: str) -> None:
-        users = {chap_user(opening_id, "RW"), chap_user(opening_id, "RO")}
-        volume = await self._group.volume(name)
+    async def revoke(self, door: Door, opening_id: str, seen: ArrayVolume | None = None) -> None:
+        users = {chap_user(door, opening_id, "RW"), chap_user(door, opening_id, "RO")}
+        volume = seen or await self._group.look(door)
         if volume is None:
-            for user in sorted(users):
-                await self._group.run_unless_missing(words.chap_user_delete(user))
+            await self._revoke_what_is_gone(door, opening_id, users)
             return
-        ours, _ = held(await self._group.access_records(name))
+        ours, _ = held(await self._group.access_records(door.volume), door)
         ended = [one for one in ours if one.opening_id == opening_id]
         others = [one for one in ours if one.opening_id != opening_id]
         if ended or not others:
-            await self.shut(name, volume)
+            await self.shut(door, volume)
         for user in sorted({one.record.chap_user for one in ended} or users):
             await self._group.run_unless_missing(words.chap_user_delete(user))
-        for one in ended:
-            await self._group.run_unless_missing(words.access_delete(name, one.record.id))
+        await self._delete_records(door, ended)
         if others and (ended or not volume.online):
-            await self._group.run(words.volume_set(name, "online"))
+            await self._group.run(words.door_set(door, "online"))
 
-    async def revoke_all(self, volume: ArrayVolume) -> None:
-        """Before a volume is deleted. Its records go with it."""
-        await self.shut(volume.name, volume)
-        for one in held(await self._group.access_records(volume.name))[0]:
+    async def _revoke_what_is_gone(self, door: Door, opening_id: str, users: set[str]) -> None:
+        """The records of a snapshot outlive it; those of a volume do not."""
+        for user in sorted(users):
+            await self._group.run_unless_missing(words.chap_user_delete(user))
+        if door.snapshot and await self._group.volume(door.volume) is not None:
+            ours, _ = held(await self._group.access_records(door.volume), door)
+            await self._delete_records(door, [one for one in ours if one.opening_id == opening_id])
+
+    async def _delete_records(self, door: Door, ended: list[Held]) -> None:
+        for one in ended:
+            await self._group.run_unless_missing(words.access_delete(door.volume, one.record.id))
+
+    async def revoke_all(self, door: Door, seen: ArrayVolume | None = None) -> None:
+        """Before it is deleted, or kept for its snapshots only."""
+        await self.shut(door, seen)
+        ours, _ = held(await self._group.access_records(door.volume), door)
+        for one in ours:
             await self._group.run_unless_missing(words.chap_user_delete(one.record.chap_user))
+        await self._delete_records(door, ours)
 
-    async def in_force(self, name: str) -> list[str]:
-        return sorted({one.opening_id for one in held(await self._group.access_records(name))[0]})
+    async def in_force(self, door: Door) -> list[str]:
+        return sorted({one.opening_id for one in held(await self._group.access_records(door.volume), door)[0]})
 
-    async def shut(self, name: str, seen: ArrayVolume | None = None) -> ArrayVolume | None:
+    async def shut(
+        self, door: Door, seen: ArrayVolume | ArraySnapshot | None = None
+    ) -> ArrayVolume | ArraySnapshot | None:
         """Offline, and answered only when the array counts no connection any more. ``offline`` is sent also to a volume
         that shows itself offline: an earlier try may have been refused while commands were still under way. None: there
         is no such volume. ``seen``: as the group has just shown it; if nobody was in it, that is not asked again."""
         try:
-            await self._group.run(words.volume_set(name, "offline"))
+            await self._group.run(words.door_set(door, "offline"))
         except errors.CliRefusal as refusal:
             if refusal.missing:
                 return None
-            volume = await self._group.volume(name)
+            volume = await self._group.look(door)
             if volume is None or volume.online or "already" not in refusal.text:
                 raise
         else:
             if seen is not None and not seen.online and seen.connections == 0:
                 return seen
         deadline_s = self._clock.monotonic_s() + self._timing.drain_timeout_s
-        while (volume := await self._group.volume(name)) is not None and (volume.online or volume.connections > 0):
+        while (volume := await self._group.look(door)) is not None and (volume.online or volume.connections > 0):
             if self._clock.monotonic_s() >= deadline_s:
                 raise SrError(
                     errors.VDI_UNAVAILABLE,
                     "The volume was set offline and the array still counts connections to it",
-                    f"{name}: {volume.connections} after {self._timing.drain_timeout_s:g} s",
+                    f"{_name(door)}: {volume.connections} after {self._timing.drain_timeout_s:g} s",
                 )
             await self._clock.sleep(self._timing.drain_poll_s)
         return volume
 
-    async def _prepare(self, volume: ArrayVolume, mode: Mode) -> None:
+    async def _prepare(self, door: Door, volume: ArrayVolume | ArraySnapshot, mode: Mode) -> None:
         """The array itself refuses writes to a read-only opening, and a second initiator to a writable one."""
         wanted_read_only = mode == "RO"
         if volume.read_only != wanted_read_only:
-            await self._group.run(words.volume_set(volume.name, "read-only" if wanted_read_only else "read-write"))
+            await self._group.run(words.door_set(door, "read-only" if wanted_read_only else "read-write"))
         if wanted_read_only and not volume.multihost_access:
-            await self._group.run(words.volume_set(volume.name, "multihost-access", "enable"))
+            await self._group.run(words.door_set(door, "multihost-access", "enable"))
         elif not wanted_read_only and volume.multihost_access:
-            await self._group.run(words.volume_set(volume.name, "multihost-access", "disable"))
+            await self._group.run(words.door_set(door, "multihost-access", "disable"))
 
     async def _make_chap_user(self, user: str, secret: str, create: words.Line) -> None:
         """A user of that name is from an earlier try of the same opening; if the array shows its password and it is
@@ -202,10 +224,14 @@ class Openings:
             return None
         return output.detail(reply.lines).get("Password", "")
 
-    async def _undo(self, name: str, opening_id: str) -> None:
+    async def _undo(self, door: Door, opening_id: str) -> None:
         """The first error is what the caller hears. What could not be undone is found by the records or by repeating
         ``open`` or ``close``."""
         try:
-            await self.revoke(name, opening_id)
+            await self.revoke(door, opening_id)
         except (SrError, errors.CliRefusal) as failure:
-            log.warning("opening %s of %s could not be undone: %s", opening_id, name, failure)
+            log.warning("opening %s of %s could not be undone: %s", opening_id, _name(door), failure)
+
+
+def _name(door: Door) -> str:
+    return door.snapshot or door.volume

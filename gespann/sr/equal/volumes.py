@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from gespann.seams.sr_driver import Sr, SrError, Volume, VolumeSpec
 from gespann.sr.equal import errors, metadata, names, settings, words
-from gespann.sr.equal.group import ArrayVolume, Group
+from gespann.sr.equal.group import ArraySnapshot, ArrayVolume, Group
 from gespann.sr.equal.metadata import Metadata
 from gespann.sr.equal.openings import Openings
+from gespann.sr.equal.words import Door
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Volumes:
         size_bytes = _checked_size(spec.size_bytes)
         thin = (settings.allocation(spec.sm_config) or place.allocation) == "thin"
         policy = settings.new_volume_snap_policy(spec.sm_config, sr.sm_config)
-        name, described = names.vdi_volume(sr.uuid, spec.vdi_uuid), metadata.encode(_metadata(spec))
+        name, described = names.vdi_volume(sr.uuid, spec.vdi_uuid), metadata.encode(spec_metadata(spec))
         there = await self._group.volume(name)
         if there is not None:
             _refuse_other(there, spec.vdi_uuid, size_bytes)
@@ -49,17 +50,18 @@ class Volumes:
             await self._discard(name, spec.vdi_uuid)
             raise
 
-    async def clone(self, sr: Sr, source_vdi_uuid: str, spec: VolumeSpec) -> Volume:
-        source_name, name = names.vdi_volume(sr.uuid, source_vdi_uuid), names.vdi_volume(sr.uuid, spec.vdi_uuid)
+    async def clone(self, sr: Sr, source: Door, seen: ArrayVolume | ArraySnapshot | None, spec: VolumeSpec) -> Volume:
+        """``seen``: the source as the group has just shown it."""
+        name = names.vdi_volume(sr.uuid, spec.vdi_uuid)
         thin = settings.allocation(spec.sm_config)
         policy = settings.snap_policy(spec.sm_config)
-        described = metadata.encode(_metadata(spec))
-        source = await self._group.volume(source_name)
-        if source is None:
-            raise errors.vdi_missing(source_vdi_uuid)
-        await self._clone(words.volume_clone(source_name, name, described, policy), name, spec.vdi_uuid)
+        described = metadata.encode(spec_metadata(spec))
+        seen = seen or await self._group.look(source)
+        if seen is None:
+            raise SrError(errors.VDI_MISSING, "The source has gone from the group", source.snapshot or source.volume)
+        await self._clone(words.clone(source, name, described, policy), name, spec.vdi_uuid)
         try:
-            return await self._finish_clone(name, source, described, spec, thin)
+            return await self._finish_clone(name, seen, described, spec, thin)
         except (SrError, errors.CliRefusal):
             await self._discard(name, spec.vdi_uuid)
             raise
@@ -69,14 +71,18 @@ class Volumes:
         try:
             await self._group.run(line)
         except errors.CliRefusal:
-            if await self._group.volume(name) is None:
+            there = await self._group.volume(name)
+            if there is None:
                 raise
+            if metadata_of(there).deleted:
+                why = "A volume of that name was destroyed and stays for its snapshots"
+                raise SrError(errors.VDI_EXISTS, why, name) from None
         except SrError:
             await self._discard(name, vdi_uuid)
             raise
 
     async def _finish_clone(
-        self, name: str, source: ArrayVolume, described: str, spec: VolumeSpec, allocation: str | None
+        self, name: str, source: ArrayVolume | ArraySnapshot, described: str, spec: VolumeSpec, allocation: str | None
     ) -> Volume:
         """A clone is born online; without a record nobody gets in, but online is for what is open."""
         made = await self._made(name)
@@ -96,7 +102,7 @@ class Volumes:
         volume = await self._group.volume(names.vdi_volume(sr.uuid, spec.vdi_uuid))
         if volume is None or (readable(volume) and not _is_of(volume, spec.vdi_uuid)):
             raise errors.vdi_missing(spec.vdi_uuid)
-        described = metadata.encode(_metadata(spec))
+        described = metadata.encode(spec_metadata(spec))
         if volume.description != described:
             await self._group.run(words.volume_describe(volume.name, described))
         if await self._apply(volume, spec, allocation):
@@ -127,13 +133,11 @@ class Volumes:
             await self._group.run(words.volume_grow(volume.name, size_mib))
         return as_volume(await self._made(volume.name))
 
-    async def destroy(self, sr: Sr, vdi_uuid: str) -> None:
-        name = names.vdi_volume(sr.uuid, vdi_uuid)
-        volume = await self._group.volume(name)
-        if volume is None or _uuid_of(volume) != names.canonical_uuid(vdi_uuid):
+    async def destroy(self, volume: ArrayVolume, vdi_uuid: str) -> None:
+        if _uuid_of(volume) != names.canonical_uuid(vdi_uuid):
             return
-        await self._openings.revoke_all(volume)
-        await self._group.run_unless_missing(words.volume_delete(name))
+        await self._openings.revoke_all(Door(volume.name), volume)
+        await self._group.run_unless_missing(words.volume_delete(volume.name))
 
     async def list(self, sr: Sr) -> list[Volume]:
         """A volume whose description was edited is left out and named in the log: nobody can guess its VDI's uuid, and
@@ -196,7 +200,7 @@ def _checked_size(size_bytes: int) -> int:
     return size_bytes
 
 
-def _metadata(spec: VolumeSpec) -> Metadata:
+def spec_metadata(spec: VolumeSpec) -> Metadata:
     if spec.vdi_type not in metadata.VDI_TYPES:
         raise SrError(errors.BAD_ARGUMENT, "Not a VDI type", spec.vdi_type[:80])
     return Metadata(
@@ -208,7 +212,7 @@ def _metadata(spec: VolumeSpec) -> Metadata:
     )
 
 
-def metadata_of(volume: ArrayVolume) -> Metadata:
+def metadata_of(volume: ArrayVolume | ArraySnapshot) -> Metadata:
     """SrError 175, saying which volume and how it is mended: nobody can guess the uuid."""
     try:
         return metadata.decode(volume.description)
@@ -234,12 +238,12 @@ def _is_of(volume: ArrayVolume, vdi_uuid: str) -> bool:
     return not kept.deleted and kept.uuid == names.canonical_uuid(vdi_uuid)
 
 
-def _uuid_of(volume: ArrayVolume) -> str:
+def _uuid_of(volume: ArrayVolume | ArraySnapshot) -> str:
     return metadata_of(volume).uuid
 
 
 def _refuse_other(there: ArrayVolume, vdi_uuid: str, size_bytes: int) -> None:
-    if _uuid_of(there) != names.canonical_uuid(vdi_uuid):
+    if _uuid_of(there) != names.canonical_uuid(vdi_uuid) or metadata_of(there).deleted:
         raise SrError(errors.VDI_EXISTS, "A volume of that name is another VDI's", there.name)
     if there.size_bytes != words.whole_pages_mib(size_bytes) * words.MIB:
         detail = f"{there.size_bytes} bytes, not {size_bytes}"

@@ -85,9 +85,72 @@ def volume_create(
     return line(*words, *snap_policy.words())
 
 
-def volume_clone(source: str, name: str, description: str, snap_policy: SnapPolicy) -> Line:
+@dataclass(frozen=True)
+class Door:
+    """A target of the array: a volume, or a snapshot of one. Access records belong to the volume either way."""
+
+    volume: str
+    snapshot: str = ""
+
+
+def clone(door: Door, name: str, description: str, snap_policy: SnapPolicy) -> Line:
     words = [] if snap_policy.reserve_percent is None else ["snap-reserve", f"{snap_policy.reserve_percent}%"]
-    return line("volume", "select", source, "clone", name, *words, "description", quoted(description))
+    return door_set(door, "clone", name, *words, "description", quoted(description))
+
+
+def door_set(door: Door, *words: str, reads: bool = False) -> Line:
+    """``online``, ``offline``, ``read-only``, ``multihost-access enable``, ``restore`` (a snapshot), ..."""
+    inner = ("snapshot", "select", door.snapshot) if door.snapshot else ()
+    return line("volume", "select", door.volume, *inner, *words, reads=reads)
+
+
+def door_show(door: Door) -> Line:
+    return door_set(door, "show", reads=True)
+
+
+def snapshot_list(volume: str) -> Line:
+    return line("volume", "select", volume, "snapshot", "show", reads=True)
+
+
+def snapshot_create(volume: str, description: str) -> Line:
+    """The array chooses the name and tells it; the description is there from the first moment."""
+    return line("volume", "select", volume, "snapshot", "create-now", "description", quoted(description))
+
+
+def snapshot_rename(volume: str, old: str, new: str) -> Line:
+    return line("volume", "select", volume, "snapshot", "rename", old, new)
+
+
+def snapshot_delete(volume: str, snapshot: str) -> Line:
+    return line("volume", "select", volume, "snapshot", "delete", snapshot)
+
+
+def collection_list() -> Line:
+    return line("collection", "show", reads=True)
+
+
+def collection_create(name: str) -> Line:
+    return line("collection", "create", name)
+
+
+def collection_add(name: str, volume: str) -> Line:
+    return line("collection", "select", name, "add", volume)
+
+
+def collection_snapshot(name: str) -> Line:
+    return line("collection", "select", name, "snapshot", "create-now")
+
+
+def collection_snapshots(name: str) -> Line:
+    return line("collection", "select", name, "snapshot", "show", reads=True)
+
+
+def collection_members(name: str, snapshot_collection: str) -> Line:
+    return line("collection", "select", name, "snapshot", "show", snapshot_collection, reads=True)
+
+
+def collection_delete(name: str) -> Line:
+    return line("collection", "delete", name)
 
 
 def volume_list() -> Line:
@@ -125,11 +188,12 @@ def access_list(name: str) -> Line:
     return line("volume", "select", name, "access", "show", reads=True)
 
 
-def access_create(name: str, initiator: str, chap_user: str) -> Line:
+def access_create(door: Door, initiator: str, chap_user: str) -> Line:
     if not _INITIATOR.match(initiator):
         raise SrError(errors.BAD_ARGUMENT, "The initiator name is not one of RFC 7143 section 4.2.7", initiator)
-    words = ("initiator", initiator, "authmethod", "chap", "username", chap_user, "apply-to", "volume")
-    return line("volume", "select", name, "access", "create", *words)
+    words = ("initiator", initiator, "authmethod", "chap", "username", chap_user)
+    applies = ("apply-to", "snapshot" if door.snapshot else "volume")
+    return line("volume", "select", door.volume, "access", "create", *words, *applies)
 
 
 def access_delete(name: str, record_id: str) -> Line:

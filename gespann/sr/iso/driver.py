@@ -14,7 +14,7 @@ from shutil import disk_usage
 from typing import NoReturn, TypeVar
 
 from gespann.seams.host_agent import FileSource, IscsiSource
-from gespann.seams.sr_driver import DriverInfo, Opening, Sr, SrError, SrStat, Volume, VolumeSpec
+from gespann.seams.sr_driver import DriverInfo, Opening, SnapshotSpec, Sr, SrError, SrStat, Volume, VolumeSpec
 
 UNIMPLEMENTED, READ_ONLY, SR_UNAVAILABLE, BAD_REQUEST = 38, 46, 47, 143
 VDI_MISSING, NO_LOCATION, BAD_PATH = 144, 220, 226
@@ -87,6 +87,18 @@ class IsoDriver:
 
     async def volume_update(self, sr: Sr, spec: VolumeSpec) -> Volume:
         _refuse()
+
+    async def volumes_snapshot(self, sr: Sr, snapshots: list[SnapshotSpec]) -> list[Volume]:
+        _refuse()
+
+    async def volumes_snapshot_undo(self, sr: Sr, snapshots: list[SnapshotSpec]) -> None:
+        """None was made."""
+
+    async def volume_restore(self, sr: Sr, vdi_uuid: str, snapshot_vdi_uuid: str, kept: VolumeSpec) -> Volume:
+        _refuse()
+
+    async def volume_restore_undo(self, sr: Sr, vdi_uuid: str, kept_vdi_uuid: str) -> None:
+        """Nothing was restored."""
 
     async def open(self, sr: Sr, vdi_uuid: str, opening: Opening) -> IscsiSource | FileSource:
         image = await self._image(sr, vdi_uuid)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from gespann.seams.host_agent import FileSource, IscsiSource
-from gespann.seams.sr_driver import Opening, Sr, SrError, SrStat, Volume, VolumeSpec
+from gespann.seams.sr_driver import Opening, SnapshotSpec, Sr, SrError, SrStat, Volume, VolumeSpec
 from gespann.sr.lvmoiscsi import errors, label, lun, metadata, probe_xml, settings
 from gespann.sr.lvmoiscsi.group import EXTENT_BYTES, Disk, Group, NoRoom
 from gespann.sr.lvmoiscsi.lun import FoundLun, Lun
@@ -136,6 +136,18 @@ class LvmoiscsiDriver:
 
     async def volume_clone(self, sr: Sr, source_vdi_uuid: str, spec: VolumeSpec) -> Volume:
         raise SrError(38, "The LUN cannot clone a part of itself")
+
+    async def volumes_snapshot(self, sr: Sr, snapshots: list[SnapshotSpec]) -> list[Volume]:
+        raise SrError(38, "The LUN cannot make snapshots of a part of itself")
+
+    async def volumes_snapshot_undo(self, sr: Sr, snapshots: list[SnapshotSpec]) -> None:
+        """None was made."""
+
+    async def volume_restore(self, sr: Sr, vdi_uuid: str, snapshot_vdi_uuid: str, kept: VolumeSpec) -> Volume:
+        raise SrError(38, "The LUN cannot make snapshots of a part of itself")
+
+    async def volume_restore_undo(self, sr: Sr, vdi_uuid: str, kept_vdi_uuid: str) -> None:
+        """Nothing was restored."""
 
     async def volume_update(self, sr: Sr, spec: VolumeSpec) -> Volume:
         return await self._on_disk(sr, spec.vdi_uuid, lambda disk: replace(disk, meta=_meta(spec)))

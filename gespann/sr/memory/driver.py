@@ -9,9 +9,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from xml.sax.saxutils import escape
 
 from gespann.seams.host_agent import FileSource, IscsiSource
-from gespann.seams.sr_driver import DriverInfo, Opening, Sr, SrError, SrStat, Volume, VolumeSpec
+from gespann.seams.sr_driver import DriverInfo, Opening, SnapshotSpec, Sr, SrError, SrStat, Volume, VolumeSpec
 from gespann.sr.memory.faults import Faults
 from gespann.sr.memory.storage import MemorySr, MemoryStorage, MemoryVolume
+
+SNAPSHOTS_TOGETHER = 8  # as many as a collection of a PS group has volumes
+SNAPSHOTS_MOST = 512  # of one volume, as a PS group has
 
 INFO = DriverInfo(
     type="memory",
@@ -19,8 +22,9 @@ INFO = DriverInfo(
     name_description="A repository without storage, for tests",
     capabilities=(
         *("SR_PROBE", "SR_UPDATE", "VDI_CREATE", "VDI_DELETE", "VDI_ATTACH", "VDI_DETACH", "VDI_CLONE"),
-        *("VDI_RESIZE", "VDI_RESIZE_ONLINE", "VDI_UPDATE"),
+        *("VDI_RESIZE", "VDI_RESIZE_ONLINE", "VDI_UPDATE", "VDI_SNAPSHOT", "VDI_REVERT"),
     ),
+    snapshots_together=SNAPSHOTS_TOGETHER,
     configuration={
         "target": "Any address",
         "username": "User of the imaginary array",
@@ -99,7 +103,7 @@ class MemoryDriver:
     @_faulty
     async def stat(self, sr: Sr) -> SrStat:
         held = self._held(sr)
-        virtual = sum(v.volume.virtual_size_bytes for v in held.volumes.values())
+        virtual = sum(v.volume.virtual_size_bytes for v in held.volumes.values() if not v.volume.is_a_snapshot)
         return SrStat(self.storage.capacity_bytes, self.storage.allocated_bytes(), virtual)
 
     @_faulty
@@ -126,6 +130,8 @@ class MemoryDriver:
     @_faulty
     async def volume_resize(self, sr: Sr, vdi_uuid: str, size_bytes: int) -> Volume:
         held = self._volume(sr, vdi_uuid)
+        if held.volume.is_a_snapshot:
+            raise SrError(110, "A snapshot cannot be resized", vdi_uuid)
         old, new = held.volume.virtual_size_bytes, self.storage.rounded(size_bytes)
         if new < old or size_bytes <= 0:
             raise SrError(79, "Shrinking is not supported", f"{old} to {size_bytes} bytes")
@@ -139,12 +145,73 @@ class MemoryDriver:
         held = self._held(sr)
         if spec.vdi_uuid in held.volumes:
             return held.volumes[spec.vdi_uuid].volume
-        return self._add(held, _volume(spec, source.volume.virtual_size_bytes))
+        made = self._add(held, _volume(spec, source.volume.virtual_size_bytes))
+        held.volumes[spec.vdi_uuid].content = source.content
+        return made
+
+    @_faulty
+    async def volumes_snapshot(self, sr: Sr, snapshots: list[SnapshotSpec]) -> list[Volume]:
+        held = self._held(sr)
+        if len(snapshots) > SNAPSHOTS_TOGETHER:
+            raise SrError(82, "A collection can have 8 volumes at most", str(len(snapshots)))
+        sources = {one.spec.vdi_uuid: self._snapshot_source(sr, one.source_vdi_uuid) for one in snapshots}
+        for one in snapshots:
+            source = sources[one.spec.vdi_uuid]
+            made = replace(_snapshot(one.spec, source.volume), snapshot_time=self.storage.now())
+            held.volumes.setdefault(one.spec.vdi_uuid, MemoryVolume(made, content=source.content))
+        return [held.volumes[one.spec.vdi_uuid].volume for one in snapshots]
+
+    def _snapshot_source(self, sr: Sr, vdi_uuid: str) -> MemoryVolume:
+        source = self._volume(sr, vdi_uuid)
+        if source.volume.is_a_snapshot:
+            raise SrError(168, "Cannot create Snapshot of a Snapshot VDI, operation unsupported", vdi_uuid)
+        siblings = sum(one.volume.snapshot_of == vdi_uuid for one in self._held(sr).volumes.values())
+        if siblings >= SNAPSHOTS_MOST:
+            raise SrError(82, "The volume has 512 snapshots, which is the most that it can have", vdi_uuid)
+        return source
+
+    @_faulty
+    async def volumes_snapshot_undo(self, sr: Sr, snapshots: list[SnapshotSpec]) -> None:
+        for one in snapshots:
+            self._held(sr).volumes.pop(one.spec.vdi_uuid, None)
+
+    @_faulty
+    async def volume_restore(self, sr: Sr, vdi_uuid: str, snapshot_vdi_uuid: str, kept: VolumeSpec) -> Volume:
+        held, snapshot = self._volume(sr, vdi_uuid), self._volume(sr, snapshot_vdi_uuid)
+        if snapshot.volume.snapshot_of != vdi_uuid:
+            raise SrError(144, "The snapshot is not one of this volume", snapshot_vdi_uuid)
+        if held.openings:
+            raise SrError(24, "The VDI is in use", ", ".join(sorted(held.openings)))
+        before = replace(_snapshot(kept, held.volume), snapshot_time=self.storage.now())
+        self._held(sr).volumes.setdefault(kept.vdi_uuid, MemoryVolume(before, content=held.content))
+        self._become(held, snapshot)
+        return held.volume
+
+    @_faulty
+    async def volume_restore_undo(self, sr: Sr, vdi_uuid: str, kept_vdi_uuid: str) -> None:
+        kept = self._held(sr).volumes.get(kept_vdi_uuid)
+        if kept is not None:
+            self._become(self._volume(sr, vdi_uuid), kept)
+            del self._held(sr).volumes[kept_vdi_uuid]
+
+    def _become(self, held: MemoryVolume, snapshot: MemoryVolume) -> None:
+        size_bytes = snapshot.volume.virtual_size_bytes
+        held.volume = replace(held.volume, virtual_size_bytes=size_bytes, utilisation_bytes=size_bytes)
+        held.content = snapshot.content
 
     @_faulty
     async def volume_update(self, sr: Sr, spec: VolumeSpec) -> Volume:
         held = self._volume(sr, spec.vdi_uuid)
-        held.volume = _volume(spec, held.volume.virtual_size_bytes)
+        old = held.volume
+        held.volume = replace(
+            _volume(spec, old.virtual_size_bytes),
+            utilisation_bytes=old.utilisation_bytes,
+            is_a_snapshot=old.is_a_snapshot,
+            snapshot_of=old.snapshot_of,
+            snapshot_time=old.snapshot_time,
+        )
+        if old.is_a_snapshot:
+            held.volume = replace(held.volume, sm_config=old.sm_config)
         return held.volume
 
     @_faulty
@@ -215,6 +282,17 @@ class MemoryDriver:
             for index, name in enumerate(self.storage.storage_pools)
         )
         return f'<?xml version="1.0" ?><StoragePools>{pools}</StoragePools>'
+
+
+def _snapshot(spec: VolumeSpec, source: Volume) -> Volume:
+    """Takes no room of its own, as long as nobody writes."""
+    return replace(
+        _volume(spec, source.virtual_size_bytes),
+        utilisation_bytes=0,
+        is_a_snapshot=True,
+        snapshot_of=source.vdi_uuid,
+        sm_config={"allocation": source.sm_config["allocation"], "snapshot-of": source.vdi_uuid},
+    )
 
 
 def _volume(spec: VolumeSpec, size_bytes: int) -> Volume:

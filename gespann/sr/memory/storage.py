@@ -10,8 +10,11 @@ MIB = 1024 * 1024
 
 @dataclass
 class MemoryVolume:
+    """``content``: in place of blocks, what a test says was written."""
+
     volume: Volume
     openings: dict[str, Opening] = field(default_factory=dict)
+    content: str = ""
 
 
 @dataclass
@@ -35,8 +38,13 @@ class MemoryStorage:
     drivers_shut_down: int = 0  # how often a driver said good-bye
     srs: dict[str, MemorySr] = field(default_factory=dict)
 
+    def now(self) -> str:
+        """Its own clock, which stands still."""
+        return "20260101T00:00:00Z"
+
     def allocated_bytes(self) -> int:
-        return sum(v.volume.virtual_size_bytes for sr in self.srs.values() for v in sr.volumes.values())
+        volumes = [held.volume for sr in self.srs.values() for held in sr.volumes.values()]
+        return sum(volume.virtual_size_bytes for volume in volumes if not volume.is_a_snapshot)
 
     def rounded(self, size_bytes: int) -> int:
         return -(-size_bytes // self.page_bytes) * self.page_bytes

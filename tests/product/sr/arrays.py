@@ -91,10 +91,11 @@ async def fake_array(_: Path) -> AsyncIterator[Bench]:
         return array.state.login(source.target, source.initiator, source.chap_user, source.chap_secret)
 
     async def connections() -> int:
-        return sum(v.connections for v in array.state.volumes.values() if v.online or v.draining)
+        return array.state.connections()
 
     async def left() -> list[str]:
-        return [*array.state.volumes, *array.state.chap_users]
+        snapshots = [f"snapshot {name}" for volume in array.state.volumes.values() for name in volume.snapshots]
+        return [*array.state.volumes, *array.state.chap_users, *array.state.collections, *snapshots]
 
     async with array.serve(), drivers() as make:
         yield Bench(make(), array.device_config(), log_in, connections, left, make)
@@ -199,6 +200,7 @@ async def left_in(group: Group) -> list[str]:
     control = group.control
     records = [f"record of {v.name}" for v in control.volumes.rows() for _ in control.access.of(v.id)]
     users = [user.name for user in control.chap_users.all()]
+    users += [collection.name for collection in control.collections.all()]
     return [*(v.name for v in control.volumes.rows()), *records, *users, *await control.inventory()]
 
 

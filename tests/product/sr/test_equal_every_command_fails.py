@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from gespann.seams.sr_driver import Opening, Sr, SrDriver, SrError, VolumeSpec
+from gespann.seams.sr_driver import Opening, SnapshotSpec, Sr, SrDriver, SrError, VolumeSpec
 from gespann.sr.equal import EqualDriver, Timing
 from tests.seams.array_cli_client.fake_array import FAULT_KINDS, FakeArray, Fault, FaultKind
 from tests.seams.array_cli_client.fake_state import State
@@ -16,6 +16,9 @@ SR_UUID = "0ff867ef-3121-0e7c-5497-f5c34916727d"
 DISK, COPY = "22267eb7-23c0-4479-a063-f5c34916727d", "33367eb7-23c0-4479-a063-f5c34916727d"
 SPEC = VolumeSpec(DISK, 100 * 2**20, "web1 0", "Root disk", sm_config={"allocation": "thin"})
 COPY_SPEC = VolumeSpec(COPY, 0, "web2 0", sm_config={"allocation": "thick"})
+OTHER, MONDAY, TUESDAY, KEPT = (f"{n}2267eb7-23c0-4479-a063-f5c34916727d" for n in (4, 5, 6, 7))
+ONE = [SnapshotSpec(DISK, VolumeSpec(MONDAY, 0, "monday"))]
+TWO = [*ONE, SnapshotSpec(OTHER, VolumeSpec(TUESDAY, 0, "monday"))]
 OPENING = Opening("start-7", "RW", "iqn.2026-11.org.example:start-7", "", "s3cretS3cret16ch")
 PATIENT = Timing(connect_timeout_s=5.0, command_timeout_s=10.0, drain_timeout_s=5.0, drain_poll_s=0.001)
 #: where the group never answers: each such command costs this long, and one that does answer must not be that late
@@ -41,6 +44,36 @@ async def with_disk(driver: SrDriver, sr: Sr) -> None:
 async def with_open_disk(driver: SrDriver, sr: Sr) -> None:
     await with_disk(driver, sr)
     await driver.open(sr, DISK, OPENING)
+
+
+async def with_two_disks(driver: SrDriver, sr: Sr) -> None:
+    await with_disk(driver, sr)
+    await driver.volume_create(sr, replace(SPEC, vdi_uuid=OTHER))
+
+
+async def with_snapshot(driver: SrDriver, sr: Sr) -> None:
+    await with_disk(driver, sr)
+    await driver.volumes_snapshot(sr, ONE)
+    await driver.volume_resize(sr, DISK, 200 * 2**20)
+
+
+async def with_open_snapshot(driver: SrDriver, sr: Sr) -> None:
+    await with_snapshot(driver, sr)
+    await driver.open(sr, MONDAY, OPENING)
+
+
+async def with_last_snapshot(driver: SrDriver, sr: Sr) -> None:
+    await with_open_snapshot(driver, sr)
+    await driver.volume_destroy(sr, DISK)
+
+
+async def restored(driver: SrDriver, sr: Sr) -> None:
+    await driver.volume_restore(sr, DISK, MONDAY, VolumeSpec(KEPT, 0, "kept"))
+
+
+async def with_restored_disk(driver: SrDriver, sr: Sr) -> None:
+    await with_snapshot(driver, sr)
+    await restored(driver, sr)
 
 
 @dataclass(frozen=True)
@@ -76,6 +109,37 @@ OPERATIONS = {
         takes_back=False,
     ),
     "volume_destroy": Operation(with_open_disk, lambda d, sr: d.volume_destroy(sr, DISK), nothing, takes_back=False),
+    "volumes_snapshot": Operation(
+        with_disk, lambda d, sr: d.volumes_snapshot(sr, ONE), lambda d, sr: d.volumes_snapshot_undo(sr, ONE)
+    ),
+    "volumes_snapshot, two": Operation(
+        with_two_disks, lambda d, sr: d.volumes_snapshot(sr, TWO), lambda d, sr: d.volumes_snapshot_undo(sr, TWO)
+    ),
+    "open, snapshot": Operation(
+        with_snapshot, lambda d, sr: d.open(sr, MONDAY, OPENING), lambda d, sr: d.close(sr, MONDAY, OPENING.opening_id)
+    ),
+    "close, snapshot": Operation(
+        with_open_snapshot, lambda d, sr: d.close(sr, MONDAY, OPENING.opening_id), nothing, takes_back=False
+    ),
+    "volume_clone, snapshot": Operation(
+        with_snapshot, lambda d, sr: d.volume_clone(sr, MONDAY, COPY_SPEC), lambda d, sr: d.volume_destroy(sr, COPY)
+    ),
+    "volume_update, snapshot": Operation(
+        with_snapshot, lambda d, sr: d.volume_update(sr, VolumeSpec(MONDAY, 0, "new")), nothing, takes_back=False
+    ),
+    "volume_destroy, snapshot": Operation(
+        with_open_snapshot, lambda d, sr: d.volume_destroy(sr, MONDAY), nothing, takes_back=False
+    ),
+    "volume_destroy, last snapshot": Operation(
+        with_last_snapshot, lambda d, sr: d.volume_destroy(sr, MONDAY), nothing, takes_back=False
+    ),
+    "volume_destroy, before its snapshots": Operation(
+        with_open_snapshot, lambda d, sr: d.volume_destroy(sr, DISK), nothing, takes_back=False
+    ),
+    "volume_restore": Operation(with_snapshot, restored, nothing, takes_back=False),
+    "volume_restore_undo": Operation(
+        with_restored_disk, lambda d, sr: d.volume_restore_undo(sr, DISK, KEPT), nothing, takes_back=False
+    ),
     "destroy": Operation(with_sr, lambda d, sr: d.destroy(sr), nothing, takes_back=False),
 }
 
@@ -131,7 +195,7 @@ async def test_one_command_fails(rehearsed: Rehearsed, kind: FaultKind) -> None:
     for number in range(rehearsed.commands):
         rehearsed.again(Fault(kind, number))
         error = await rehearsed.run()
-        where = f"{kind} at {number}: {rehearsed.array.commands[number]}"
+        where = f"{kind} at {number}: {rehearsed.array.commands[number : number + 1]}"
         if error is None:
             assert rehearsed.array.state.shown() == rehearsed.after, where
             continue
@@ -149,7 +213,7 @@ async def test_the_array_stays_away_from_some_command_on(rehearsed: Rehearsed) -
         for kind in ("drop-before", "drop-after"):
             rehearsed.again(Fault(kind, number, times=NEVER_MORE_COMMANDS))
             error = await rehearsed.run()
-            where = f"{kind} from {number} on: {rehearsed.array.commands[number]}"
+            where = f"{kind} from {number} on: {rehearsed.array.commands[number : number + 1]}"
             assert error is not None, where
             begun = rehearsed.array.state.copy()
             assert await rehearsed.run() is None, where

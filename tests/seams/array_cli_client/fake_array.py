@@ -8,7 +8,8 @@ from typing import Literal
 
 import asyncssh
 
-from tests.seams.array_cli_client.fake_state import Commands, Refused, State, Unknown, shape
+from tests.seams.array_cli_client.fake_state import Commands, State
+from tests.seams.array_cli_client.fake_words import Refused, Unknown, shape
 
 FaultKind = Literal["refuse", "refuse-after", "drop-before", "drop-after", "hang-before", "hang-after"]
 FAULT_KINDS: tuple[FaultKind, ...] = (

@@ -4,24 +4,19 @@ no text is known, any is as good as another, and the client must not depend on i
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
-SHAPES = Path(__file__).parent / "shapes"
+from tests.seams.array_cli_client.fake_snapshots import Collection, Snapshot, SnapshotCommands
+from tests.seams.array_cli_client.fake_words import Refused, Unknown, permission, shape, status, table
+
 PAGE_MB = 15
-
-
-class Refused(Exception):
-    """Answered as ``% Error - <text>``."""
-
-
-class Unknown(Exception):
-    """Not a command of this firmware."""
 
 
 @dataclass
 class Record:
     initiator: str
     chap_user: str
+    apply_to: str = "volume"
 
 
 @dataclass
@@ -40,6 +35,8 @@ class Volume:
     connections: int = 0
     draining: int = 0  # how many more looks at it still show connections after it went offline
     records: dict[int, Record] = field(default_factory=dict)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    content: str = ""  # in place of blocks
 
     @property
     def reserve_mb(self) -> int:
@@ -55,6 +52,7 @@ class State:
     pools: dict[str, int] = field(default_factory=lambda: {"default": 1024 * 1024, "fast_sas": 300 * 1024})
     volumes: dict[str, Volume] = field(default_factory=dict)
     chap_users: dict[str, str] = field(default_factory=dict)
+    collections: dict[str, Collection] = field(default_factory=dict)
     made: int = 0
     slow_drain: int = 0
 
@@ -62,21 +60,40 @@ class State:
         return copy.deepcopy(self)
 
     def shown(self) -> dict[str, object]:
-        """What counts when two states are compared: target names are made afresh each time."""
-        volumes = {name: {**vars(v), "target": "", "draining": 0} for name, v in self.volumes.items()}
-        return {"volumes": volumes, "chap_users": dict(self.chap_users)}
+        """What counts when two states are compared: target names and times are made afresh each time."""
+
+        def plain(target: Any) -> dict[str, object]:
+            return {**vars(target), "target": "", "draining": 0, "created": "", "collection": ""}
+
+        volumes = {
+            name: {**plain(v), "snapshots": {label: plain(s) for label, s in sorted(v.snapshots.items())}}
+            for name, v in self.volumes.items()
+        }
+        return {
+            "volumes": volumes,
+            "chap_users": dict(self.chap_users),
+            "collections": {name: vars(one) for name, one in self.collections.items()},
+        }
 
     def free_mb(self, pool: str) -> int:
         return self.pools[pool] - sum(v.reserve_mb for v in self.volumes.values() if v.pool == pool)
 
     def login(self, target: str, initiator: str, chap_user: str, secret: str) -> bool:
         """Would the target let this initiator in?"""
-        volume = next((v for v in self.volumes.values() if v.target == target), None)
-        if volume is None or not volume.online or self.chap_users.get(chap_user) != secret:
-            return False
-        admitted = any(r.initiator == initiator and r.chap_user == chap_user for r in volume.records.values())
-        volume.connections += admitted
-        return admitted
+        doors: list[tuple[Volume, Volume | Snapshot, str]] = [(v, v, "volume") for v in self.volumes.values()]
+        doors += [(v, s, "snapshot") for v in self.volumes.values() for s in v.snapshots.values()]
+        for volume, door, kind in doors:
+            if door.target != target or not door.online or self.chap_users.get(chap_user) != secret:
+                continue
+            wanted = (initiator, chap_user)
+            admitted = any((r.initiator, r.chap_user) == wanted and r.apply_to == kind for r in volume.records.values())
+            door.connections += admitted
+            return admitted
+        return False
+
+    def connections(self) -> int:
+        doors = [*self.volumes.values(), *(s for v in self.volumes.values() for s in v.snapshots.values())]
+        return sum(door.connections for door in doors if door.online or door.draining)
 
 
 class Commands:
@@ -86,6 +103,7 @@ class Commands:
         self._state = state
         self._account = account
         self._in_mb = in_mb
+        self._snapshots = SnapshotCommands(state, self.size)
 
     @property
     def state(self) -> State:
@@ -103,6 +121,8 @@ class Commands:
                 return self._delete(name)
             case ["volume", "select", name, *rest]:
                 return self._selected(self._volume(name), rest)
+            case ["collection", *rest]:
+                return self._snapshots.of_collections(rest)
             case ["chapuser", verb, name, *rest]:
                 return self._chapuser(verb, name, rest)
             case ["pool", "show"]:
@@ -161,6 +181,8 @@ class Commands:
     def _delete(self, name: str) -> list[str]:
         if self._volume(name).online:
             raise Refused("The volume is online. Set it offline first.")
+        if any(snapshot.online for snapshot in self._volume(name).snapshots.values()):
+            raise Refused(f"Volume {name} has snapshots that are online. Set them offline before you delete it.")
         del self.state.volumes[name]
         return ["Volume deletion succeeded."]
 
@@ -168,12 +190,12 @@ class Commands:
         match words:
             case ["show"]:
                 return self._volume_detail(volume)
-            case ["online" | "offline" as wanted]:
-                return self._set_online(volume, wanted == "online")
-            case ["read-only" | "read-write" as wanted]:
-                volume.read_only = wanted == "read-only"
-            case ["multihost-access", "enable" | "disable" as wanted]:
-                volume.multihost = wanted == "enable"
+            case ["snapshot", "select", name, *rest] if rest != ["show"]:
+                return self._selected_snapshot(volume, name, rest)
+            case ["snapshot", *rest]:
+                return self._snapshots.of_volume(volume, rest)
+            case ["online" | "offline" | "read-only" | "read-write" | "multihost-access", *_]:
+                return self._opened(volume, words)
             case ["thin-provision"]:
                 volume.thin = True
             case ["no", "thin-provision"]:
@@ -190,10 +212,35 @@ class Commands:
                 raise Unknown(" ".join(words))
         return []
 
-    def _set_online(self, volume: Volume, online: bool) -> list[str]:
-        if not online and volume.online:
-            volume.draining = self.state.slow_drain if volume.connections else 0
-        volume.online = online
+    def _selected_snapshot(self, volume: Volume, name: str, words: list[str]) -> list[str]:
+        if name not in volume.snapshots:
+            raise Refused(f"Snapshot {name} does not exist.")
+        snapshot = volume.snapshots[name]
+        match words:
+            case ["restore"]:
+                return self._snapshots.restore(volume, snapshot)
+            case ["description", text]:
+                snapshot.description = text
+                return []
+            case ["clone", new, *options]:
+                made = self._clone(volume, new, options)
+                copied = self.state.volumes[new]
+                copied.size_mb, copied.content, copied.read_only = snapshot.size_mb, snapshot.content, False
+                return made
+        return self._opened(snapshot, words)
+
+    def _opened(self, target: Volume | Snapshot, words: list[str]) -> list[str]:
+        match words:
+            case ["online" | "offline" as wanted]:
+                if wanted == "offline" and target.online:
+                    target.draining = self.state.slow_drain if target.connections else 0
+                target.online = wanted == "online"
+            case ["read-only" | "read-write" as wanted]:
+                target.read_only = wanted == "read-only"
+            case ["multihost-access", "enable" | "disable" as wanted]:
+                target.multihost = wanted == "enable"
+            case _:
+                raise Unknown(" ".join(words))
         return []
 
     def _grow(self, volume: Volume, size_mb: int) -> None:
@@ -206,6 +253,7 @@ class Commands:
     def _clone(self, source: Volume, name: str, options: list[str]) -> list[str]:
         copied = self._new(name, source.size_mb, source.pool)
         copied.thin, copied.read_only, copied.online = source.thin, source.read_only, True
+        copied.content = source.content
         rest = list(options)
         while rest:
             _set(copied, rest.pop(0), rest.pop(0))
@@ -215,16 +263,16 @@ class Commands:
         match words:
             case ["show"]:
                 rows = [
-                    [str(n), r.initiator, "*.*.*.*", "chap" if r.chap_user else "none", r.chap_user, "volume"]
+                    [str(n), r.initiator, "*.*.*.*", "chap" if r.chap_user else "none", r.chap_user, r.apply_to]
                     for n, r in sorted(volume.records.items())
                 ]
                 columns = [("ID", 3), ("Initiator", 29), ("Ipaddress", 15), ("AuthMethod", 10), ("UserName", 10)]
                 return table([*columns, ("Apply-To", 8)], rows)
-            case ["create", "initiator", initiator, "authmethod", "chap", "username", user, "apply-to", "volume"]:
+            case ["create", "initiator", initiator, "authmethod", "chap", "username", user, "apply-to", kind]:
                 free = next((n for n in range(1, 17) if n not in volume.records), None)
                 if free is None:
                     raise Refused("A volume can have 16 access control records at most.")
-                volume.records[free] = Record(initiator, user)
+                volume.records[free] = Record(initiator, user, kind)
                 return [f"Access control record creation succeeded. ID is {free}."]
             case ["delete", number]:
                 if int(number) not in volume.records:
@@ -251,7 +299,10 @@ class Commands:
 
     def _volume_table(self) -> list[str]:
         rows = [
-            [v.name, self.size(v.size_mb), "0", _status(v), _permission(v), str(v.connections), "Y" if v.thin else "N"]
+            [
+                *(v.name, self.size(v.size_mb), str(len(v.snapshots)), status(v), permission(v), str(v.connections)),
+                "Y" if v.thin else "N",
+            ]
             for v in self.state.volumes.values()
         ]
         columns = [("Name", 15), ("Size", 10), ("Snapshots", 9), ("Status", 7), ("Permission", 10)]
@@ -270,10 +321,11 @@ class Commands:
             zero=self.size(0),
             target=volume.target,
             snap_depletion=volume.snap_depletion,
+            snapshots=len(volume.snapshots),
             snap_reserve=volume.snap_reserve,
             description=volume.description,
-            permission=_permission(volume),
-            status=_status(volume),
+            permission=permission(volume),
+            status=status(volume),
             connections=volume.connections,
             pool=volume.pool,
             thin="enabled" if volume.thin else "disabled",
@@ -308,28 +360,6 @@ class Commands:
         return table(columns, [["member01", "online", self.state.firmware, "16", capacity, capacity]])
 
 
-def shape(name: str, /, **values: object) -> list[str]:
-    text = (SHAPES / f"{name}.txt").read_text()
-    return [line.format(**values).rstrip() for line in text.splitlines()]
-
-
-def table(columns: list[tuple[str, int]], rows: list[list[str]]) -> list[str]:
-    """Columns never widen; what is too long goes on below, two blanks in."""
-    lines = [" ".join(title.ljust(width) for title, width in columns), " ".join("-" * w for _, w in columns)]
-    for row in rows:
-        rests = list(row)
-        first = True
-        while first or any(rests):
-            cells = []
-            for index, (_, width) in enumerate(columns):
-                room = width if first else width - 2
-                cells.append(("" if first or not rests[index] else "  ") + rests[index][:room])
-                rests[index] = rests[index][room:] if room > 0 else ""
-            lines.append(" ".join(cell.ljust(w) for cell, (_, w) in zip(cells, columns, strict=True)).rstrip())
-            first = False
-    return lines
-
-
 def _mb(size: str) -> int:
     if not size.endswith("MB") or not size[:-2].isdigit():
         raise Refused(f"Invalid size {size}.")
@@ -349,11 +379,3 @@ def _set(volume: Volume, key: str, value: str) -> None:
         volume.snap_depletion = value
     else:
         raise Unknown(key)
-
-
-def _status(volume: Volume) -> str:
-    return "online" if volume.online else "offline"
-
-
-def _permission(volume: Volume) -> str:
-    return "read-only" if volume.read_only else "read-write"

@@ -12,6 +12,7 @@ from gespann.seams.sr_driver import Opening, Sr, SrError, VolumeSpec
 from gespann.sr.equal import EqualDriver, Timing
 from gespann.system.clock import ManualClock
 from tests.seams.array_cli_client.fake_array import FakeArray, Fault
+from tests.seams.array_cli_client.fake_state import Record
 
 SR_UUID = "0ff867ef-3121-0e7c-5497-f5c34916727d"
 DISK = "22267eb7-23c0-4479-a063-f5c34916727d"
@@ -328,7 +329,7 @@ async def test_a_record_made_by_hand_keeps_us_out(driver: EqualDriver, array: Fa
     await driver.create(sr, 0)
     made = await driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20))
     before = array.state.shown()
-    array.state.volumes[made.location].records[1] = type("Record", (), {"initiator": "iqn.b:c", "chap_user": ""})()
+    array.state.volumes[made.location].records[1] = Record("iqn.b:c", "", "both")
     error = await refused(driver.open(sr, DISK, Opening("a", "RW", "iqn.x:y", "", "s3cretS3cret16ch")))
     assert error.number == 24
     assert "iqn.b:c" in error.detail

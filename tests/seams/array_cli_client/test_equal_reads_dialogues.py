@@ -61,8 +61,8 @@ CASES: dict[str, tuple[Callable[[Group], Any], Any]] = {
     "access_records.txt": (
         lambda g: g.access_records("MBX01-DB01"),
         [
-            AccessRecord("1", "iqn.1998-01.com.vmware:xxxxxvm01-4c08cb5e", ""),
-            AccessRecord("2", "iqn.1998-01.com.vmware:xxxxxvm02-7b27a2a8", ""),
+            AccessRecord("1", "iqn.1998-01.com.vmware:xxxxxvm01-4c08cb5e", "", "volume"),
+            AccessRecord("2", "iqn.1998-01.com.vmware:xxxxxvm02-7b27a2a8", "", "volume"),
             AccessRecord("3", "", "18.cloud_8_1_"),
         ],
     ),

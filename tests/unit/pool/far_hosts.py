@@ -43,7 +43,9 @@ class FarAgent:
     """As ``AgentLinks`` has it: answers only to the coordinator whose certificate the host was told."""
 
     def __init__(self, far: FarHost, links: "FakeLinks") -> None:
-        self.handlers = AgentServer(far.hypervisor, Path("unused"), far.membership)._handlers()
+        self.handlers = AgentServer(
+            far.hypervisor, (far.hypervisor.run_dir or Path()) / "agent.sock", far.membership
+        )._handlers()
         self.far, self.links = far, links
 
     async def call(self, request: Any, timeout_s: float | None = None) -> Any:

@@ -296,6 +296,30 @@ async def _plug_pbd(world: World, subject: tuple[str, str]) -> None:
     await world.call("PBD.plug", subject[1])
 
 
+async def _many_disks(world: World) -> str:
+    """Nine, in two SRs: more than one call of a driver takes."""
+    vm = await _running(world)
+    await world.call("VM.hard_shutdown", vm)
+    first, second = next(iter(world.db.all("SR"))), await world.make_sr("two")
+    for number in range(7):
+        await world.make_vbd(vm, await world.make_vdi(first if number else second, f"more {number}"))
+    await world.call("VM.start", vm, False, False)
+    return vm
+
+
+async def _snapshot(world: World) -> str:
+    """Of a VM of which since then one disk was written to, one was destroyed, and one was added."""
+    vm = await _vm(world)
+    world.write(vm, "old")
+    snapshot = await world.call("VM.snapshot", vm, "monday")
+    world.write(vm, "new")
+    disks = [world.get("VBD", vbd)["VDI"] for vbd in world.get("VM", vm)["VBDs"]]
+    gone = next(vdi for vdi in disks if vdi in world.db.all("VDI") and world.get("VDI", vdi)["name_label"] == "data")
+    await world.call("VDI.destroy", gone)
+    await world.make_vbd(vm, await world.make_vdi(next(iter(world.db.all("SR"))), "added"))
+    return snapshot
+
+
 SCENES: dict[str, Scene] = {
     "VM.start": Scene(_vm, call("VM.start", False, False)),
     "VM.hard_shutdown": Scene(_running, call("VM.hard_shutdown")),
@@ -317,9 +341,13 @@ SCENES: dict[str, Scene] = {
     "VM.export": Scene(_vm_with_disk, _export_vm),
     "VM.import": Scene(_archive, _import_vm),
     "VM.import_metadata": Scene(_metadata, _import_metadata),
+    "VM.snapshot": Scene(_many_disks, call("VM.snapshot", "monday")),
+    "VM.snapshot_with_quiesce": Scene(_running, call("VM.snapshot_with_quiesce", "monday")),
+    "VM.revert": Scene(_snapshot, call("VM.revert")),
     "VM.destroy": Scene(_vm, call("VM.destroy")),
     "VDI.create": Scene(_sr, _create_vdi),
     "VDI.destroy": Scene(_vdi, call("VDI.destroy")),
+    "VDI.snapshot": Scene(_attached_vdi, call("VDI.snapshot", {})),
     "VDI.clone": Scene(_vdi, call("VDI.clone", {})),
     "VDI.copy": Scene(_two_srs, call("VDI.copy")),
     "VDI.copy_into": Scene(_source_target_base, call("VDI.copy")),

@@ -33,6 +33,7 @@ from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.seams.sr_driver import SrError
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.sr.memory import Crash, MemoryDriver, MemoryStorage
+from gespann.sr.memory.storage import MemoryVolume
 from gespann.system.clock import ManualClock
 from gespann.system.mutual_tls import certificate_of
 from tests.unit.pool.far_hosts import DOOR_PORT, FakeLinks, FarHost
@@ -99,8 +100,8 @@ class StrictStorage(AnyStorage):
 class InProcessAgent:
     """Seam 5 without its socket."""
 
-    def __init__(self, hypervisor: FakeHypervisor, moments: Moments) -> None:
-        self.handlers = AgentServer(hypervisor, Path("unused"))._handlers()
+    def __init__(self, server: AgentServer, moments: Moments) -> None:
+        self.handlers = server._handlers()
         self.moments = moments
         self.reachable = True
 
@@ -119,6 +120,7 @@ class World:
     storage: MemoryStorage
     hypervisor: FakeHypervisor
     clock: ManualClock
+    agent_server: AgentServer  # outlives the coordinator
     moments: Moments = field(default_factory=Moments)
     far: dict[str, FarHost] = field(default_factory=dict)  # by address
 
@@ -129,7 +131,7 @@ class World:
         storage = MemoryStorage()
         run_dir = Path(tempfile.mkdtemp(prefix="gs"))  # short: the path of a socket has 108 bytes at most
         hypervisor = FakeHypervisor(storage=StrictStorage(storage), run_dir=run_dir)
-        world = cls(path, storage, hypervisor, ManualClock())
+        world = cls(path, storage, hypervisor, ManualClock(), AgentServer(hypervisor, run_dir / "agent.sock"))
         await hypervisor.open(lambda event: world.reconciler.agent_event(world.host, event))
         await world.boot()
         return world
@@ -138,7 +140,7 @@ class World:
         """The coordinator comes up on what is left of an earlier one. ``crash_at``: a moment at which it dies again."""
         self.moments = Moments(fail_at=crash_at, crash=crash_at >= 0)
         self.db = Database(self.path / "pool.db")
-        self.agent = InProcessAgent(self.hypervisor, self.moments)
+        self.agent = InProcessAgent(self.agent_server, self.moments)
         self.driver = MemoryDriver(self.storage, self.moments)  # type: ignore[arg-type]
         self.pool = Pool(self.db, {"memory": self.driver}, {}, self.clock)
         self.work = prepare(self.pool)
@@ -162,6 +164,7 @@ class World:
     async def end(self) -> None:
         await self.reconciler.stop()
         await self.api.close()
+        await self.agent_server.holds.close()
         self.db.close()
         for hypervisor in self.hypervisors():
             await hypervisor.close()
@@ -247,6 +250,18 @@ class World:
         await self.make_vbd(vm, await self.make_vdi(sr, f"{name} root"), bootable=True)
         return vm
 
+    def write(self, vm: str, content: str) -> None:
+        """In place of a guest: all disks of the VM hold this from now on."""
+        for vbd in self.get("VM", vm)["VBDs"]:
+            vdi = self.db.find("VDI", self.get("VBD", vbd)["VDI"])
+            if vdi is not None:
+                self.volume(vdi["uuid"]).content = content
+
+    def volume(self, vdi_uuid: str) -> MemoryVolume:
+        found = self.storage.find(vdi_uuid)
+        assert found is not None
+        return found
+
     def get(self, class_name: str, ref: str) -> Mapping[str, Any]:
         return self.db.get(class_name, ref)
 
@@ -277,7 +292,7 @@ class World:
     def outside(self) -> Any:
         """The array, the host, and what the pool believes to have open."""
         volumes = {
-            uuid: (held.volume, sorted(held.openings))
+            uuid: (held.volume, sorted(held.openings), held.content)
             for sr in self.storage.srs.values()
             for uuid, held in sr.volumes.items()
         }
@@ -309,6 +324,7 @@ class World:
                 (where,) = [h.hostname for h in self.hypervisors() if vm["uuid"] in h._running]
                 assert db.get("host", vm["resident_on"])["hostname"] == where
         assert len(self.hypervisor.storage.open_now) == len(known)  # type: ignore[attr-defined]
+        assert not any(machine.frozen for machine in self.running().values())
         plugged = [vbd for vbd in db.all("VBD").values() if vbd["currently_attached"] and not vbd["empty"]]
         full = [vbd for vbd in plugged if db.get("VM", vbd["VM"])["power_state"] in LIVE]
         assert len(full) == len(known)
@@ -322,8 +338,22 @@ class World:
     def shape(self) -> Any:
         """What there is, without the names that chance gave: equal for two runs of the same request."""
         shown = {
-            "VM": ("name_label", "power_state", "is_a_template", "current_operations", "allowed_operations"),
-            "VDI": ("name_label", "virtual_size", "current_operations", "allowed_operations", "missing"),
+            "VM": (
+                "name_label",
+                "power_state",
+                "is_a_template",
+                "is_a_snapshot",
+                "current_operations",
+                "allowed_operations",
+            ),
+            "VDI": (
+                "name_label",
+                "virtual_size",
+                "is_a_snapshot",
+                "current_operations",
+                "allowed_operations",
+                "missing",
+            ),
             "VBD": ("userdevice", "currently_attached", "empty", "current_operations", "allowed_operations"),
             "VIF": ("device", "currently_attached", "current_operations"),
             "SR": ("name_label", "physical_size", "current_operations", "allowed_operations"),
@@ -337,7 +367,10 @@ class World:
             for class_name, names in shown.items()
         }
         srs, volumes, domains, open_now, known, members, doors = self.outside()
-        sizes = sorted((v.virtual_size_bytes, v.name_label, len(opened)) for v, opened in volumes.values())
+        sizes = sorted(
+            (v.virtual_size_bytes, v.name_label, v.is_a_snapshot, len(opened), content)
+            for v, opened, content in volumes.values()
+        )
         running = sorted(tuple(what) for _, *what in domains.values())
         residents = sorted(
             str((vm["name_label"], self.db.get("host", vm["resident_on"])["hostname"]))
