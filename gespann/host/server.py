@@ -55,6 +55,7 @@ class AgentServer:
             seam.DomainUnpause: self._domain_unpause,
             seam.DomainVcpus: self._domain_vcpus,
             seam.MemorySave: self._memory_save,
+            seam.MemoryProgress: self._memory_progress,
             seam.MemoryStop: self._memory_stop,
             seam.DomainRestore: self._domain_restore,
             seam.DomainList: self._domain_list,
@@ -141,6 +142,10 @@ class AgentServer:
             request.uuid, request.start_id, request.image_id, request.target, request.timeout_s
         )
         return Empty()
+
+    async def _memory_progress(self, request: seam.MemoryProgress) -> seam.MemoryProgressReply:
+        spec_check.check_image_id(request.image_id)
+        return seam.MemoryProgressReply(fraction=await self.hypervisor.memory_progress(request.image_id))
 
     async def _memory_stop(self, request: seam.MemoryStop) -> Empty:
         spec_check.check_image_id(request.image_id)

@@ -230,6 +230,18 @@ class MemorySave(Request, frozen=True):
     timeout_s: float = 3600.0
 
 
+class MemoryProgressReply(msgspec.Struct, frozen=True, kw_only=True):
+    fraction: float  # of the memory that has been looked at; 0.0 too for a save that is not under way
+
+
+class MemoryProgress(Request, frozen=True):
+    """How far ``memory.save`` is. Never waits for it."""
+
+    op: ClassVar[str] = "memory.progress"
+    reply: ClassVar[type] = MemoryProgressReply
+    image_id: str
+
+
 class MemoryStop(Request, frozen=True):
     """Ends a save or a restore that is under way, if it is; answers when the volume is closed. What was written is
     worth nothing then."""
@@ -241,8 +253,8 @@ class MemoryStop(Request, frozen=True):
 
 class DomainRestore(Request, frozen=True):
     """A domain from what ``memory.save`` wrote, under a new start: answers when it is there, paused. Its devices must
-    be those that it had (else BAD_STATE); where their other ends are, ``spec`` says. The image is
-    only read. Repeated for a start that is there: succeeds. On failure nothing of it is left."""
+    be those that it had (else BAD_STATE), and its disks keep their serials; where their other ends are, ``spec`` says.
+    The image is only read. Repeated for a start that is there: succeeds. On failure nothing of it is left."""
 
     op: ClassVar[str] = "domain.restore"
     reply: ClassVar[type] = Domain
@@ -464,6 +476,7 @@ REQUESTS: tuple[type[Request], ...] = (
     DomainUnpause,
     DomainVcpus,
     MemorySave,
+    MemoryProgress,
     MemoryStop,
     DomainRestore,
     DomainList,

@@ -218,6 +218,10 @@ class FakeHypervisor:
                 await self.memory.take(image_id, self._behaviour(uuid).save_s)
                 write_memory(medium, running)
 
+    async def memory_progress(self, image_id: str) -> float:
+        self._maybe_fail("memory_progress")
+        return self.memory.progress(image_id)
+
     async def memory_stop(self, image_id: str) -> None:
         self._maybe_fail("memory_stop")
         await self.memory.stop(image_id)
@@ -240,7 +244,7 @@ class FakeHypervisor:
             running.generation, running.sizes_bytes = kept.generation, kept.sizes_bytes
             running.agent_up, running.has_address = kept.agent_up, kept.has_address
             running.domain = msgspec.structs.replace(running.domain, vcpus=kept.domain.vcpus)
-            running.vcpus_max = kept.vcpus_max
+            running.vcpus_max, running.serials = kept.vcpus_max, kept.serials
             self._save()
             return running.domain
 

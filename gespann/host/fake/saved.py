@@ -6,6 +6,7 @@ little more: every page may be full.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -43,8 +44,8 @@ def read_memory(medium: FakeMedium, spec: DomainSpec) -> FakeDomain:
         raise SeamError("STORAGE", "there is no memory of a machine in this volume")
     length = int.from_bytes(head[len(MAGIC) :])
     kept = msgspec.json.decode(medium.read(start, length), type=FakeDomain)
-    wanted = (spec.uuid, {disk.device: disk.serial for disk in spec.disks}, {nic.device: nic.mac for nic in spec.nics})
-    if (kept.domain.uuid, kept.serials, kept.macs) != wanted:
+    wanted = (spec.uuid, {disk.device for disk in spec.disks}, {nic.device: nic.mac for nic in spec.nics})
+    if (kept.domain.uuid, set(kept.serials), kept.macs) != wanted:
         raise SeamError("BAD_STATE", f"the memory is of {kept.domain.uuid} with other devices")
     return kept
 
@@ -55,6 +56,7 @@ class SavedMemory:
     def __init__(self, storage: FakeStorage) -> None:
         self._storage = storage
         self._stops: dict[str, asyncio.Event] = {}
+        self._times: dict[str, tuple[float, float]] = {}  # when it began, how long it takes
         self._overs: dict[str, asyncio.Event] = {}
 
     @contextlib.asynccontextmanager
@@ -71,13 +73,19 @@ class SavedMemory:
                 await self._storage.close(holder)
         finally:
             del self._stops[image_id]
+            self._times.pop(image_id, None)
             self._overs.pop(image_id).set()
 
     async def take(self, image_id: str, seconds: float) -> None:
         """The time that it takes; STORAGE if it is stopped meanwhile."""
+        self._times[image_id] = time.monotonic(), seconds
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stops[image_id].wait(), seconds)
             raise SeamError("STORAGE", f"{image_id} was stopped")
+
+    def progress(self, image_id: str) -> float:
+        began_s, seconds = self._times.get(image_id, (0.0, 0.0))
+        return min((time.monotonic() - began_s) / seconds, 1.0) if seconds else 0.0
 
     async def stop(self, image_id: str) -> None:
         if image_id in self._stops:

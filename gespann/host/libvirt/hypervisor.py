@@ -136,6 +136,9 @@ class LibvirtHypervisor:
     ) -> None:
         await self._memory.save(uuid, start_id, image_id, target, timeout_s)
 
+    async def memory_progress(self, image_id: str) -> float:
+        return await self._memory.progress(image_id)
+
     async def memory_stop(self, image_id: str) -> None:
         await self._memory.stop(image_id)
 

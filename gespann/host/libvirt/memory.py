@@ -15,6 +15,7 @@ from pathlib import Path
 
 import libvirt
 
+from gespann.host.libvirt.domain_view import find
 from gespann.host.libvirt.domain_xml import target_name
 from gespann.host.libvirt.machines import Machines
 from gespann.host.libvirt.power import Power, check_portals
@@ -22,6 +23,7 @@ from gespann.host.memory_file import MemoryFiles
 from gespann.seams.host_agent import Domain, DomainSpec, FileSource, IscsiSource
 from gespann.seams.json_lines import SeamError
 
+PROGRESS_S = 5.0
 WRITTEN_ALREADY = "paused due to previous migration"  # QEMU's migrate_prepare
 
 
@@ -37,6 +39,7 @@ def snapshot_xml(path: Path, devices: list[int]) -> str:
 
 @dataclass
 class _Work:
+    uuid: str
     stopped: bool = False
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -52,7 +55,7 @@ class Memory:
         self, uuid: str, start_id: str, image_id: str, target: IscsiSource | FileSource, timeout_s: float
     ) -> None:
         machines = self._machines
-        async with self._work(image_id), machines.locks[uuid]:
+        async with self._work(image_id, uuid), machines.locks[uuid]:
             domain, view = await machines.need(uuid)
             if domain.start_id != start_id:
                 raise SeamError("NOT_FOUND", f"{uuid} runs as start {domain.start_id}")
@@ -66,12 +69,26 @@ class Memory:
     async def restore(
         self, spec: DomainSpec, image_id: str, memory: IscsiSource | FileSource, timeout_s: float
     ) -> Domain:
-        async with self._work(image_id):
+        async with self._work(image_id, spec.uuid):
             there = await self._machines.look(spec.uuid)
             if there is not None and there[0].start_id == spec.start_id:
                 return there[0]
             async with self._file(image_id, memory, read_only=True) as path:
                 return await self._power.create(spec, memory=path, deadline_s=timeout_s)
+
+    async def progress(self, image_id: str) -> float:
+        work = self._under_way.get(image_id)
+        if work is None:
+            return 0.0
+        uuid = work.uuid
+
+        def look(connection: libvirt.virConnect) -> dict[str, int]:
+            domain = find(connection, uuid)
+            return dict(domain.jobStats()) if domain is not None else {}
+
+        stats = await self._machines.connection.call(f"look at the save of {uuid}", look, deadline_s=PROGRESS_S)
+        total = stats.get("memory_total", 0)
+        return 1.0 - stats.get("memory_remaining", total) / total if total else 0.0
 
     async def stop(self, image_id: str) -> None:
         work = self._under_way.get(image_id)
@@ -81,10 +98,10 @@ class Memory:
             await work.over.wait()
 
     @contextlib.asynccontextmanager
-    async def _work(self, image_id: str) -> AsyncIterator[None]:
+    async def _work(self, image_id: str, uuid: str) -> AsyncIterator[None]:
         if image_id in self._under_way:
             raise SeamError("BAD_STATE", f"{image_id} is being worked on")
-        self._under_way[image_id] = work = _Work()
+        self._under_way[image_id] = work = _Work(uuid)
         try:
             yield
         finally:

@@ -14,10 +14,12 @@ from gespann.seams.json_lines import SeamError
 
 
 def restored_xml(kept: str, spec: DomainSpec, paths: Paths) -> str:
-    """BAD_STATE if the memory is another machine's, or its devices are not those of ``spec``."""
+    """BAD_STATE if the memory is another machine's, or its devices are not those of ``spec``. The guest goes on seeing
+    the serials that its disks had: a disk may be a copy of the one that it knows."""
     view = parse_domain(kept)
-    wanted = (spec.uuid, {disk.device: disk.serial for disk in spec.disks}, {nic.device: nic.mac for nic in spec.nics})
-    if (view.uuid, view.disks, view.nics) != wanted:
+    drives = frozenset(disk.device for disk in spec.disks if disk.kind == "cdrom")
+    wanted = (spec.uuid, {disk.device for disk in spec.disks}, drives, {nic.device: nic.mac for nic in spec.nics})
+    if (view.uuid, set(view.disks), view.cdroms, view.nics) != wanted:
         raise SeamError("BAD_STATE", f"the memory is of {view.uuid} with disks {view.disks} and NICs {view.nics}")
     root = fromstring(kept)
     start = root.find(f"metadata/{{{METADATA_URI}}}start")

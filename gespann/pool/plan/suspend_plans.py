@@ -6,6 +6,7 @@ Running ──────────► Suspended ─────────�
    └───── resume ───────┘
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,9 @@ from gespann.pool.plan.vm_limits import suspend_image_bytes
 from gespann.pool.steps.openings import Start, openings_of_vm, start_of
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
+
+#: in a memory image's other_config: the device numbers of what was plugged, as JSON
+DEVICES_KEY = "memory-devices"
 
 
 def choose_suspend_sr(db: Database, vm: str, host: str) -> str:
@@ -53,8 +57,16 @@ def memory_image(db: Database, vm: str, host: str, capabilities: Capabilities) -
         "sharable": False,
         "read_only": False,
         "sm_config": {},
+        "other_config": {DEVICES_KEY: json.dumps(_devices(db, vm))},
     }
     return new_disk(sr, wanted)
+
+
+def _devices(db: Database, vm: str) -> dict[str, list[str]]:
+    """What is plugged: what the guest will believe to have when it goes on."""
+    disks = [vbd["userdevice"] for _, vbd in disks_of(db, vm) if vbd["currently_attached"]]
+    vifs = [db.get("VIF", ref) for ref in db.get("VM", vm)["VIFs"]]
+    return {"disks": disks, "nics": sorted(vif["device"] for vif in vifs if vif["currently_attached"])}
 
 
 def memory_acts(db: Database, vm: str, start: Start, image: NewDisk, prefix: str) -> list[Act]:

@@ -6,6 +6,8 @@ so, with its domain there and still paused: only then may the guest go on. So th
 disks, and never a VM with neither image nor domain.
 """
 
+import asyncio
+import contextlib
 from typing import Any
 
 import msgspec
@@ -23,13 +25,16 @@ from gespann.seams.host_agent import (
     DomainRestore,
     DomainSpec,
     DomainUnpause,
+    MemoryProgress,
     MemorySave,
     MemoryStop,
 )
 from gespann.seams.xenapi.datamodel import NULL_REF
+from gespann.seams.xenapi.errors import XenApiError
 
 SLOWEST_BYTES_PER_S = 4 * 1024**2  # what is slower counts as hanging
 LEAST_S = 120.0
+PROGRESS_EVERY_S = 1.0
 ANSWER_MARGIN_S = 20.0  # the agent's own deadline comes first
 
 
@@ -53,15 +58,26 @@ class MemoryWrite(Step):
             target=run.memory["sources"][args["opening_id"]],
             timeout_s=within_s,
         )
+        watching = asyncio.create_task(_show_progress(run))
         try:
             await run.unless_cut_short(ask(run.pool, args["host"], request, timeout_s=within_s + ANSWER_MARGIN_S))
         except HostRefused as error:
             if error.seam_code == "NOT_FOUND":
                 raise Refused("VM_BAD_POWER_STATE", [args["vm"], "running", "halted"]) from error
             raise
+        finally:
+            watching.cancel()
 
     async def undo(self, run: Run) -> None:
         await ask(run.pool, run.args["host"], MemoryStop(image_id=run.args["opening_id"]))
+
+
+async def _show_progress(run: Run) -> None:
+    while True:
+        await run.pool.clock.sleep(PROGRESS_EVERY_S)
+        with contextlib.suppress(XenApiError):
+            reply = await ask(run.pool, run.args["host"], MemoryProgress(image_id=run.args["opening_id"]))
+            run.progress(reply.fraction)
 
 
 @step

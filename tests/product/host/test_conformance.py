@@ -233,7 +233,11 @@ async def test_memory_goes_into_a_volume_and_comes_back(host: Host):
         await host.agent.call(seam.MemorySave(uuid=host.uuid, start_id="s1", image_id="m0", target=small))
     with pytest.raises(SeamError, match="NOT_FOUND"):
         await host.agent.call(seam.MemorySave(uuid=host.uuid, start_id="s9", image_id="m1", target=target))
-    await host.agent.call(save)
+    saving = asyncio.create_task(host.agent.call(save))
+    while not saving.done():
+        said = await host.agent.call(seam.MemoryProgress(image_id="m1"))
+        assert 0.0 <= said.fraction <= 1.0
+    await saving
     await host.agent.call(save)
     assert (await host.seen()).state == "paused"
     await host.agent.call(seam.DomainUnpause(uuid=host.uuid))

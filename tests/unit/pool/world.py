@@ -44,7 +44,7 @@ DEVICE_CONFIG = {"target": "10.0.0.1", "username": "grpadmin", "password": "grpa
 
 
 #: what the reconciler asks beside all operations, whenever it likes
-NOT_OF_OPERATIONS = frozenset({"domain.list", "guest.metrics", "facts", "openings"})
+NOT_OF_OPERATIONS = frozenset({"domain.list", "guest.metrics", "memory.progress", "facts", "openings"})
 #: fields that point at records which a restart makes anew, or are measured again by it
 VOLATILE_FIELDS = frozenset(
     {"metrics", "guest_metrics", "consoles", "physical_size", "physical_utilisation", "virtual_allocation"}

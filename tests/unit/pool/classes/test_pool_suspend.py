@@ -174,6 +174,21 @@ async def test_a_hard_shutdown_does_not_wait_for_the_memory_to_be_written(world:
     world.assert_nothing_orphaned()
 
 
+async def test_a_task_shows_how_much_is_written(world: World) -> None:
+    vm = await running(world)
+    world.hypervisor.behave(world.get("VM", vm)["uuid"], GuestBehaviour(save_s=0.2))
+    task = await world.call("Async.VM.suspend", vm)
+    await until(lambda: world.hypervisor.memory._times)
+    began = world.get("task", task)["progress"]
+
+    def later() -> bool:
+        world.clock.advance(1)
+        return bool(world.get("task", task)["progress"] > began)
+
+    await until(later)
+    await until(lambda: world.get("task", task)["status"] == "success")
+
+
 async def test_cancelled_the_guest_goes_on(world: World) -> None:
     vm = await running(world)
     world.hypervisor.behave(world.get("VM", vm)["uuid"], GuestBehaviour(save_s=3600))
