@@ -125,6 +125,8 @@ class Coordinator:
             accounts.open(_root_password(settings.root_password_file))
             self.api = Api(self.pool, accounts)
             self.figures = Collector(self.pool, settings.data / "rrd")
+            if settings.web is not None and not settings.web.is_dir():
+                raise CannotStart(f"{settings.web}: no directory to serve on /")
             self.server = ApiServer(self.api, cli=serve_cli, web=settings.web)
             if self.agent is not None:
                 await self._take_up_work(self.agent)

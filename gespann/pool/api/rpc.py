@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from starlette.responses import Response
-from starlette.staticfiles import StaticFiles
 
 from gespann.pool.api import wire_json, wire_xml
 from gespann.pool.api.api import Api
 from gespann.pool.api.caller import Caller
+from gespann.pool.api.web_files import WebFiles
 from gespann.pool.api.wire_json import MalformedRequest
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -56,7 +56,7 @@ class RpcApp:
         self.api = api
         self.arriving_bytes = 0  # of bodies that are not whole yet
         self.waiting: set[asyncio.Future[Any]] = set()  # calls that wait for events
-        self._files = StaticFiles(directory=web, html=True) if web else None
+        self._files = WebFiles(web) if web else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -17,9 +17,28 @@ LIMIT_S = 120.0
 RunNode = Callable[..., Popen[str]]
 
 
+#: a web console as it is built: a page, hashed assets, and what lies beside it must stay unseen
+WEB_FILES = {
+    "index.html": b"<!doctype html><title>Console</title><script type=module src=/assets/app-5f3a.js></script>",
+    "assets/app-5f3a.js": b"export const started = true\n",
+    "assets/app-5f3a.css": b"body { margin: 0 }\n",
+    "assets/logo.svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "assets/text.woff2": b"wOF2",
+    "manifest.webmanifest": b"{}",
+}
+
+
 @pytest.fixture(scope="session")
-def pool() -> Iterator[ServedPool]:
-    with ServedPool() as served:
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedPool]:
+    beside = tmp_path_factory.mktemp("web")
+    (beside / "secret.txt").write_text("not for the web")
+    web = beside / "files"
+    for name, data in WEB_FILES.items():
+        path = web / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    (web / "link.txt").symlink_to(beside / "secret.txt")
+    with ServedPool(web) as served:
         yield served
 
 
