@@ -15,6 +15,7 @@ from gespann.xe.commands import (
     secrets,
     snapshots,
     storage,
+    subjects,
     transfers,
     vm_devices,
     vm_install,
@@ -27,7 +28,7 @@ from gespann.xe.commands.plain_calls import plain_commands
 from gespann.xe.object_commands import generated_commands
 
 _WRITTEN = (
-    *(console, diagnostics, events, hosts, networks, pools, secrets, snapshots, storage, messages, transfers),
+    *(console, diagnostics, events, hosts, networks, pools, secrets, snapshots, storage, subjects, messages, transfers),
     *(vm_devices, vm_install, vm_lifecycle, vm_memory, vm_migrate, vm_uninstall),
 )
 

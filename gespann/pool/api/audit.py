@@ -13,10 +13,12 @@ The file is kept at ``FILE_LIMIT_BYTES``; the last ``FILES_KEPT`` before it are 
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gespann.pool.api.values import invalid
 from gespann.pool.model.database import Database
 from gespann.seams.xenapi import datamodel
 from gespann.seams.xenapi.datamodel import NULL_REF, Param, Type
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 FILE_LIMIT_BYTES = 8 * 1024 * 1024
 FILES_KEPT = 10
 VALUE_LIMIT_CHARS = 1024
+#: a time from its year on, as far as somebody cared to write it
+_TIME_BEGUN = re.compile(rb"([0-9]{1,8}(T([0-9]{2}(:[0-9]{2}(:[0-9]{2}(\.[0-9]*)?)?)?)?)?)?", re.ASCII)
 #: parameters and members that are told whatever the call
 NAMES = frozenset({"name", "label", "description", "name_label", "name_description", "new_name"})
 #: what besides is told of some calls
@@ -86,8 +90,14 @@ class AuditLog:
             log.error("audit line lost (%s): %s", failure, line.decode(errors="replace").rstrip())
 
     def lines(self, since: str = "") -> Iterator[bytes]:
-        """Oldest first; ``since``: a time, or the beginning of one, as 20260101T10:00 or 2026-01-01T10:00:00Z."""
+        """Oldest first; ``since``: a time, or the beginning of one, as 20260101T10:00 or 2026-01-01T10:00:00Z.
+        INVALID_VALUE if it is none."""
         bound = since.replace("-", "").replace("Z", "").replace(" ", "T").encode()
+        if _TIME_BEGUN.fullmatch(bound) is None:
+            raise invalid("since", since)
+        return self._lines(bound)
+
+    def _lines(self, bound: bytes) -> Iterator[bytes]:
         for path in [*(self._older(number) for number in range(FILES_KEPT, 0, -1)), self.path]:
             try:
                 file = path.open("rb")

@@ -15,9 +15,10 @@ PIECE_BYTES = 64 * 1024
 @http("GET", "/audit_log", role=ROLES[0])
 async def audit_log(request: HttpRequest) -> None:
     api = cast("Api", request.pool.services["api"])
+    lines = api.audit.lines(request.query.get("since", ""))
     await request.begin_response(200, {"Content-Type": "text/plain"})
     piece = bytearray()
-    for line in api.audit.lines(request.query.get("since", "")):
+    for line in lines:
         piece += line
         if len(piece) > PIECE_BYTES:
             await request.send(bytes(piece))

@@ -147,6 +147,16 @@ _SERVICES = {
     "vmss-destroy": own("VMSS", "destroy"),
 }
 
+_HOST = {
+    "host-disable-external-auth": PlainCall(
+        "host.disable_external_auth", (by_uuid("host", "host-uuid"), mapping("config"), boolean("force"))
+    ),
+    "host-enable-external-auth": PlainCall(
+        "host.enable_external_auth",
+        (by_uuid("host", "host-uuid"), mapping("config"), text("service-name"), text("auth-type")),
+    ),
+}
+
 _POOL = {
     "host-apply-updates": PlainCall("host.apply_updates", (text("hash"),), selects=HOSTS),
     "host-emergency-clear-mandatory-guidance": PlainCall("host.emergency_clear_mandatory_guidance"),
@@ -204,4 +214,4 @@ _POOL = {
     ),
 }
 
-OTHERS: dict[str, PlainCall] = {**_CLUSTERS, **_DEVICES, **_UPDATES, **_SERVICES, **_POOL}
+OTHERS: dict[str, PlainCall] = {**_CLUSTERS, **_DEVICES, **_UPDATES, **_SERVICES, **_HOST, **_POOL}

@@ -79,6 +79,12 @@ async def _export(call: Call, vm: Selected) -> None:
     await call.printer.remark("Export succeeded")
 
 
+async def audit_log_get(call: Call) -> None:
+    since = call.arguments.text("since")
+    query = {"since": since} if since else {}
+    await _transfer(call, "Downloading the audit log", "/audit_log", query, upload=False)
+
+
 async def vm_export(call: Call) -> None:
     await _export(call, await one_vm(call))
 
@@ -111,6 +117,7 @@ async def vm_import(call: Call) -> None:
 
 
 COMMANDS: dict[str, Handler] = {
+    "audit-log-get": audit_log_get,
     "vdi-export": vdi_export,
     "vdi-import": vdi_import,
     "vm-export": vm_export,

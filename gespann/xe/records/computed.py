@@ -158,6 +158,10 @@ def _uuids(attribute: str, related: str) -> Computed:
     return Computed(read, (related,))
 
 
+def _role_names(row: Row) -> Value:
+    return [row.tables.name_label("role", str(ref)) for ref in row.attribute("roles")]
+
+
 def _quoted(attribute: str) -> Fetched:
     async def fetch(call: Call, row: Row) -> Value:
         return f"'{row.attribute(attribute)}'"
@@ -233,6 +237,7 @@ TABLES: dict[str, dict[str, str | Related | Computed | Fetched]] = {
     "host-cpu": {"utilisation": Fetched(_cpu_utilisation)},
     "pool": {"supported-sr-types": Fetched(_sr_types)},
     "message": {"class": "cls"},
+    "subject": {"roles": Computed(_role_names, ("role",))},
     "role": {"name": "name_label", "description": "name_description"},
     "hostdriver": {"variants-uuid": _uuids("variants", "Driver_variant")},
 }
