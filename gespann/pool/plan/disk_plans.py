@@ -193,7 +193,8 @@ def plan_export(db: Database, vdi: str, prefix: str) -> Plan:
     return _stream(db, vdi, prefix, "VDI.export", "image-read", "RO")
 
 
-def _stream(db: Database, vdi: str, prefix: str, name: str, step: str, mode: str) -> Plan:
+def assert_streamable(db: Database, vdi: str, mode: str, doing: str) -> str:
+    """A host that can read it, or (RW) write it, since nobody has it plugged."""
     record = db.get("VDI", vdi)
     hosts = attached_hosts(db, record["SR"])
     if not hosts:
@@ -201,10 +202,16 @@ def _stream(db: Database, vdi: str, prefix: str, name: str, step: str, mode: str
     if mode == "RW" and record["read_only"]:
         raise XenApiError("VDI_READONLY", [vdi])
     if any(db.get("VBD", vbd)["currently_attached"] for vbd in record["VBDs"]):
-        raise XenApiError("VDI_IN_USE", [vdi, name.split(".")[1]])
+        raise XenApiError("VDI_IN_USE", [vdi, doing])
+    return hosts[0]
+
+
+def _stream(db: Database, vdi: str, prefix: str, name: str, step: str, mode: str) -> Plan:
+    host = assert_streamable(db, vdi, mode, name.split(".")[1])
+    record = db.get("VDI", vdi)
     opened = open_by_pool(record["SR"], vdi, record["uuid"], mode, prefix)
     args = {
-        "host": hosts[0],
+        "host": host,
         "opening_id": opened.args["opening_id"],
         "vdi": vdi,
         "size_bytes": record["virtual_size"],

@@ -21,6 +21,7 @@ from gespann.pool.steps import (  # noqa: F401 each registers its steps
     archive_steps,
     device_steps,
     domain_steps,
+    format_steps,
     host_steps,
     image_steps,
     memory_steps,

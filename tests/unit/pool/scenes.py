@@ -5,6 +5,7 @@ A scene must exist for each name in ``OPERATIONS``; a test sees to it. A second 
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gespann.pool.classes.context import capabilities_of
@@ -12,7 +13,7 @@ from gespann.pool.images import ova
 from gespann.pool.images.streams import Pieces
 from gespann.pool.images.tar import TarReader
 from gespann.pool.images.xva import ArchiveReader
-from gespann.pool.plan import export_plans, import_plans
+from gespann.pool.plan import export_plans, image_plans, import_plans
 from gespann.pool.plan.disk_plans import plan_export, plan_import
 from gespann.pool.plan.power_plans import plan_stopped
 from gespann.seams.xenapi.datamodel import NULL_REF
@@ -243,6 +244,39 @@ async def _import_metadata(world: World, metadata: ova.Metadata) -> None:
     await world.work.run(lambda: import_plans.plan_import_metadata(world.db, metadata, import_plans.Wanted()))
 
 
+async def _vhd(world: World) -> tuple[bytes, str]:
+    """A disk as a VHD, and the disk."""
+    vdi = await _vdi(world)
+    world.medium(vdi).write(7 * MIB, b"contents")
+    return await _export_image(world, (vdi, "")), vdi
+
+
+async def _import_image(world: World, subject: tuple[bytes, str]) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield subject[0]
+
+    plan = partial(image_plans.plan_import_image, world.db, subject[1], "vhd", PREFIX)
+    await world.work.run(plan, memory={"body": body()})
+
+
+async def _disk_and_base(world: World) -> tuple[str, str]:
+    sr = await world.make_sr()
+    vdi, base = await world.make_vdi(sr), await world.make_vdi(sr, "base")
+    world.medium(vdi).write(7 * MIB, b"contents")
+    return vdi, base
+
+
+async def _export_image(world: World, subject: tuple[str, str]) -> bytes:
+    pieces: list[bytes] = []
+
+    async def sink(piece: bytes) -> None:
+        pieces.append(piece)
+
+    plan = partial(image_plans.plan_export_image, world.db, *subject, "vhd", PREFIX)
+    await world.work.run(plan, memory={"sink": sink, "begin": lambda length: None})
+    return b"".join(pieces)
+
+
 async def _stopped(world: World, vm: str) -> None:
     await world.work.run(lambda: plan_stopped(world.db, vm))
 
@@ -355,6 +389,8 @@ SCENES: dict[str, Scene] = {
     "VDI.update": Scene(_vdi, call("VDI.set_name_label", "another")),
     "VDI.import": Scene(_vdi, _import),
     "VDI.export": Scene(_vdi, _export),
+    "VDI.import_image": Scene(_vhd, _import_image),
+    "VDI.export_image": Scene(_disk_and_base, _export_image),
     "VDI.forget": Scene(_vdi, call("VDI.forget")),
     "VBD.plug": Scene(_running_with_loose_disk, call("VBD.plug")),
     "VBD.unplug": Scene(_plugged, call("VBD.unplug")),
