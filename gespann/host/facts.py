@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from gespann.host.vlans import OWN
 from gespann.seams.host_agent import HostInterface
 from gespann.seams.json_lines import SeamError
 from gespann.system import processes
@@ -39,13 +40,15 @@ def cpu_count() -> int:
 
 
 def parse_interfaces(links: list[dict[str, Any]]) -> tuple[list[HostInterface], list[str]]:
-    """(cards, bridges) from `ip -j -d addr show`. Taps of machines are left out. A bridge is no card: its addresses
-    are those of the first card that is a port of it."""
+    """(cards, bridges) from `ip -j -d addr show`. Taps of machines, and VLANs that the agent made, are left out. A
+    bridge is no card: its addresses are those of the first card that is a port of it."""
     bridges = {link["ifname"]: _addresses(link) for link in links if _kind(link) == "bridge"}
     untold = dict(bridges)
     interfaces: list[HostInterface] = []
     for link in links:
         if link.get("link_type") != "ether" or _kind(link) in ("tun", "bridge"):
+            continue
+        if _kind(link) == "vlan" and OWN.fullmatch(link["ifname"]):
             continue
         is_port = link.get("linkinfo", {}).get("info_slave_kind", "") == "bridge"
         bridge = str(link.get("master", "")) if is_port else ""

@@ -6,6 +6,7 @@ Refusals and failures are ``SeamError`` with a code of ``host_agent.ERROR_CODES`
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from gespann.seams.host_agent import (
@@ -20,12 +21,14 @@ from gespann.seams.host_agent import (
     IscsiSource,
     Nic,
 )
+from gespann.seams.host_migration import Landing, MigrateSend
 
 Told = Callable[[Event], None]  # called in the event loop's thread, must not block
 
 
 class Hypervisor(Protocol):
     name: str  # as HelloReply.hypervisor
+    migration_socket: Path | None  # by which a machine arrives from another host; none: by another way (a fake's)
 
     async def open(self, told: Told) -> None:
         """Connects, and tells of every change from now on. Domains that run already are adopted."""
@@ -94,3 +97,23 @@ class Hypervisor(Protocol):
     async def image_close(self, image_id: str) -> None: ...
 
     async def bridge_ensure(self, bridge: str, mtu: int) -> None: ...
+
+    async def vlan_ensure(self, device: str, tag: int, bridge: str, mtu: int) -> None: ...
+
+    async def vlan_remove(self, device: str, tag: int) -> None: ...
+
+    async def power(self, *, reboot: bool) -> None:
+        """Of the host itself."""
+        ...
+
+    async def migrate_receive(self, spec: DomainSpec, ticket: str) -> Landing: ...
+
+    async def migrate_send(self, request: MigrateSend, relay: Path | None) -> None:
+        """``relay``: a Unix socket that leads to the other host's ``migration_socket``."""
+        ...
+
+    async def migrate_abort(self, uuid: str) -> None:
+        """What is being sent stays. Nothing under way: nothing to do."""
+        ...
+
+    async def migrate_end(self, uuid: str, ticket: str) -> None: ...

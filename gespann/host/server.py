@@ -12,8 +12,11 @@ from gespann.host import spec_check
 from gespann.host.holds import Holds
 from gespann.host.hypervisor import Hypervisor
 from gespann.host.membership import Membership
+from gespann.host.migration import Migrations
 from gespann.seams import host_agent as seam
 from gespann.seams.engine_socket import Empty
+from gespann.seams.host_membership import HostPower
+from gespann.seams.host_network import VlanEnsure, VlanRemove
 from gespann.seams.json_lines import SeamError
 from gespann.system.json_lines import JsonLinesServer
 
@@ -29,6 +32,7 @@ class AgentServer:
         self.hypervisor = hypervisor
         self.membership = membership
         self.holds = Holds(hypervisor, socket_path.parent / "held-guests")
+        self.migrations = Migrations(hypervisor, socket_path.parent, membership)
         self._server = JsonLinesServer(socket_path, self._handlers(), failure_code="HYPERVISOR")
 
     async def start(self) -> None:
@@ -71,6 +75,10 @@ class AgentServer:
             seam.ImageOpen: self._image_open,
             seam.ImageClose: self._image_close,
             seam.BridgeEnsure: self._bridge_ensure,
+            HostPower: self._host_power,
+            VlanEnsure: self._vlan_ensure,
+            VlanRemove: self._vlan_remove,
+            **self.migrations.handlers(),
             **(self.membership.handlers() if self.membership is not None else {}),
         }
 
@@ -233,4 +241,20 @@ class AgentServer:
     async def _bridge_ensure(self, request: seam.BridgeEnsure) -> Empty:
         spec_check.check_bridge(request.bridge, request.mtu)
         await self.hypervisor.bridge_ensure(request.bridge, request.mtu)
+        return Empty()
+
+    async def _host_power(self, request: HostPower) -> Empty:
+        log.warning("this host is told to %s", "reboot" if request.reboot else "shut down")
+        await self.hypervisor.power(reboot=request.reboot)
+        return Empty()
+
+    async def _vlan_ensure(self, request: VlanEnsure) -> Empty:
+        spec_check.check_vlan(request.device, request.tag)
+        spec_check.check_bridge(request.bridge, request.mtu)
+        await self.hypervisor.vlan_ensure(request.device, request.tag, request.bridge, request.mtu)
+        return Empty()
+
+    async def _vlan_remove(self, request: VlanRemove) -> Empty:
+        spec_check.check_vlan(request.device, request.tag)
+        await self.hypervisor.vlan_remove(request.device, request.tag)
         return Empty()

@@ -9,12 +9,14 @@ import re
 from collections.abc import Iterable
 
 from gespann.seams.host_agent import Disk, DomainSpec, FileSource, IscsiSource, Nic
+from gespann.seams.host_network import VLAN_HIGHEST, VLAN_LOWEST, vlan_interface
 from gespann.seams.json_lines import SeamError
 
 MEMORY_MIN_BYTES = 16 * 1024 * 1024
 MEMORY_MAX_BYTES = 4 * 1024**4
 VCPUS_MAX = 255  # of QEMU's i440FX machine
 SERIAL_MAX_BYTES = 20
+INTERFACE_NAME_BYTES = 15  # of the kernel
 DEVICE_MAX = 255  # virtio-scsi targets
 NIC_DEVICE_MAX = 15  # slots of the one PCI bus
 SIZE_MAX_BYTES = 2**63 - 512
@@ -57,6 +59,14 @@ def check_bridge(bridge: str, mtu: int) -> None:
     _need(_BRIDGE, bridge, "the name of a bridge")
     if not 68 <= mtu <= 65535:
         raise refuse(f"an MTU of {mtu} is outside 68 to 65535")
+
+
+def check_vlan(device: str, tag: int) -> None:
+    _need(_BRIDGE, device, "the name of an interface")
+    if not VLAN_LOWEST <= tag <= VLAN_HIGHEST:
+        raise refuse(f"a VLAN of {tag} is outside {VLAN_LOWEST} to {VLAN_HIGHEST}")
+    if len(vlan_interface(device, tag)) > INTERFACE_NAME_BYTES:
+        raise refuse(f"{device} has too long a name for VLANs")
 
 
 def check_size(size_bytes: int) -> None:

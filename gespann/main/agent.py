@@ -70,6 +70,7 @@ async def serve(options: argparse.Namespace) -> None:
         address, _, port = options.door.rpartition(":")
         door = Door(membership, options.run / SOCKET, address.strip("[]") or "::", int(port))
         await door.open()
+        server.migrations.door = door
         log.info("door on %s:%d", address, membership.door_port)
     await ended.wait()
     if door is not None:

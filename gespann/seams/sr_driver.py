@@ -108,13 +108,15 @@ class Opening:
     At most 31 letters, digits, ``-``, ``.`` and ``:`` (51 for what is no snapshot). ``chap_user`` is a wish: a driver
     that finds openings again from the storage alone may use a name made of ``opening_id``. What counts is the source
     that ``open`` answers with.
-    ``chap_secret``: 12 to 16 letters and digits."""
+    ``chap_secret``: 12 to 16 letters and digits. ``beside``: the one other opening that may stay in force meanwhile,
+    of a machine that is on its way to another host. Closing that one leaves this one's sessions alone if it can."""
 
     opening_id: str
     mode: Literal["RO", "RW"]
     initiator: str
     chap_user: str
     chap_secret: str = field(repr=False)
+    beside: str = ""
 
 
 class SrDriver(Protocol):

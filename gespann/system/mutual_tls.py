@@ -10,6 +10,7 @@ whole. So names and dates in it say nothing; who is to be let in no longer is ta
 
 import asyncio
 import hashlib
+import secrets
 import socket
 import ssl
 from collections.abc import Iterable
@@ -40,7 +41,8 @@ def ensure_identity(path: Path) -> Path:
 
 def _make_identity() -> bytes:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, COMMON_NAME)])
+    # a name of its own: where several are expected, OpenSSL looks for the one that fits by its name
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{COMMON_NAME} {secrets.token_hex(8)}")])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

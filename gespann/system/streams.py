@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from gespann.system.json_lines import bind_unix
+
+log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 256 * 1024
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -59,7 +62,8 @@ class UnixRelay:
         try:
             far = await self._open_far()
             await join((reader, writer), far)
-        except (OSError, TimeoutError):
+        except (OSError, TimeoutError) as error:
+            log.warning("%s leads nowhere: %s", self.path, error or type(error).__name__)
             writer.close()
         finally:
             self._joined.discard(task)

@@ -5,6 +5,7 @@ import uuid
 from gespann import __version__
 from gespann.seams.host_agent import FactsReply, HostInterface
 
+FAKE_DEVICES = ("eth0",)
 _HOSTS = uuid.UUID("6f1c3c0e-59a8-4a0c-8d0e-6b1f3b0c4a11")
 
 

@@ -12,9 +12,10 @@ import msgspec
 
 from gespann.host.fake.consoles import FakeConsoles
 from gespann.host.fake.counters import fake_counters
-from gespann.host.fake.facts import fake_facts
+from gespann.host.fake.facts import FAKE_DEVICES, fake_facts
 from gespann.host.fake.guest import FakeDomain, GuestBehaviour
 from gespann.host.fake.images import FakeImages
+from gespann.host.fake.landing import Expected, expect, expected, forget
 from gespann.host.fake.memory import load_domains, save_domains
 from gespann.host.fake.saved import SavedMemory, read_memory, spoil, write_memory, written_bytes
 from gespann.host.fake.storage import AnyStorage, FakeStorage, Source
@@ -33,6 +34,7 @@ from gespann.seams.host_agent import (
     IscsiSource,
     Nic,
 )
+from gespann.seams.host_migration import Landing, MigrateSend
 from gespann.seams.json_lines import SeamError
 
 UNPLUG_VCPU_S = 5.0
@@ -44,6 +46,7 @@ class FakeHypervisor:
     ``images`` given (real ``qemu-nbd`` works without a hypervisor): image exports go there."""
 
     name = "fake"
+    migration_socket: Path | None = None  # fake machines move only between hypervisors of one process
 
     def __init__(
         self,
@@ -61,6 +64,8 @@ class FakeHypervisor:
         self.memory_bytes = memory_bytes
         self.default_behaviour = GuestBehaviour()
         self.bridges: dict[str, int] = {}
+        self.vlans: dict[tuple[str, int], str] = {}  # (device, tag) -> bridge
+        self.powered: list[str] = []  # what the host itself was told to do
         self.images = images if images is not None else FakeImages(self.storage, run_dir)
         self.memory = SavedMemory(self.storage)
         self._behaviours: dict[str, GuestBehaviour] = {}
@@ -352,6 +357,57 @@ class FakeHypervisor:
     async def bridge_ensure(self, bridge: str, mtu: int) -> None:
         self._maybe_fail("bridge_ensure")
         self.bridges[bridge] = mtu
+
+    async def vlan_ensure(self, device: str, tag: int, bridge: str, mtu: int) -> None:
+        self._maybe_fail("vlan_ensure")
+        if device not in FAKE_DEVICES:
+            raise SeamError("NOT_FOUND", f"this host has no interface {device}")
+        self.bridges.setdefault(bridge, mtu)
+        self.vlans[device, tag] = bridge
+
+    async def vlan_remove(self, device: str, tag: int) -> None:
+        self._maybe_fail("vlan_remove")
+        self.vlans.pop((device, tag), None)
+
+    async def power(self, *, reboot: bool) -> None:
+        self._maybe_fail("power")
+        self.powered.append("reboot" if reboot else "off")
+
+    async def migrate_receive(self, spec: DomainSpec, ticket: str) -> Landing:
+        async with self._locks[spec.uuid]:
+            self._maybe_fail("migrate_receive")
+            there = expected(ticket)
+            if there is None:
+                if spec.uuid in self._running:
+                    raise SeamError("EXISTS", f"{spec.uuid} runs here")
+                self._check_room(spec)
+                for nic in spec.nics:
+                    self._check_bridge(nic.bridge)
+                async with self._opened(spec):
+                    expect(ticket, Expected(self, spec))
+            return Landing(serial_socket="", serial_log="", vnc_socket="")
+
+    async def migrate_send(self, request: MigrateSend, relay: Path | None) -> None:
+        async with self._locks[request.uuid]:
+            self._maybe_fail("migrate_send")
+            leaving = self._find(request.uuid)
+            there = expected(request.ticket)
+            if leaving.domain.start_id != request.start_id or there is None:
+                raise SeamError("BAD_STATE", f"{request.uuid} is not expected there, or is another start")
+            forget(request.ticket)
+            arrived = await there.hypervisor._start(msgspec.structs.replace(there.spec, paused=True))
+            arrived.agent_up, arrived.has_address = leaving.agent_up, leaving.has_address
+            await self._stop(leaving, "migrated")
+
+    async def migrate_abort(self, uuid: str) -> None:
+        self._maybe_fail("migrate_abort")
+
+    async def migrate_end(self, uuid: str, ticket: str) -> None:
+        there = expected(ticket)
+        if there is not None and there.hypervisor is self:
+            forget(ticket)
+            for disk in there.spec.disks:
+                await self.storage.close(f"{uuid}/{there.spec.start_id}/{disk.device}")
 
     # --- inside
 

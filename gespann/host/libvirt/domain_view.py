@@ -22,12 +22,14 @@ _PAUSED_REASONS = {
     libvirt.VIR_DOMAIN_PAUSED_WATCHDOG: "watchdog",
     libvirt.VIR_DOMAIN_PAUSED_CRASHED: "crashed",
     libvirt.VIR_DOMAIN_PAUSED_STARTING_UP: "starting",
+    libvirt.VIR_DOMAIN_PAUSED_MIGRATION: "migration",
 }
 STOPPED_REASONS = {
     libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "shutdown",
     libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "destroyed",
     libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: "crashed",
     libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: "crashed",  # QEMU died
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED: "migrated",
 }
 
 

@@ -17,8 +17,10 @@ from gespann.host.libvirt.devices import Devices
 from gespann.host.libvirt.domain_counters import domain_counters
 from gespann.host.libvirt.machines import Machines
 from gespann.host.libvirt.memory import Memory
+from gespann.host.libvirt.migration import Migration, socket_of
 from gespann.host.libvirt.power import Power
 from gespann.host.memory_file import MemoryFiles
+from gespann.host.vlans import vlan_ensure, vlan_remove
 from gespann.seams.host_agent import (
     CountersReply,
     Disk,
@@ -30,7 +32,9 @@ from gespann.seams.host_agent import (
     IscsiSource,
     Nic,
 )
+from gespann.seams.host_migration import Landing, MigrateSend
 from gespann.seams.json_lines import SeamError
+from gespann.system import processes
 
 FIRST_CONNECTION_S = 15.0
 PAUSE_DEADLINE_S = 20.0  # QEMU first waits for the disks to answer
@@ -50,6 +54,8 @@ class LibvirtHypervisor:
         self._devices = Devices(self._machines)
         self._files = MemoryFiles(run_dir / "memory")
         self._memory = Memory(self._machines, self._power, self._files)
+        self._migration = Migration(self._machines, self._power)
+        self.migration_socket: Path | None = socket_of(uri)
         self._qemu_version = "unknown"
         self._capabilities = ""
 
@@ -187,6 +193,33 @@ class LibvirtHypervisor:
 
     async def bridge_ensure(self, bridge: str, mtu: int) -> None:
         await bridge_ensure(bridge, mtu)
+
+    async def vlan_ensure(self, device: str, tag: int, bridge: str, mtu: int) -> None:
+        await vlan_ensure(device, tag, bridge, mtu)
+
+    async def vlan_remove(self, device: str, tag: int) -> None:
+        await vlan_remove(device, tag)
+
+    async def power(self, *, reboot: bool) -> None:
+        try:
+            await processes.run_async(["systemctl", "--no-block", "reboot" if reboot else "poweroff"])
+        except processes.CommandFailed as error:
+            raise SeamError("HYPERVISOR", str(error)) from error
+
+    async def migrate_receive(self, spec: DomainSpec, ticket: str) -> Landing:
+        await self._read_capabilities()
+        return await self._migration.receive(spec, ticket)
+
+    async def migrate_send(self, request: MigrateSend, relay: Path | None) -> None:
+        if relay is None:
+            raise SeamError("BAD_STATE", "there is no way to the other host")
+        await self._migration.send(request, relay)
+
+    async def migrate_abort(self, uuid: str) -> None:
+        await self._migration.abort(uuid)
+
+    async def migrate_end(self, uuid: str, ticket: str) -> None:
+        await self._migration.end(ticket)
 
 
 def qemu_uid(capabilities: str) -> int | None:

@@ -88,7 +88,7 @@ class Power:
                 return there[0]
             if machines.known(uuid) is not None:
                 machines.stopped(uuid, "unknown")  # its event is still on the way
-            await self._check(spec)
+            await self.check(spec)
             if machines.doomed[uuid] != doomed:
                 raise SeamError("BAD_STATE", f"{uuid} was destroyed while it started")
             machines.starting[uuid] = spec.start_id
@@ -104,7 +104,7 @@ class Power:
                 raise SeamError("BAD_STATE", f"{uuid} was destroyed while it started")
             return domain
 
-    async def _check(self, spec: DomainSpec) -> None:
+    async def check(self, spec: DomainSpec) -> None:
         free = free_bytes(await asyncio.to_thread(meminfo), self._machines.used_memory_bytes())
         if spec.memory_bytes > free:
             raise SeamError("NO_MEMORY", f"{spec.memory_bytes} bytes asked for, {free} are free")
@@ -113,7 +113,7 @@ class Power:
         await check_sources(spec.disks)
 
     async def _start(self, spec: DomainSpec, memory: Path | None, deadline_s: float) -> Domain:
-        paths = await asyncio.to_thread(self._make_directories, spec.uuid)
+        paths = await asyncio.to_thread(self.make_directories, spec.uuid)
 
         def work(connection: libvirt.virConnect) -> None:
             secrets.define(connection, spec.uuid, spec.disks)
@@ -137,7 +137,7 @@ class Power:
             raise SeamError("HYPERVISOR", f"{spec.uuid} ended as soon as it had started")
         return seen[0]
 
-    def _make_directories(self, uuid: str) -> Paths:
+    def make_directories(self, uuid: str) -> Paths:
         paths = paths_of(self._machines.run_dir, self._machines.data_dir, uuid)
         if len(os.fsencode(paths.serial_socket)) > SOCKET_PATH_BYTES:
             raise SeamError(

@@ -13,6 +13,7 @@ CLASSES = frozenset(
         "VDI",
         "VIF",
         "VIF_metrics",
+        "VLAN",
         "VM",
         "VM_guest_metrics",
         "VM_metrics",

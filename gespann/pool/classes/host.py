@@ -4,10 +4,14 @@ from datetime import datetime
 
 from gespann.pool.api.dispatch import implemented
 from gespann.pool.api.messages import Call, implements
-from gespann.pool.classes.context import set_fields
+from gespann.pool.classes.context import given, set_fields
+from gespann.pool.classes.vm_power import migrate
+from gespann.pool.plan import evacuation
 from gespann.pool.plan.placement import free_memory_bytes
 from gespann.pool.reconcile.host_facts import refresh_host
+from gespann.pool.steps.host_door import ask
 from gespann.pool.steps.vm_records import wire_time
+from gespann.seams.host_membership import HostPower
 from gespann.seams.xenapi.errors import XenApiError
 
 
@@ -51,9 +55,51 @@ async def get_uncooperative_resident_vms(call: Call, host: str) -> list[str]:
 
 @implements("host.get_vms_which_prevent_evacuation")
 async def get_vms_which_prevent_evacuation(call: Call, host: str) -> dict[str, list[str]]:
-    """All that run: this pool does not migrate yet."""
+    _, obstacles = evacuation.plan_places(call.pool.db, host)
+    return {vm: [error.code, *error.params] for vm, error in obstacles.items()}
+
+
+@implements("host.assert_can_evacuate")
+async def assert_can_evacuate(call: Call, host: str) -> None:
+    evacuation.assert_can_evacuate(call.pool.db, host)
+
+
+@implements("host.evacuate")
+async def evacuate(call: Call, host: str, network: str, evacuate_batch_size: int) -> None:
+    """One VM after the other; those that have moved stay where they are if another one cannot. Migration has no network
+    of its own here: it goes where the agents are reached."""
     db = call.pool.db
-    return {vm: ["VM_IS_IMMOBILE", vm] for vm in db.get("host", host)["resident_VMs"]}
+    if given(network):
+        raise XenApiError("OPERATION_NOT_ALLOWED", ["Migration uses the management network"])
+    evacuation.assert_can_evacuate(db, host)
+    vms = evacuation.residents(db, host)
+    for number, vm in enumerate(vms):
+        if db.get("VM", vm)["resident_on"] == host:
+            places, obstacles = evacuation.plan_places(db, host)
+            if vm in obstacles:
+                raise obstacles[vm]
+            await migrate(call.pool, vm, places[vm], None)
+        call.task.set_progress((number + 1) / len(vms))
+
+
+@implements("host.reboot")
+async def reboot(call: Call, host: str) -> None:
+    await _power(call, host, reboot=True)
+
+
+@implements("host.shutdown")
+async def shutdown(call: Call, host: str) -> None:
+    await _power(call, host, reboot=False)
+
+
+async def _power(call: Call, host: str, *, reboot: bool) -> None:
+    """Only a host that takes no VMs any more and has none."""
+    db = call.pool.db
+    if db.get("host", host)["enabled"]:
+        raise XenApiError("HOST_NOT_DISABLED", [])
+    for vm in evacuation.residents(db, host):
+        raise XenApiError("HOST_IN_USE", [host, "VM", vm])
+    await ask(call.pool, host, HostPower(reboot=reboot))
 
 
 @implements("host.get_management_interface")

@@ -1,9 +1,97 @@
-"""XenAPI class PIF: the network interfaces that a host has."""
+"""XenAPI classes PIF and VLAN: the network interfaces that a host has, and tagged networks on them.
+
+A card's addresses, and the bridge that it is a port of, are the host's own configuration: the pool shows them, and does
+not change them (``PIF.reconfigure_ip`` is not there)."""
+
+from functools import partial
 
 from gespann.pool.api.messages import Call, implements
+from gespann.pool.classes.context import assert_free, work_of
+from gespann.pool.plan import network_plans
 from gespann.pool.reconcile.host_facts import refresh_host
+from gespann.seams.xenapi.errors import XenApiError
 
 
 @implements("PIF.scan")
 async def scan(call: Call, host: str) -> None:
     await refresh_host(call.pool, host)
+
+
+@implements("PIF.introduce")
+async def introduce(call: Call, host: str, mac: str, device: str, managed: bool) -> str:
+    """A card that the host has; it is looked for. PIF_DEVICE_NOT_FOUND if it has none of that name (and MAC)."""
+    await refresh_host(call.pool, host)
+    pif = network_plans.card_like(call.pool.db, host, device)
+    if mac and call.pool.db.get("PIF", pif)["MAC"].lower() != mac.lower():
+        raise XenApiError("PIF_DEVICE_NOT_FOUND", [])
+    return pif
+
+
+@implements("PIF.forget")
+async def forget(call: Call, pif: str) -> None:
+    """The record. A card that is still there is found again by the next look at the host."""
+    db = call.pool.db
+    network_plans.assert_forgettable(db, pif)
+    assert_free(call.pool, "PIF", pif)
+    with db.transaction() as tx:
+        tx.destroy("PIF_metrics", db.get("PIF", pif)["metrics"])
+        tx.destroy("PIF", pif)
+
+
+@implements("PIF.plug")
+async def plug(call: Call, pif: str) -> None:
+    """Plugged already: nothing to do."""
+    if not call.pool.db.get("PIF", pif)["currently_attached"]:
+        await work_of(call.pool).run(lambda: network_plans.plan_plug(call.pool.db, pif), task=call.task)
+
+
+@implements("PIF.unplug")
+async def unplug(call: Call, pif: str) -> None:
+    """Unplugged already: nothing to do."""
+    if call.pool.db.get("PIF", pif)["currently_attached"]:
+        await work_of(call.pool).run(lambda: network_plans.plan_unplug(call.pool.db, pif), task=call.task)
+
+
+@implements("VLAN.create")
+async def create(call: Call, tagged_pif: str, tag: int, network: str) -> str:
+    db = call.pool.db
+    return str(
+        await work_of(call.pool).run(lambda: network_plans.plan_create(db, tagged_pif, tag, network), task=call.task)
+    )
+
+
+@implements("VLAN.destroy")
+async def destroy(call: Call, vlan: str) -> None:
+    await work_of(call.pool).run(lambda: network_plans.plan_destroy(call.pool.db, vlan), task=call.task)
+
+
+@implements("pool.create_VLAN_from_PIF")
+async def create_vlan_from_pif(call: Call, pif: str, network: str, tag: int) -> list[str]:
+    """On every host, on the card of the same name. All or none."""
+    network_plans.assert_card(call.pool.db, pif)
+    return await _create_everywhere(call, call.pool.db.get("PIF", pif)["device"], network, tag)
+
+
+@implements("pool.create_VLAN")
+async def create_vlan(call: Call, device: str, network: str, tag: int) -> list[str]:
+    return await _create_everywhere(call, device, network, tag)
+
+
+async def _create_everywhere(call: Call, device: str, network: str, tag: int) -> list[str]:
+    db, work = call.pool.db, work_of(call.pool)
+    cards = [network_plans.card_like(db, host, device) for host in db.all("host")]
+    for card in cards:
+        network_plans.assert_card(db, card)
+        network_plans.assert_free(db, card, tag, network)
+    made: list[str] = []
+    try:
+        for card in cards:
+            made.append(await work.run(partial(network_plans.plan_create, db, card, tag, network)))
+    except XenApiError as refusal:
+        for vlan in made:
+            try:
+                await work.run(partial(network_plans.plan_destroy, db, vlan))
+            except XenApiError as error:
+                refusal.add_note(f"and the VLAN on another host stays: {error}")
+        raise
+    return [str(db.get("VLAN", vlan)["untagged_PIF"]) for vlan in made]

@@ -1,9 +1,11 @@
 """XenAPI class VM: power states and where it runs."""
 
 from gespann.pool.api.messages import Call, implements
+from gespann.pool.api.tasks import Task
 from gespann.pool.classes.context import capabilities_of, fresh_names, work_of
-from gespann.pool.plan import legal_moves, placement, power_plans, suspend_plans
+from gespann.pool.plan import legal_moves, migrate_plans, placement, power_plans, suspend_plans
 from gespann.pool.plan.shapes import Plan
+from gespann.pool.pool import Pool
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -26,6 +28,20 @@ async def _start(call: Call, vm: str, host: str, *, paused: bool) -> None:
         return power_plans.plan_start(pool.db, vm, fresh_names(pool, vm), host=host, paused=paused)
 
     await work_of(pool).run(plan, task=call.task)
+
+
+@implements("VM.pool_migrate")
+async def pool_migrate(call: Call, vm: str, host: str, options: dict[str, str]) -> None:
+    """Always live. To where it runs already: nothing to do. ``options`` (force, live, copy, compress) ask for nothing
+    that this pool does in another way."""
+    pool = call.pool
+    legal_moves.assert_vm(pool.db, vm, "pool_migrate")
+    if pool.db.get("VM", vm)["resident_on"] != host:
+        await migrate(pool, vm, host, call.task)
+
+
+async def migrate(pool: Pool, vm: str, host: str, task: Task | None) -> None:
+    await work_of(pool).run(lambda: migrate_plans.plan_migrate(pool.db, vm, host, fresh_names(pool, vm)), task=task)
 
 
 @implements("VM.hard_shutdown")

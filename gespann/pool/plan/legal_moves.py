@@ -39,6 +39,7 @@ VM_MOVES: dict[str, frozenset[str]] = {
     "shutdown": frozenset({RUNNING, PAUSED, SUSPENDED}),
     "hard_shutdown": frozenset({RUNNING, PAUSED, SUSPENDED}),
     "hard_reboot": frozenset({RUNNING, PAUSED}),
+    "pool_migrate": frozenset({RUNNING}),
     "power_state_reset": ANY,
     "snapshot": ANY,
     "snapshot_with_quiesce": frozenset({RUNNING}),
@@ -270,10 +271,10 @@ def allowed_sr(records: Records, sr: str, capabilities: Capabilities) -> list[st
 def allowed_host(records: Records, host: str) -> list[str]:
     record = records.get("host", host)
     metrics = peek(records, "host_metrics", record["metrics"])
-    if not record["enabled"]:
-        return ["provision", "enable"]
     live = metrics is not None and metrics["live"]
-    return ["provision", "vm_resume", "vm_start"] if live else ["provision"]
+    if not record["enabled"]:
+        return ["provision", "enable", *(["evacuate", "reboot", "shutdown"] if live else [])]
+    return ["provision", *(["evacuate", "vm_migrate", "vm_resume", "vm_start"] if live else [])]
 
 
 def _passes(check: Callable[..., None], *args: Any) -> bool:

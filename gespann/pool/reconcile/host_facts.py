@@ -5,9 +5,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from gespann.pool.model.database import Database, Transaction
+from gespann.pool.plan.network_plans import attached_vlans
 from gespann.pool.steps.host_door import ask
 from gespann.pool.steps.vm_records import wire_time
 from gespann.seams.host_agent import Facts, FactsReply, HostInterface
+from gespann.seams.host_network import VlanEnsure
 from gespann.seams.xenapi.errors import XenApiError
 
 if TYPE_CHECKING:
@@ -33,6 +35,16 @@ async def refresh_host(pool: "Pool", host: str) -> bool:
     with pool.db.transaction() as tx:
         show_facts(tx, host, facts, wire_time(pool.clock.now()), networks)
     return True
+
+
+async def ensure_vlans(pool: "Pool", host: str) -> None:
+    """A host that has started anew has none of them."""
+    for vlan in attached_vlans(pool.db, host):
+        target = vlan.pop("host")
+        try:
+            await ask(pool, target, VlanEnsure(**vlan), timeout_s=FACTS_WITHIN_S)
+        except XenApiError as error:
+            log.warning("VLAN %s of %s is not there: %s", vlan["tag"], vlan["device"], error)
 
 
 def show_live(pool: "Pool", host: str, *, live: bool) -> None:
@@ -101,7 +113,8 @@ def _show_cpus(tx: Transaction, host: str, facts: FactsReply) -> None:
 def _show_interfaces(tx: Transaction, host: str, facts: FactsReply, networks: dict[str, str]) -> None:
     """A PIF for each interface. Its network is the bridge that it is a port of; an interface without bridge gets a
     network that VMs cannot use (``managed`` false): taking an interface into a bridge can cut a host off."""
-    there = {tx.get("PIF", pif)["device"]: pif for pif in tx.get("host", host)["PIFs"]}
+    cards = [pif for pif in tx.get("host", host)["PIFs"] if tx.get("PIF", pif)["VLAN"] == -1]
+    there = {tx.get("PIF", pif)["device"]: pif for pif in cards}
     address = tx.get("host", host)["address"]
     for interface in facts.interfaces:
         bridge = interface.bridge or interface.device

@@ -16,7 +16,7 @@ from gespann.pool.classes.context import capabilities_of
 from gespann.pool.plan.allowed_operations import derive_allowed_operations, refresh_all, rules_mark
 from gespann.pool.plan.storage_view import attached_hosts
 from gespann.pool.reconcile.domains import look_at_host, refresh_guest
-from gespann.pool.reconcile.host_facts import refresh_host, show_live
+from gespann.pool.reconcile.host_facts import ensure_vlans, refresh_host, show_live
 from gespann.pool.reconcile.storage_scan import close_strays, refresh_stat
 from gespann.pool.reconcile.unfinished import discard, unfinished_vms
 from gespann.pool.steps import host_steps
@@ -106,10 +106,12 @@ class Reconciler:
 
     async def _greet(self, host: str) -> None:
         if self.pool.db.find("host", host) is not None and await refresh_host(self.pool, host):
+            await ensure_vlans(self.pool, host)
             self._look_soon(host)
 
     async def _meet(self, host: str) -> None:
         if await refresh_host(self.pool, host):
+            await ensure_vlans(self.pool, host)
             await self._look(host)
 
     # -- looking

@@ -88,7 +88,7 @@ def start_of(db: Database, vm: str) -> Start | None:
 
 
 def opening_with_secret(memory: dict[str, Any], args: dict[str, Any]) -> Opening:
-    """``args``: opening_id, mode, initiator. The same id gives the same secret while the operation lives."""
+    """``args``: opening_id, mode, initiator, maybe beside. The same id has the same secret in one operation."""
     known: dict[str, str] = memory.setdefault("secrets", {})
     opening_id = args["opening_id"]
     if opening_id not in known:
@@ -99,4 +99,5 @@ def opening_with_secret(memory: dict[str, Any], args: dict[str, Any]) -> Opening
         initiator=args["initiator"],
         chap_user=opening_id,
         chap_secret=known[opening_id],
+        beside=args.get("beside", ""),
     )

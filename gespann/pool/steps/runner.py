@@ -25,6 +25,8 @@ from gespann.pool.steps import (  # noqa: F401 each registers its steps
     host_steps,
     image_steps,
     memory_steps,
+    migrate_steps,
+    network_steps,
     record_steps,
     repository_steps,
     snapshot_steps,

@@ -47,6 +47,21 @@ def show_running(
     _show_consoles(tx, vm, host, domain, tls_port)
 
 
+def show_moved(tx: Transaction, vm: str, host: str, domain: Domain, tls_port: int) -> None:
+    """It runs on elsewhere: the same start to its guest, with the same devices."""
+    tx.set(
+        "VM",
+        vm,
+        power_state=POWER_STATES[domain.state],
+        resident_on=host,
+        scheduled_to_be_resident_on=NULL_REF,
+        domid=domain.domid,
+    )
+    for console in list(tx.get("VM", vm)["consoles"]):
+        tx.destroy("console", console)
+    _show_consoles(tx, vm, host, domain, tls_port)
+
+
 def _show_consoles(tx: Transaction, vm: str, host: str, domain: Domain, tls_port: int) -> None:
     there = {tx.get("console", ref)["protocol"] for ref in tx.get("VM", vm)["consoles"] if tx.exists("console", ref)}
     address = tx.get("host", host)["address"]

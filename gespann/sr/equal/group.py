@@ -148,6 +148,15 @@ class Group:
             for row in rows
         ]
 
+    async def connected_initiators(self, name: str) -> list[str] | None:
+        """Who has a connection to the volume, one entry each. None: this group does not tell names."""
+        try:
+            reply = await self.connection.run(words.connection_list(name))
+        except errors.CliRefusal:
+            return None
+        found = [row.get("initiator", "") for row in output.table(reply.lines)]
+        return found if all(found) else None
+
     async def has_chap_user(self, user: str) -> bool:
         try:
             await self.connection.run(words.chap_user_show(user))

@@ -10,7 +10,9 @@ The record is made after its user and removed after it: while anything of an ope
 lists it. Going offline is what drops sessions; removing a record would leave them alive. A group has no way to drop one
 session of a volume, so when several read-only openings share it, closing one interrupts the others until their
 initiators log in again. A record for snapshots admits to every snapshot of the volume that is online
-(docs/decisions/vm-snapshots.md says why that is acceptable).
+(docs/decisions/vm-snapshots.md says why that is acceptable). A machine that moves between hosts has two writable
+openings for a while; when the first is closed and the group tells that only the second has a connection, nobody is
+interrupted.
 """
 
 import logging
@@ -76,7 +78,7 @@ def refuse_conflict(records: list[AccessRecord], opening: Opening, door: Door) -
         raise SrError(
             errors.VDI_IN_USE, "The volume is open to somebody else: remove the record on the array first", who
         )
-    others = [one for one in ours if one.opening_id != opening.opening_id]
+    others = [one for one in ours if one.opening_id not in (opening.opening_id, opening.beside)]
     if others and (opening.mode == "RW" or any(one.mode == "RW" for one in others)):
         raise SrError(errors.VDI_IN_USE, "The VDI is in use", ", ".join(sorted(one.opening_id for one in others)))
 
@@ -101,7 +103,7 @@ class Openings:
         if volume is None:
             raise SrError(errors.VDI_MISSING, "The volume has gone from the group", _name(door))
         try:
-            await self._prepare(door, volume, opening.mode)
+            await self._prepare(door, volume, opening.mode, shared=bool(opening.beside))
             await self._make_chap_user(user, opening.chap_secret, create_user)
             if not repeated:
                 await self._group.run(create_record)
@@ -130,13 +132,33 @@ class Openings:
         ours, _ = held(await self._group.access_records(door.volume), door)
         ended = [one for one in ours if one.opening_id == opening_id]
         others = [one for one in ours if one.opening_id != opening_id]
+        if ended and others and await self._hand_over(door, ended, others):
+            return
         if ended or not others:
             await self.shut(door, volume)
         for user in sorted({one.record.chap_user for one in ended} or users):
             await self._group.run_unless_missing(words.chap_user_delete(user))
         await self._delete_records(door, ended)
         if others and (ended or not volume.online):
+            if all(one.mode == "RW" for one in others):
+                await self._group.run(words.door_set(door, "multihost-access", "disable"))
             await self._group.run(words.door_set(door, "online"))
+
+    async def _hand_over(self, door: Door, ended: list[Held], others: list[Held]) -> bool:
+        """A writable volume changes hands without an interruption: nobody can log in under the old name any more, and
+        nobody is logged in under it. False: somebody is, or the group does not tell; he has to be dropped."""
+        if door.snapshot or any(one.mode != "RW" for one in [*ended, *others]):
+            return False
+        for one in ended:
+            await self._group.run_unless_missing(words.chap_user_delete(one.record.chap_user))
+        volume, connected = await self._group.look(door), await self._group.connected_initiators(door.volume)
+        if volume is None or connected is None or len(connected) != volume.connections:
+            return False
+        if not set(connected) <= {one.record.initiator for one in others}:
+            return False
+        await self._delete_records(door, ended)
+        await self._group.run(words.door_set(door, "multihost-access", "disable"))
+        return True
 
     async def _revoke_what_is_gone(self, door: Door, opening_id: str, users: set[str]) -> None:
         """The records of a snapshot outlive it; those of a volume do not."""
@@ -189,14 +211,15 @@ class Openings:
             await self._clock.sleep(self._timing.drain_poll_s)
         return volume
 
-    async def _prepare(self, door: Door, volume: ArrayVolume | ArraySnapshot, mode: Mode) -> None:
-        """The array itself refuses writes to a read-only opening, and a second initiator to a writable one."""
+    async def _prepare(self, door: Door, volume: ArrayVolume | ArraySnapshot, mode: Mode, *, shared: bool) -> None:
+        """The array itself refuses writes to a read-only opening, and a second initiator to a writable one, unless it
+        is to be ``shared``: on its way from one host to another."""
         wanted_read_only = mode == "RO"
         if volume.read_only != wanted_read_only:
             await self._group.run(words.door_set(door, "read-only" if wanted_read_only else "read-write"))
-        if wanted_read_only and not volume.multihost_access:
+        if (wanted_read_only or shared) and not volume.multihost_access:
             await self._group.run(words.door_set(door, "multihost-access", "enable"))
-        elif not wanted_read_only and volume.multihost_access:
+        elif not (wanted_read_only or shared) and volume.multihost_access:
             await self._group.run(words.door_set(door, "multihost-access", "disable"))
 
     async def _make_chap_user(self, user: str, secret: str, create: words.Line) -> None:

@@ -188,6 +188,10 @@ def access_list(name: str) -> Line:
     return line("volume", "select", name, "access", "show", reads=True)
 
 
+def connection_list(name: str) -> Line:
+    return line("volume", "select", name, "show", "connections", reads=True)
+
+
 def access_create(door: Door, initiator: str, chap_user: str) -> Line:
     if not _INITIATOR.match(initiator):
         raise SrError(errors.BAD_ARGUMENT, "The initiator name is not one of RFC 7143 section 4.2.7", initiator)

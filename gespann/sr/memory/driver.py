@@ -217,7 +217,7 @@ class MemoryDriver:
     @_faulty
     async def open(self, sr: Sr, vdi_uuid: str, opening: Opening) -> IscsiSource | FileSource:
         held = self._volume(sr, vdi_uuid)
-        others = [o for o in held.openings.values() if o.opening_id != opening.opening_id]
+        others = [o for o in held.openings.values() if o.opening_id not in (opening.opening_id, opening.beside)]
         if others and (opening.mode == "RW" or any(o.mode == "RW" for o in others)):
             raise SrError(24, "The VDI is in use", ", ".join(sorted(o.opening_id for o in others)))
         held.openings[opening.opening_id] = opening

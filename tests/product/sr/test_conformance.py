@@ -352,6 +352,41 @@ async def test_readers_share(bench: Bench, sr: Sr) -> None:
     assert await bench.log_in(await bench.driver.open(sr, DISK, opening("c")))
 
 
+async def test_a_volume_changes_hands_while_it_is_in_use(bench: Bench, sr: Sr) -> None:
+    """A machine that moves to another host: the second opening is beside the first, nobody else is; closing the first
+    shuts it out, and leaves the second."""
+    await bench.driver.volume_create(sr, SPEC)
+    old = await bench.driver.open(sr, DISK, opening("old"))
+    assert await bench.log_in(old)
+    beside = replace(opening("new"), beside="old")
+    assert (await refusal(bench.driver.open(sr, DISK, replace(opening("new"), beside="other")))).number == 24
+    new = await bench.driver.open(sr, DISK, beside)
+    assert await bench.driver.open(sr, DISK, beside) == new
+    assert await bench.log_in(new)
+    assert (await refusal(bench.driver.open(sr, DISK, opening("third")))).number == 24
+    assert await bench.driver.openings(sr, DISK) == ["new", "old"]
+    await bench.driver.close(sr, DISK, "old")
+    await bench.driver.close(sr, DISK, "old")
+    assert await bench.driver.openings(sr, DISK) == ["new"]
+    assert not await bench.log_in(old)
+    assert await bench.log_in(new)
+    await bench.driver.close(sr, DISK, "new")
+    assert await bench.driver.openings(sr, DISK) == []
+
+
+async def test_a_volume_stays_where_it_is(bench: Bench, sr: Sr) -> None:
+    """The move is undone: the first opening is as it was."""
+    await bench.driver.volume_create(sr, SPEC)
+    old = await bench.driver.open(sr, DISK, opening("old"))
+    assert await bench.log_in(old)
+    new = await bench.driver.open(sr, DISK, replace(opening("new"), beside="old"))
+    await bench.driver.close(sr, DISK, "new")
+    assert not await bench.log_in(new)
+    assert await bench.log_in(old)
+    assert await bench.driver.openings(sr, DISK) == ["old"]
+    assert (await refusal(bench.driver.open(sr, DISK, opening("new")))).number == 24
+
+
 async def test_what_is_not_there_is_not_opened(bench: Bench, sr: Sr) -> None:
     assert (await refusal(bench.driver.open(sr, DISK, opening("a")))).number == 144
     await bench.driver.close(sr, DISK, "a")

@@ -326,6 +326,30 @@ async def _dead_member(world: World) -> str:
     return host
 
 
+async def _running_beside_another_host(world: World) -> tuple[str, str]:
+    vm = await _running(world)
+    return vm, await world.second_host()
+
+
+async def _card_and_network(world: World) -> tuple[str, int, str]:
+    network = await world.call("network.create", {"name_label": "tagged", "other_config": {}, "bridge": "br100"})
+    return world.get("host", world.host)["PIFs"][0], 100, network
+
+
+async def _vlan(world: World) -> str:
+    return await world.call("VLAN.create", *await _card_and_network(world))
+
+
+async def _vlan_pif(world: World) -> str:
+    return world.get("VLAN", await _vlan(world))["untagged_PIF"]
+
+
+async def _unplugged_vlan_pif(world: World) -> str:
+    pif = await _vlan_pif(world)
+    await world.call("PIF.unplug", pif)
+    return pif
+
+
 async def _plug_pbd(world: World, subject: tuple[str, str]) -> None:
     await world.call("PBD.plug", subject[1])
 
@@ -368,6 +392,7 @@ SCENES: dict[str, Scene] = {
     "VM.suspend": Scene(_to_suspend, call("VM.suspend")),
     "VM.resume": Scene(_suspended, call("VM.resume", False, False)),
     "VM.hard_shutdown of a suspended VM": Scene(_suspended, call("VM.hard_shutdown")),
+    "VM.pool_migrate": Scene(_running_beside_another_host, call("VM.pool_migrate", {})),
     "VM.stopped": Scene(_running, _stopped),
     "VM.clone": Scene(_vm, call("VM.clone", "clone")),
     "VM.copy": Scene(_vm_and_sr, _copy_vm),
@@ -406,6 +431,10 @@ SCENES: dict[str, Scene] = {
     "pool.add_host": Scene(_stranger, _join),
     "pool.eject": Scene(_member, call("pool.eject")),
     "host.destroy": Scene(_dead_member, call("host.destroy")),
+    "VLAN.create": Scene(_card_and_network, call("VLAN.create")),
+    "VLAN.destroy": Scene(_vlan, call("VLAN.destroy")),
+    "PIF.plug": Scene(_unplugged_vlan_pif, call("PIF.plug")),
+    "PIF.unplug": Scene(_vlan_pif, call("PIF.unplug")),
     "PBD.plug": Scene(_unplugged_sr, _plug_pbd),
     "PBD.unplug": Scene(_pbd, call("PBD.unplug")),
 }

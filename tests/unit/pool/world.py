@@ -44,7 +44,7 @@ DEVICE_CONFIG = {"target": "10.0.0.1", "username": "grpadmin", "password": "grpa
 
 
 #: what the reconciler asks beside all operations, whenever it likes
-NOT_OF_OPERATIONS = frozenset({"domain.list", "guest.metrics", "memory.progress", "facts", "openings"})
+NOT_OF_OPERATIONS = frozenset({"domain.list", "guest.metrics", "memory.progress", "facts", "openings", "allegiance"})
 #: fields that point at records which a restart makes anew, or are measured again by it
 VOLATILE_FIELDS = frozenset(
     {"metrics", "guest_metrics", "consoles", "physical_size", "physical_utilisation", "virtual_allocation"}
@@ -131,7 +131,8 @@ class World:
         storage = MemoryStorage()
         run_dir = Path(tempfile.mkdtemp(prefix="gs"))  # short: the path of a socket has 108 bytes at most
         hypervisor = FakeHypervisor(storage=StrictStorage(storage), run_dir=run_dir)
-        world = cls(path, storage, hypervisor, ManualClock(), AgentServer(hypervisor, run_dir / "agent.sock"))
+        agent_server = AgentServer(hypervisor, run_dir / "agent.sock", Membership(path))
+        world = cls(path, storage, hypervisor, ManualClock(), agent_server)
         await hypervisor.open(lambda event: world.reconciler.agent_event(world.host, event))
         await world.boot()
         return world
@@ -377,7 +378,8 @@ class World:
             for vm in self.db.all("VM").values()
             if self.db.find("host", vm["resident_on"]) is not None
         )
-        counts = len(srs), len(open_now), len(known), len(doors)
+        vlans = sum(len(hypervisor.vlans) for hypervisor in self.hypervisors())
+        counts = len(srs), len(open_now), len(known), len(doors), vlans
         return records, sizes, running, counts, members, residents, self.work.stalled
 
 

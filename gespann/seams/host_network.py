@@ -1,0 +1,32 @@
+"""Seam 5, about networks of a host that are more than a bridge."""
+
+from typing import ClassVar
+
+from gespann.seams.engine_socket import Empty, Request
+
+VLAN_LOWEST, VLAN_HIGHEST = 1, 4094  # IEEE 802.1Q: 0 is no VLAN, 4095 is reserved
+
+
+def vlan_interface(device: str, tag: int) -> str:
+    """The name of the interface that an agent makes. At most 15 bytes, so a device's name has 9 at most."""
+    return f"v{tag}.{device}"
+
+
+class VlanEnsure(Request, frozen=True):
+    """Frames of that tag on a card go to and come from a bridge. Made again, it may be at another bridge."""
+
+    op: ClassVar[str] = "vlan.ensure"
+    reply: ClassVar[type] = Empty
+    device: str
+    tag: int
+    bridge: str
+    mtu: int = 1500
+
+
+class VlanRemove(Request, frozen=True):
+    """Gone already: nothing to do. The bridge stays."""
+
+    op: ClassVar[str] = "vlan.remove"
+    reply: ClassVar[type] = Empty
+    device: str
+    tag: int

@@ -1,0 +1,242 @@
+"""A running guest moves between two hosts with its disks on the array, while it writes; and parts of the product die
+meanwhile. The witness: numbered records, each told on the serial line only after it is durable."""
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gespann.demo.guest import NUDGE_S, SHELL, GuestConsole
+from gespann.demo.show import Show
+from gespann.demo.site import AGENT_DATA, GUEST_IMAGE, POOL_RUN, XE, Site
+from gespann.demo.user import CheckFailed
+from gespann.system import processes
+
+pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(600)]
+OWN = os.getpid() % 1000
+NET = f"198.18.{160 + OWN % 10 * 3}"
+WAIT_S = 120.0
+LONGEST_PAUSE_S = 30.0  # a bound against hanging, not a measurement
+
+
+class QuietConsole(GuestConsole):
+    """Somebody is logged in already, and the writer's words hide the prompt: it is ended first, typed until it is."""
+
+    def _log_in(self) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            self._write(b"\rkillall seqwriter\r")
+            try:
+                return self._expect(SHELL, NUDGE_S)
+            except CheckFailed:
+                assert time.monotonic() < deadline, "no prompt"
+
+
+class Two:
+    """A lab with two hosts, and one guest that writes to its second disk."""
+
+    def __init__(self, directory: Path) -> None:
+        self.site = Site(directory, f"tm{OWN}", NET)
+        self.vm = self.data = ""
+        self.hosts: dict[str, str] = {}
+
+    def begin(self) -> None:
+        self.site.up_nodes(hosts=2)
+        self.site.start_group()
+        self.site.start_pool()
+        for name in ("host1", "host2"):
+            self.hosts[name] = self.xe(f"host-list hostname={name} --minimal")
+        self._make_guest()
+
+    def _make_guest(self) -> None:
+        access = self.site.access
+        config = f"device-config:target={access.storage_address} device-config:username=grpadmin"
+        config += f" device-config-filename:password={access.group_password_file} device-config:storagepool=default"
+        sr = self.xe(f"sr-create name-label=array type=equal shared=true sm-config:allocation=thin {config}")
+        assert self.xe(f"pbd-list sr-uuid={sr} params=currently-attached --minimal") == "true,true"
+        self.vm = self.xe("vm-create name-label=web1")
+        sizes = " ".join(f"{name}=128MiB" for name in ("static-min", "dynamic-min", "dynamic-max", "static-max"))
+        self.xe(f"vm-memory-limits-set uuid={self.vm} {sizes}")
+        self.xe(f"vm-param-set uuid={self.vm} HVM-boot-params:order=c")
+        root = self.xe(f"vdi-create sr-uuid={sr} name-label=root virtual-size={GUEST_IMAGE.stat().st_size}")
+        self.xe(f"vdi-import uuid={root} filename={GUEST_IMAGE} format=raw")
+        self.data = self.xe(f"vdi-create sr-uuid={sr} name-label=data virtual-size=60MiB")
+        for device, vdi in enumerate((root, self.data)):
+            boot = f"device={device} bootable={str(device == 0).lower()}"
+            self.xe(f"vbd-create vm-uuid={self.vm} vdi-uuid={vdi} {boot} type=Disk mode=RW")
+        network = self.xe("network-list bridge=xenbr2 --minimal")
+        self.xe(f"vif-create vm-uuid={self.vm} network-uuid={network} device=0 mac=random")
+        self.xe(f"vm-start uuid={self.vm} on={self.hosts['host1']}")
+        until(lambda: "0/ip" in self.get("networks"), "the guest has an address")
+        guest = self.guest().__enter__()
+        guest.run(f"(seqwriter raw {self.disk} 3 >/dev/ttyS0 2>&1 &)")
+        guest.close()  # without logging out, which would take the line away from the writer
+        until(lambda: len(self.records()) > 20, "the guest writes")
+
+    @property
+    def disk(self) -> str:
+        return f"$(disk-by-serial {self.data.replace('-', '')[:20]})"
+
+    def guest(self) -> GuestConsole:
+        return GuestConsole(Show(0), self.site.access, "web1")
+
+    def try_xe(self, line: str) -> processes.Result:
+        socket = self.site.lab.directory / "host1" / POOL_RUN[1:] / "xapi"
+        env = {**os.environ, "GESPANN_XAPI_SOCKET": str(socket)}
+        return processes.run([XE, *shlex.split(line)], env=env, timeout_s=WAIT_S, check=False)
+
+    def xe(self, line: str) -> str:
+        done = self.try_xe(line)
+        assert done.exit_code == 0, f"{line}\n{done}\n{self.site.log_tails(40)}"
+        return done.stdout.strip()
+
+    def get(self, field: str) -> str:
+        return self.xe(f"vm-param-get uuid={self.vm} param-name={field}")
+
+    def where(self) -> str:
+        """The host that the pool says it runs on."""
+        resident = self.get("resident-on")
+        return next(name for name, uuid in self.hosts.items() if uuid == resident)
+
+    def qemus(self) -> list[str]:
+        """The hosts on which a QEMU of this machine is."""
+        return [name for name in self.hosts for pid in self.site.lab.node(name).pids() if self._is_ours(pid)]
+
+    def _is_ours(self, pid: int) -> bool:
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            return b"qemu-system" in words[0] and self.vm.encode() in words
+        return False
+
+    def log(self, host: str) -> Path:
+        return self.site.lab.node(host).path(AGENT_DATA) / "console" / f"{self.vm}.log"
+
+    def records(self) -> list[int]:
+        """All numbers that the guest has told, on either host."""
+        texts = [path.read_text(errors="replace") for name in self.hosts if (path := self.log(name)).exists()]
+        return sorted(int(number) for text in texts for number in re.findall(r"SEQ (\d+) \d+", text))
+
+    def writes_on(self) -> None:
+        """More records come."""
+        seen = self.records()[-1]
+        until(lambda: self.records()[-1] > seen + 20, "the guest writes on")
+
+    def other(self) -> str:
+        return "host2" if self.where() == "host1" else "host1"
+
+    def openings(self) -> str:
+        return self.xe(f"vbd-list vm-uuid={self.vm} currently-attached=true params=device --minimal")
+
+    def whole(self) -> None:
+        """It runs on exactly one host, writes on there, and nothing is under way."""
+        until(lambda: self.try_xe("host-list --minimal").exit_code == 0, "the pool answers")
+        until(lambda: not self.get("current-operations"), "the migration has ended, or is undone")
+        until(lambda: self.get("power-state") == "running", "it runs")
+        until(lambda: self.qemus() == [self.where()], "one QEMU, where the pool says")
+        self.writes_on()
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not true():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.1)
+
+
+class Pauses:
+    """Looks at the guest's words on both hosts, and knows the longest time without a new one."""
+
+    def __init__(self, two: Two) -> None:
+        self._paths = [two.log(name) for name in two.hosts]
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self.longest_s = 0.0
+
+    def __enter__(self) -> "Pauses":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        seen, since_s = -1, time.monotonic()
+        while not self._ended.wait(0.002):
+            size = sum(path.stat().st_size for path in self._paths if path.exists())
+            now_s = time.monotonic()
+            if size != seen:
+                self.longest_s = max(self.longest_s, now_s - since_s) if seen >= 0 else 0.0
+                seen, since_s = size, now_s
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    two = Two(tmp_path_factory.mktemp("mig") / "l")
+    try:
+        two.begin()
+        yield two
+    finally:
+        two.site.down()
+
+
+def test_a_guest_moves_there_and_back_and_writes_on(two: Two) -> None:
+    two.writes_on()
+    for _ in range(2):
+        target = two.other()
+        with Pauses(two) as pauses:
+            two.xe(f"vm-migrate uuid={two.vm} host-uuid={two.hosts[target]} live=true")
+            assert two.where() == target
+            two.whole()
+        print(f"longest time without a durable record: {pauses.longest_s * 1000:.0f} ms")
+        assert pauses.longest_s < LONGEST_PAUSE_S
+    records = two.records()
+    assert sorted(set(records)) == list(range(1, records[-1] + 1))
+
+
+def test_to_where_it_is_already_nothing_happens(two: Two) -> None:
+    before = two.get("resident-on")
+    two.xe(f"vm-migrate uuid={two.vm} host-uuid={before} live=true")
+    assert two.get("resident-on") == before
+
+
+@pytest.mark.parametrize("victim", ["coordinator", "source", "destination"])
+def test_a_part_dies_in_the_middle_and_the_guest_runs_in_one_place(two: Two, victim: str) -> None:
+    source, target = two.where(), two.other()
+    node, service = {
+        "coordinator": ("host1", "coordinator"),
+        "source": (source, "agent"),
+        "destination": (target, "agent"),
+    }[victim]
+    log = two.site.lab.directory / source / "log/agent.log"
+    sent = log.read_text().count(f"send {two.vm}")
+    line = f"vm-migrate uuid={two.vm} host-uuid={two.hosts[target]} live=true"
+    asking = threading.Thread(target=lambda: two.try_xe(line))
+    asking.start()
+    until(lambda: log.read_text().count(f"send {two.vm}") > sent, "memory is on its way")
+    pid = two.site.lab.node(node).service_pid(service)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    asking.join()
+    two.whole()
+
+
+def test_at_the_end_it_moves_once_more_and_the_disk_holds_every_record_that_was_told(two: Two) -> None:
+    target = two.other()
+    two.xe(f"vm-migrate uuid={two.vm} host-uuid={two.hosts[target]} live=true")
+    assert two.where() == target
+    with QuietConsole(Show(0), two.site.access, "web1") as guest:
+        guest.run("while killall -0 seqwriter 2>/dev/null; do usleep 10000; done")
+        said = guest.run(f"seqwriter rawcheck {two.disk}")
+    records = two.records()
+    last = int(re.search(r"LAST (\d+)", said)[1])
+    assert last >= records[-1] > 100
+    two.xe(f"vm-shutdown uuid={two.vm} --force")
+    assert two.qemus() == []
