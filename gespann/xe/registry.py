@@ -13,6 +13,7 @@ from gespann.xe.commands import (
     networks,
     pools,
     secrets,
+    snapshot_schedules,
     snapshots,
     storage,
     subjects,
@@ -29,6 +30,7 @@ from gespann.xe.object_commands import generated_commands
 
 _WRITTEN = (
     *(console, diagnostics, events, hosts, networks, pools, secrets, snapshots, storage, subjects, messages, transfers),
+    snapshot_schedules,
     *(vm_devices, vm_install, vm_lifecycle, vm_memory, vm_migrate, vm_uninstall),
 )
 

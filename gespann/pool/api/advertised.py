@@ -15,6 +15,7 @@ CLASSES = frozenset(
         "VIF_metrics",
         "VLAN",
         "VM",
+        "VMSS",
         "VM_guest_metrics",
         "VM_metrics",
         "auth",
@@ -47,6 +48,12 @@ PLAIN_FIELDS = frozenset(
         "VM.other_config",
         "VM.platform",
         "VM.shutdown_delay",
+        "VM.snapshot_schedule",
         "VM.start_delay",
+        "VMSS.frequency",
+        "VMSS.last_run_time",
+        "VMSS.retained_snapshots",
+        "VMSS.schedule",
+        "VMSS.type",
     }
 )

@@ -22,7 +22,14 @@ _NOT_COPIED = {
     *("consoles", "VIFs", "VBDs", "VUSBs", "VTPMs", "VGPUs", "crash_dumps", "attached_PCIs", "blobs", "groups"),
     *("snapshots", "children", "parent", "is_a_snapshot", "snapshot_of", "snapshot_time", "snapshot_info"),
     *("snapshot_metadata", "transportable_snapshot_id", "last_booted_record", "appliance", "protection_policy"),
-    *("snapshot_schedule", "ha_always_run", "ha_restart_priority", "generation_id"),
+    *(
+        "is_vmss_snapshot",
+        "is_snapshot_from_vmpp",
+        "snapshot_schedule",
+        "ha_always_run",
+        "ha_restart_priority",
+        "generation_id",
+    ),
 }
 _NOT_COPIED_DEVICE = {
     "uuid",

@@ -17,6 +17,7 @@ from gespann.pool.plan.allowed_operations import derive_allowed_operations, refr
 from gespann.pool.plan.storage_view import attached_hosts
 from gespann.pool.reconcile.domains import look_at_host, refresh_guest
 from gespann.pool.reconcile.host_facts import ensure_vlans, refresh_host, show_live
+from gespann.pool.reconcile.snapshot_schedules import SnapshotSchedules
 from gespann.pool.reconcile.storage_scan import close_strays, refresh_stat
 from gespann.pool.reconcile.unfinished import discard, unfinished_vms
 from gespann.pool.steps import host_steps
@@ -50,6 +51,7 @@ class Reconciler:
     def __init__(self, pool: "Pool") -> None:
         self.pool = pool
         self.work: Work = pool.services["work"]
+        self.schedules = SnapshotSchedules(pool)
         self._jobs: set[asyncio.Task[None]] = set()
         self._looking: dict[str, asyncio.Event] = {}
         self._watchers: dict[str, asyncio.Task[None]] = {}
@@ -75,6 +77,7 @@ class Reconciler:
             self._watch_over(host)
         self._spawn(self._sweep())
         self._spawn(self._rounds())
+        self._spawn(self._run_schedules())
 
     async def stop(self) -> None:
         for job in list(self._jobs):
@@ -227,6 +230,11 @@ class Reconciler:
             await self.pool.clock.sleep(ROUND_S)
             count += 1
             await _guarded(self.round(count))
+
+    async def _run_schedules(self) -> None:
+        while True:
+            await self.pool.clock.sleep(ROUND_S)
+            await _guarded(self.schedules.round())
 
     async def round(self, count: int) -> None:
         """One round. ``count`` says which of the rarer things are due."""
