@@ -1,15 +1,18 @@
 """Two cores and two initiators against one core and one initiator: part of `make bench-engine`.
 
 Engine and generators are bound to the same cores, so both sides have to share them, alone on one and together on two.
-Each initiator has a volume of its own, or both use one.
+Each initiator has a volume of its own, or both use one. The same is done with volumes in memory, and a plain loop is
+counted on one core and on both at once: what the machine itself can do.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,17 @@ from typing import Any
 from bench.engine import MIB, build_generator, fill_disk
 from bench.quiet import enter_own_network, surroundings
 from bench.record import ROOT, file_system_of, keep, machine, table
-from bench.targets import Engine
+from bench.targets import Engine, MemoryEngine
 
 SPAN_MIB = 256
+SPIN = """
+import time
+end, turns = time.monotonic() + 0.5, 0
+while time.monotonic() < end:
+    turns += 1
+print(turns)
+"""
+LOOP = "a loop, turns in half a second"
 WORKLOADS = {"4 KiB random read, depth 32": "randread", "4 KiB random write, depth 32": "randwrite"}
 
 
@@ -62,23 +73,43 @@ def rate(program: Path, engine: Engine, mode: str, volumes: list[int], cores: li
     return total
 
 
-def run_all(options: argparse.Namespace, directory: Path, cores: list[int]) -> dict[str, dict[str, list[float]]]:
+def spins(cores: list[int]) -> float:
+    """Turns of a loop on these cores at once, together."""
+    words = ["taskset", "-c"]
+    running = [
+        subprocess.Popen([*words, str(core), sys.executable, "-c", SPIN], stdout=subprocess.PIPE, text=True)
+        for core in cores
+    ]
+    return sum(float(process.communicate(timeout=60)[0]) for process in running)
+
+
+Taken = dict[str, dict[str, list[float]]]
+
+
+def run_all(options: argparse.Namespace, directory: Path, cores: list[int]) -> Taken:
+    """Workload, with the name of the target, to case to rates."""
     program = build_generator(directory)
-    engine = Engine(directory, volumes=2)
-    engine.start(SPAN_MIB * MIB)
+    engines = [Engine(directory, volumes=2), MemoryEngine(directory, volumes=2)]
+    started: list[Engine] = []
     cases = {"one": ([0], cores[:1]), "two": ([0, 1], cores), "two, one volume": ([0, 0], cores)}
-    taken: dict[str, dict[str, list[float]]] = {name: {case: [] for case in cases} for name in WORKLOADS}
+    taken: Taken = {LOOP: {case: [] for case in ("one", "two")}}
     try:
-        for volume in (0, 1):
-            fill_disk(program, OneVolume(engine, volume), SPAN_MIB)
+        for engine in engines:
+            engine.start(SPAN_MIB * MIB)
+            started.append(engine)
+            for volume in (0, 1):
+                fill_disk(program, OneVolume(engine, volume), SPAN_MIB)
         for _ in range(options.repetitions):
+            for case, bound in (("one", cores[:1]), ("two", cores)):
+                taken[LOOP][case].append(spins(bound))
             for name, mode in WORKLOADS.items():
-                for case, (volumes, bound) in cases.items():
+                for engine, (case, (volumes, bound)) in itertools.product(engines, cases.items()):
                     found = rate(program, engine, mode, volumes, bound, options.seconds)
-                    taken[name][case].append(found)
-                    print(f"{name:32} {case:16} {found:10.0f} IOPS", flush=True)
+                    taken.setdefault(f"{name}, {engine.name}", {}).setdefault(case, []).append(found)
+                    print(f"{name:32} {engine.name:8} {case:16} {found:10.0f} IOPS", flush=True)
     finally:
-        engine.stop()
+        for engine in started:
+            engine.stop()
     return taken
 
 
@@ -86,12 +117,18 @@ def page(result: dict[str, Any]) -> str:
     how = result["how"]
     rows = []
     for name, row in result["medians"].items():
-        one, two, shared = row["one"], row["two"], row["two, one volume"]
-        rows.append([name, f"{one:.0f}", f"{two:.0f}", f"{two / one:.2f}", f"{shared:.0f}", f"{shared / one:.2f}"])
+        one, two = row["one"], row["two"]
+        rows.append([name, f"{one:.0f}", f"{two:.0f}", f"{two / one:.2f}"])
+        if shared := row.get("two, one volume"):
+            rows[-1] += [f"{shared:.0f}", f"{shared / one:.2f}"]
+        else:
+            rows[-1] += ["", ""]
     return (
         "# One core and two\n\n"
         f"`make bench-engine`: {how['repetitions']} repetitions of {how['seconds']} s each, medians; engine and "
-        f"generators bound to the same cores; disks of {SPAN_MIB} MiB on {how['file_system']}, {how['surroundings']}.\n"
+        f"generators bound to the same cores; `memory` is the engine with "
+        f"its volumes in memory, the loop is a process for each core: the limits; "
+        f"disks of {SPAN_MIB} MiB on {how['file_system']}, {how['surroundings']}.\n"
         f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']} "
         "before the run. All numbers are in `engine-cores.json`.\n\n"
         + table(

@@ -138,8 +138,8 @@ class MemoryEngine(Engine):
 
     name = "memory"
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory, "--memory-volumes")
+    def __init__(self, directory: Path, volumes: int = 1) -> None:
+        super().__init__(directory, "--memory-volumes", volumes=volumes)
 
 
 class Tgtd:

@@ -4,6 +4,7 @@
 //! What is written is safe from the death of this process at once, and from a loss of power only after `sync` (data and
 //! length of a file) or `sync_folder` (names). `incarnation` tells the two apart afterwards.
 
+mod mapped;
 pub mod os;
 pub mod sim;
 

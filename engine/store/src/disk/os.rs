@@ -1,5 +1,6 @@
 //! A directory of a real file system.
 
+use super::mapped::{LONGEST_READ_BYTES, Window};
 use super::{Disk, DiskFile, DiskSpace};
 use crate::{StoreError, sparse};
 use std::fs::{self, File, OpenOptions};
@@ -7,12 +8,16 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// One system call writes no more than this, and not across a multiple of it. Linux keeps what one call writes in page cache
 /// folios of up to that size, and ext4 walks over every block of a folio to overwrite one of them: the longer the pieces,
 /// the dearer every short write that comes later (`bench/results/engine-pieces.md`).
 const WRITE_PIECE_BYTES: usize = 32 * 1024;
+
+/// A file that is read so often in short pieces is mapped.
+const READS_BEFORE_MAPPING: u32 = 256;
 
 /// Held by the one process that uses the directory, until it is dropped.
 #[derive(Debug)]
@@ -68,13 +73,13 @@ impl Disk for OsDisk {
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(OsFile(OpenOptions::new().read(true).write(true).open(self.path(path))?)))
+        Ok(Arc::new(OsFile::of(OpenOptions::new().read(true).write(true).open(self.path(path))?)))
     }
 
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        Ok(Arc::new(OsFile(options.open(self.path(path))?)))
+        Ok(Arc::new(OsFile::of(options.open(self.path(path))?)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -112,21 +117,47 @@ impl Disk for OsDisk {
 }
 
 #[derive(Debug)]
-pub struct OsFile(File);
+pub struct OsFile {
+    window: OnceLock<Option<Window>>,
+    short_reads: AtomicU32,
+    file: File,
+}
+
+impl OsFile {
+    fn of(file: File) -> Self {
+        Self { window: OnceLock::new(), short_reads: AtomicU32::new(0), file }
+    }
+
+    /// From what is cached, without a system call; false if that is not to be had.
+    fn read_mapped(&self, buffer: &mut [u8], offset: u64) -> bool {
+        match self.window.get() {
+            Some(window) => window.as_ref().is_some_and(|window| window.read(buffer, offset)),
+            None => {
+                if self.short_reads.fetch_add(1, Ordering::Relaxed) >= READS_BEFORE_MAPPING {
+                    self.window.get_or_init(|| Window::new(&self.file));
+                }
+                false
+            }
+        }
+    }
+}
 
 impl DiskFile for OsFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.file.set_len(length)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        if buffer.len() <= LONGEST_READ_BYTES && self.read_mapped(buffer, offset) {
+            return Ok(());
+        }
         let mut done = 0;
         while done < buffer.len() {
-            match self.0.read_at(&mut buffer[done..], offset + done as u64) {
+            match self.file.read_at(&mut buffer[done..], offset + done as u64) {
                 Ok(0) => {
                     buffer[done..].fill(0);
                     break;
@@ -144,41 +175,41 @@ impl DiskFile for OsFile {
         while !rest.is_empty() {
             let upto_bound = WRITE_PIECE_BYTES - (at % WRITE_PIECE_BYTES as u64) as usize;
             let (piece, later) = rest.split_at(upto_bound.min(rest.len()));
-            self.0.write_all_at(piece, at)?;
+            self.file.write_all_at(piece, at)?;
             (rest, at) = (later, at + piece.len() as u64);
         }
         Ok(())
     }
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
-        sparse::punch(&self.0, offset, length)
+        sparse::punch(&self.file, offset, length)
     }
 
     fn zero_reserved(&self, offset: u64, length: u64) -> io::Result<()> {
-        sparse::zero_reserved(&self.0, offset, length)
+        sparse::zero_reserved(&self.file, offset, length)
     }
 
     fn reserve(&self, length: u64) -> io::Result<()> {
-        sparse::reserve(&self.0, length)
+        sparse::reserve(&self.file, length)
     }
 
     fn dig_holes(&self) -> io::Result<()> {
-        sparse::dig_holes(&self.0, self.len()?)
+        sparse::dig_holes(&self.file, self.len()?)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn allocated_bytes(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.blocks() * 512)
+        Ok(self.file.metadata()?.blocks() * 512)
     }
 
     fn next_data(&self, offset: u64, end: u64) -> io::Result<Option<(u64, u64)>> {
-        sparse::next_data(&self.0, offset, end)
+        sparse::next_data(&self.file, offset, end)
     }
 
     fn system_file(&self) -> Option<&File> {
-        Some(&self.0)
+        Some(&self.file)
     }
 }
