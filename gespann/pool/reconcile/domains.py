@@ -87,6 +87,8 @@ async def _judge(pool: "Pool", host: str, vm: str, seen: Seen, domain: Domain | 
         return
     if domain is not None and domain.start_id == start.start_id:
         _show(pool, host, vm, domain)
+        if "held_up" in pool.services:
+            pool.services["held_up"].seen(vm, start, domain)
         await _close_lost_disks(pool, vm, seen, domain)
         return
     record = pool.db.get("VM", vm)

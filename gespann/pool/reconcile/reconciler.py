@@ -16,8 +16,10 @@ from gespann.pool.classes.context import capabilities_of
 from gespann.pool.plan.allowed_operations import derive_allowed_operations, refresh_all, rules_mark
 from gespann.pool.plan.storage_view import attached_hosts
 from gespann.pool.reconcile.domains import look_at_host, refresh_guest
+from gespann.pool.reconcile.held_up import HeldUp
 from gespann.pool.reconcile.host_facts import ensure_vlans, refresh_host, show_live
 from gespann.pool.reconcile.snapshot_schedules import SnapshotSchedules
+from gespann.pool.reconcile.storage_alerts import StorageAlerts
 from gespann.pool.reconcile.storage_scan import close_strays, refresh_stat
 from gespann.pool.reconcile.unfinished import discard, unfinished_vms
 from gespann.pool.steps import host_steps
@@ -59,6 +61,8 @@ class Reconciler:
         self._asking: set[str] = set()
         self._busy = 0  # looks and questions under way
         self._unreached: set[str] = set()  # SRs that could not be attached again yet
+        self._alerts = StorageAlerts(pool)
+        self._held_up = HeldUp(pool)
         self._unfinished: set[str] = set()  # VMs whose install ended with an earlier coordinator
 
     # -- from start to stop
@@ -199,9 +203,11 @@ class Reconciler:
                     await driver.attach(sr_as_driver_sees_it(self.pool.db, sr))
                     await refresh_stat(self.pool, sr)
                 self._unreached.discard(sr)
+                self._alerts.measured(sr)
             except XenApiError as error:
                 log.warning("SR %s cannot be reached: %s", self.pool.db.get("SR", sr)["uuid"], error)
                 self._unreached.add(sr)
+                self._alerts.lost(sr, error)
 
     async def _discard_unfinished(self) -> None:
         for vm in list(self._unfinished):
@@ -239,6 +245,7 @@ class Reconciler:
     async def round(self, count: int) -> None:
         """One round. ``count`` says which of the rarer things are due."""
         await self.work.retry_stalled()
+        await self._held_up.go_on()
         if self._unreached:
             await self._attach_again(set(self._unreached))
         await self._discard_unfinished()
@@ -260,8 +267,12 @@ class Reconciler:
             if self.pool.db.find("SR", sr) is not None and attached_hosts(self.pool.db, sr):
                 try:
                     await refresh_stat(self.pool, sr)
+                    if self.pool.db.find("SR", sr) is not None:
+                        self._alerts.measured(sr)
                 except XenApiError as error:
                     log.warning("SR %s does not tell its sizes: %s", sr, error)
+                    if self.pool.db.find("SR", sr) is not None and getattr(error, "nobody_answered", False):
+                        self._alerts.lost(sr, error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         job = asyncio.get_running_loop().create_task(_guarded(work))

@@ -1,6 +1,7 @@
 """A real guest on one of several disks of one LUN: a volume of the array that an administrator has opened to the
 pool's hosts, an SR of type lvmoiscsi by the dialogue of the original, an image brought in, and a machine that boots."""
 
+import math
 import re
 import tempfile
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gespann.demo.job import BOOT_TIMEOUT_S, Job
+from gespann.demo.guest import GuestConsole
+from gespann.demo.job import BOOT_TIMEOUT_S, Job, size_mib
 from gespann.demo.show import Show
 from gespann.demo.site import Site
 
@@ -35,6 +37,25 @@ def chosen(refusal: str, code: str, element: str) -> str:
     return re.findall(rf"<{element}>(.*?)</{element}>", refusal)[0]
 
 
+def a_full_array_only_makes_it_wait(job: Job) -> None:
+    """The guest writes more than the array has; it is paused, sees no error, and goes on when there is space."""
+    user = job.user
+
+    def state() -> str:
+        return user.get("vm", job.vm, "power-state")
+
+    in_use = user.group_value("volume select heartbeat show", "VolReserveInUse")
+    user.group(f"member select member1 capacity {math.ceil(size_mib(in_use)) + 20}MB")
+    with GuestConsole(job.show, job.site.access, "web1") as guest:
+        guest.run("(dd if=/dev/urandom of=/root/data bs=1M count=60; sync; echo $? >/root/done) >/dev/null 2>&1 & true")
+        user.wait_for("the guest waits", lambda: "waits" if state() == "paused" else "", 120)
+        assert "VM_WAITS_FOR_STORAGE" in user.xe("message-list params=name --minimal")
+        user.group("member select member1 no capacity")
+        user.wait_for("the guest goes on", lambda: "runs" if state() == "running" else "", 60)
+        assert guest.run("while ! cat /root/done; do sleep 1; done 2>/dev/null").strip() == "0"
+        assert guest.run("dmesg | grep -ci 'i/o error' || true").strip() == "0"
+
+
 def test_a_guest_boots_from_one_of_several_disks(job: Job) -> None:
     xe, user = job.user.xe, job.user
     iqn = xe("host-list params=iscsi_iqn --minimal")
@@ -54,6 +75,7 @@ def test_a_guest_boots_from_one_of_several_disks(job: Job) -> None:
     job.vm = job.template
     user.wait_for("the guest boots", job.guest_address, BOOT_TIMEOUT_S)
     assert xe(f"vbd-param-get uuid={data} param-name=currently-attached") == "true"
+    a_full_array_only_makes_it_wait(job)
     assert user.xe_refused(f"sr-destroy uuid={job.sr}")
     xe(f"vm-shutdown uuid={job.vm} force=true")
     xe(f"vm-uninstall uuid={job.vm} force=true")

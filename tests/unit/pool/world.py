@@ -280,7 +280,17 @@ class World:
 
     def snapshot(self) -> Any:
         """All that counts, refs and all: equal before and after means that nothing has happened."""
-        skipped = {"task", "session", "console", "VM_metrics", "VM_guest_metrics", "host_metrics", "host", "role"}
+        skipped = {
+            "task",
+            "session",
+            "console",
+            "VM_metrics",
+            "VM_guest_metrics",
+            "host_metrics",
+            "host",
+            "role",
+            "message",
+        }
         records = {
             class_name: {
                 ref: {k: _in_order(v) for k, v in rec.items() if k not in VOLATILE_FIELDS} for ref, rec in table.items()
