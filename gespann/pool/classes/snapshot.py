@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import capabilities_of, work_of
 from gespann.pool.plan import legal_moves, power_plans, snapshot_plans
+from gespann.pool.plan.checkpoint_plans import plan_checkpoint
 from gespann.pool.plan.shapes import Plan
 from gespann.pool.plan.snapshot_plans import Together
 from gespann.pool.pool import Pool
@@ -56,6 +57,17 @@ async def snapshot(call: Call, vm: str, new_name: str, ignore_vdis: list[str]) -
 @implements("VM.snapshot_with_quiesce")
 async def snapshot_with_quiesce(call: Call, vm: str, new_name: str) -> str:
     return await take(call.pool, vm, new_name, quiet=True, task=call.task)
+
+
+@implements("VM.checkpoint")
+async def checkpoint(call: Call, vm: str, new_name: str) -> str:
+    pool, now = call.pool, wire_time(call.pool.clock.now())
+    can, together = capabilities_of(pool), together_of(pool)
+
+    def plan() -> Plan:
+        return plan_checkpoint(pool.db, vm, new_name, can, together, now, pool.iscsi_prefix)
+
+    return str(await work_of(pool).run(plan, task=call.task))
 
 
 @implements("VM.revert")

@@ -43,6 +43,7 @@ VM_MOVES: dict[str, frozenset[str]] = {
     "power_state_reset": ANY,
     "snapshot": ANY,
     "snapshot_with_quiesce": frozenset({RUNNING}),
+    "checkpoint": frozenset({RUNNING}),
     "revert": ANY,
 }
 #: what may be done to a template
@@ -137,7 +138,7 @@ def assert_vm(records: Records, vm: str, operation: str) -> None:
         raise XenApiError("VM_IS_TEMPLATE", [vm])
     if operation == "destroy" and record["is_default_template"]:
         raise XenApiError("VM_CANNOT_DELETE_DEFAULT_TEMPLATE", [vm])
-    if record["power_state"] not in states:
+    if record["power_state"] not in (ANY if record["is_a_snapshot"] else states):
         expected = ", ".join(sorted(state.lower() for state in states))
         raise XenApiError("VM_BAD_POWER_STATE", [vm, expected, record["power_state"].lower()])
 

@@ -10,7 +10,8 @@ from gespann.pool.plan.legal_moves import Capabilities, assert_sr, assert_vm
 from gespann.pool.plan.mac_addresses import random_mac
 from gespann.pool.plan.provision_xml import parse_disks
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
-from gespann.pool.plan.storage_view import disks_of
+from gespann.pool.plan.storage_view import disks_of, peek
+from gespann.pool.plan.suspend_plans import discard_acts
 from gespann.seams.xenapi import datamodel
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
@@ -168,11 +169,15 @@ def plan_provision(db: Database, vm: str, capabilities: Capabilities) -> Plan:
 
 @operation("VM.destroy")
 def plan_destroy(db: Database, vm: str) -> Plan:
-    """The records; its disks stay."""
+    """The records; its disks stay. A checkpoint's memory, of no use without it, goes first."""
     assert_vm(db, vm, "destroy")
     record = db.get("VM", vm)
+    image = peek(db, "VDI", record["suspend_VDI"])
+    discards = discard_acts(record, image)
+    held = [Lock("VDI", record["suspend_VDI"], "destroy")] if image is not None else []
     orphans = [("VM", child, {"parent": record["parent"]}) for child in record["children"]]
     gone = [("VBD", vbd) for vbd in record["VBDs"]] + [("VIF", vif) for vif in record["VIFs"]]
     gone += [("console", console) for console in record["consoles"]]
     gone += [("VM_metrics", record["metrics"]), ("VM_guest_metrics", record["guest_metrics"]), ("VM", vm)]
-    return Plan("VM.destroy", (Act("records-write", {"set": orphans, "destroy": gone}),), (Lock("VM", vm, "destroy"),))
+    acts = (*discards, Act("records-write", {"set": orphans, "destroy": gone}))
+    return Plan("VM.destroy", acts, (Lock("VM", vm, "destroy"), *held))

@@ -17,6 +17,7 @@ from gespann.pool.plan.legal_moves import HALTED, RUNNING, Capabilities, assert_
 from gespann.pool.plan.machine_plans import copied_devices, copy_of_vm, restored_fields
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
 from gespann.pool.plan.storage_view import disks_of, peek
+from gespann.pool.plan.suspend_plans import memory_back
 from gespann.pool.steps.openings import start_of
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
@@ -64,7 +65,7 @@ def snapshot_disks(
     return made
 
 
-def _locks(disks: SnapshotDisks) -> list[Lock]:
+def locks_of(disks: SnapshotDisks) -> list[Lock]:
     locks = [Lock("VDI", vdi, "snapshot", shared=True) for vdi in sorted(disks.disks)]
     return locks + [Lock("SR", sr, "vdi_snapshot", shared=True) for sr in sorted(disks.srs)]
 
@@ -74,7 +75,7 @@ def plan_vdi_snapshot(db: Database, vdi: str, capabilities: Capabilities, now: s
     made = snapshot_disks(db, [vdi], capabilities, lambda sr_type: 1, now)
     disk = made.disks[vdi]
     acts = (*made.acts, Act("records-write", {"create": [disk.record]}))
-    return Plan("VDI.snapshot", acts, tuple(_locks(made)), result=disk.ref)
+    return Plan("VDI.snapshot", acts, tuple(locks_of(made)), result=disk.ref)
 
 
 @operation("VM.snapshot")
@@ -91,7 +92,7 @@ def plan_snapshot(
 ) -> Plan:
     """``ignored``: VDIs left out, with their VBDs. ``fields``: more of the snapshot's record."""
     assert_vm(db, vm, "snapshot")
-    made = snapshot_disks(db, _vdis(db, vm, ignored), capabilities, together, now)
+    made = snapshot_disks(db, disks_to_snapshot(db, vm, ignored), capabilities, together, now)
     acts = made.acts
     if len(acts) > 1 and db.get("VM", vm)["power_state"] == RUNNING:
         acts = [Act("domain-pause", _domain(db, vm)), *acts, Act("domain-unpause", _domain(db, vm))]
@@ -110,12 +111,12 @@ def plan_quiet_snapshot(
     fields: Mapping[str, Any] | None = None,
 ) -> Plan:
     assert_vm(db, vm, "snapshot_with_quiesce")
-    made = snapshot_disks(db, _vdis(db, vm, ()), capabilities, together, now)
+    made = snapshot_disks(db, disks_to_snapshot(db, vm), capabilities, together, now)
     acts = [Act("guest-freeze", _domain(db, vm)), *made.acts, Act("guest-thaw", _domain(db, vm))]
     return _finish(db, vm, "snapshot_with_quiesce", new_name, acts, made, now, (), dict(fields or {}))
 
 
-def _vdis(db: Database, vm: str, ignored: Sequence[str]) -> list[str]:
+def disks_to_snapshot(db: Database, vm: str, ignored: Sequence[str] = ()) -> list[str]:
     vbds = [vbd for _, vbd in disks_of(db, vm) if vbd["type"] == "Disk" and vbd["VDI"] != NULL_REF]
     return [vbd["VDI"] for vbd in vbds if vbd["VDI"] not in ignored]
 
@@ -140,7 +141,7 @@ def _finish(
 ) -> Plan:
     ref, records = snapshot_of_vm(db, vm, new_name, made.disks, now, ignored, quiet=name != "snapshot", fields=fields)
     write = Act("records-write", {"create": records, "set": [("VM", vm, {"parent": ref})]})
-    return Plan(f"VM.{name}", (*acts, write), (Lock("VM", vm, name), *_locks(made)), result=ref)
+    return Plan(f"VM.{name}", (*acts, write), (Lock("VM", vm, name), *locks_of(made)), result=ref)
 
 
 def snapshot_of_vm(
@@ -194,13 +195,15 @@ def plan_revert(db: Database, snapshot: str, capabilities: Capabilities) -> Plan
     for _, vbd in disks_of(db, snapshot):
         if vbd["type"] == "Disk" and vbd["VDI"] != NULL_REF:
             way.take_back(vbd["VDI"])
+    memory = memory_back(db, record, copied_devices(db, snapshot, vm, way.disks), capabilities)
     change = {
-        "create": [*way.create, *copied_devices(db, snapshot, vm, way.disks)],
-        "set": [*way.changed, ("VM", vm, {**_metadata(record), "parent": snapshot})],
+        "create": [*way.create, *memory.records],
+        "set": [*way.changed, ("VM", vm, {**_metadata(record), **memory.fields, "parent": snapshot})],
         "destroy": [(cls, ref) for cls in ("VBD", "VIF") for ref in db.get("VM", vm)[f"{cls}s"]],
     }
-    acts = (*way.acts, Act("records-for-good", change), *way.afterwards)
-    locks = [Lock("VM", vm, "reverting"), Lock("VM", snapshot, "revert"), *(Lock("VDI", vdi) for vdi in way.held)]
+    acts = (*way.acts, *memory.acts, Act("records-for-good", change), *way.afterwards)
+    locks = [Lock("VM", vm, "reverting"), Lock("VM", snapshot, "revert"), *memory.locks]
+    locks += [Lock("VDI", vdi) for vdi in way.held]
     locks += [Lock("SR", sr, "vdi_snapshot", shared=True) for sr in sorted(way.srs)]
     return Plan("VM.revert", acts, tuple(locks))
 

@@ -8,13 +8,14 @@ Running ──────────► Suspended ─────────�
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gespann.pool.model.database import Database
-from gespann.pool.plan.device_numbers import disk_name
-from gespann.pool.plan.disk_plans import NewDisk, closing, new_disk, open_by_pool
+from gespann.pool.plan.device_numbers import disk_name, disk_number
+from gespann.pool.plan.disk_plans import NewDisk, cloned_disk, closing, new_disk, open_by_pool
 from gespann.pool.plan.domain_spec import Names, disk_shape, domain_shape, nic_shape, open_act
-from gespann.pool.plan.legal_moves import Capabilities, assert_sr, assert_vm
+from gespann.pool.plan.legal_moves import SUSPENDED, Capabilities, assert_sr, assert_vm
 from gespann.pool.plan.placement import assert_usable, choose_host
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
 from gespann.pool.plan.storage_view import attached_hosts, disks_of, peek
@@ -163,6 +164,42 @@ def _plugged(db: Database, vm: str, names: Names) -> tuple[list[Act], list[dict[
         shapes.append(shape)
         vbds[vbd] = disk_name(shape["device"])
     return acts, shapes, vbds
+
+
+@dataclass(frozen=True)
+class MemoryBack:
+    """What of going back to a snapshot is about memory. ``records``: the devices to be, and the image. ``fields``: of
+    the VM."""
+
+    records: list[tuple[str, str, dict[str, Any]]]
+    fields: dict[str, Any]
+    acts: tuple[Act, ...] = ()
+    locks: tuple[Lock, ...] = ()
+
+
+def memory_back(
+    db: Database,
+    snapshot: Mapping[str, Any],
+    devices: list[tuple[str, str, dict[str, Any]]],
+    capabilities: Capabilities,
+) -> MemoryBack:
+    """A checkpoint's memory is copied for the VM, whose devices are plugged as they were then. ``devices``: records of
+    VBDs and VIFs to be made."""
+    image = peek(db, "VDI", snapshot["suspend_VDI"])
+    if image is None:
+        return MemoryBack(devices, {})
+    copy = cloned_disk(db, snapshot["suspend_VDI"], capabilities, "clone")
+    plugged = json.loads(image["other_config"][DEVICES_KEY])
+    records = [(name, ref, {**fields, **_plugged_again(name, fields, plugged)}) for name, ref, fields in devices]
+    state = {"power_state": SUSPENDED, "suspend_VDI": copy.ref}
+    locks = (Lock("VDI", snapshot["suspend_VDI"], "clone", shared=True),)
+    return MemoryBack([copy.record, *records], state, copy.acts, locks)
+
+
+def _plugged_again(class_name: str, fields: Mapping[str, Any], plugged: Mapping[str, list[str]]) -> dict[str, Any]:
+    if class_name == "VBD" and fields["userdevice"] in plugged["disks"]:
+        return {"currently_attached": True, "device": disk_name(disk_number(fields["userdevice"]))}
+    return {"currently_attached": True} if class_name == "VIF" and fields["device"] in plugged["nics"] else {}
 
 
 def discard_acts(vm: Mapping[str, Any], image: Mapping[str, Any] | None) -> list[Act]:

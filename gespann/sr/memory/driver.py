@@ -147,6 +147,7 @@ class MemoryDriver:
             return held.volumes[spec.vdi_uuid].volume
         made = self._add(held, _volume(spec, source.volume.virtual_size_bytes))
         held.volumes[spec.vdi_uuid].content = source.content
+        self.storage.copy_blocks(source_vdi_uuid, spec.vdi_uuid)
         return made
 
     @_faulty
@@ -158,7 +159,9 @@ class MemoryDriver:
         for one in snapshots:
             source = sources[one.spec.vdi_uuid]
             made = replace(_snapshot(one.spec, source.volume), snapshot_time=self.storage.now())
-            held.volumes.setdefault(one.spec.vdi_uuid, MemoryVolume(made, content=source.content))
+            if one.spec.vdi_uuid not in held.volumes:
+                held.volumes[one.spec.vdi_uuid] = MemoryVolume(made, content=source.content)
+                self.storage.copy_blocks(one.source_vdi_uuid, one.spec.vdi_uuid)
         return [held.volumes[one.spec.vdi_uuid].volume for one in snapshots]
 
     def _snapshot_source(self, sr: Sr, vdi_uuid: str) -> MemoryVolume:
@@ -183,7 +186,9 @@ class MemoryDriver:
         if held.openings:
             raise SrError(24, "The VDI is in use", ", ".join(sorted(held.openings)))
         before = replace(_snapshot(kept, held.volume), snapshot_time=self.storage.now())
-        self._held(sr).volumes.setdefault(kept.vdi_uuid, MemoryVolume(before, content=held.content))
+        if kept.vdi_uuid not in self._held(sr).volumes:
+            self._held(sr).volumes[kept.vdi_uuid] = MemoryVolume(before, content=held.content)
+            self.storage.copy_blocks(vdi_uuid, kept.vdi_uuid)
         self._become(held, snapshot)
         return held.volume
 
@@ -198,6 +203,7 @@ class MemoryDriver:
         size_bytes = snapshot.volume.virtual_size_bytes
         held.volume = replace(held.volume, virtual_size_bytes=size_bytes, utilisation_bytes=size_bytes)
         held.content = snapshot.content
+        self.storage.copy_blocks(snapshot.volume.vdi_uuid, held.volume.vdi_uuid)
 
     @_faulty
     async def volume_update(self, sr: Sr, spec: VolumeSpec) -> Volume:

@@ -1,5 +1,6 @@
 """What the memory driver's imaginary array holds. It outlives the driver, as an array outlives a coordinator."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gespann.seams.host_agent import FileSource, IscsiSource
@@ -37,10 +38,16 @@ class MemoryStorage:
     reachable: bool = True
     drivers_shut_down: int = 0  # how often a driver said good-bye
     srs: dict[str, MemorySr] = field(default_factory=dict)
+    block_copies: list[Callable[[str, str], None]] = field(default_factory=list, repr=False)
 
     def now(self) -> str:
         """Its own clock, which stands still."""
         return "20260101T00:00:00Z"
+
+    def copy_blocks(self, source_uuid: str, target_uuid: str) -> None:
+        """One volume now holds what another does: for fakes that keep blocks of their own."""
+        for copy in self.block_copies:
+            copy(source_uuid, target_uuid)
 
     def allocated_bytes(self) -> int:
         volumes = [held.volume for sr in self.srs.values() for held in sr.volumes.values()]

@@ -373,3 +373,24 @@ async def test_a_suspended_guest_goes_on_where_it_stood(machine: Machine):
     await has_counted(len(before) + 3)
     assert counted(machine) == list(range(1, len(counted(machine)) + 1))
     await until(machine.has_address)
+
+    # a checkpoint: memory and disk of one instant, to which it goes back after it has gone on
+    await machine.agent.call(seam.DomainPause(uuid=machine.uuid))
+    target = await machine.site.open(machine.engine, memory, "again")
+    saving = seam.MemorySave(uuid=machine.uuid, start_id="s2", image_id="third", target=target)
+    await machine.agent.call(saving)
+    kept = uuids.uuid4().hex
+    await machine.engine.call(engine_seam.VolumeClone(source=machine.volume, volume=kept))
+    then = counted(machine)
+    await machine.agent.call(seam.DomainUnpause(uuid=machine.uuid))
+    await has_counted(len(then) + 2)
+    await machine.agent.call(seam.DomainDestroy(uuid=machine.uuid, start_id="s2"))
+    said = len(counted(machine))
+    machine.volume = kept
+    source = await machine.site.open(machine.engine, memory, "back")
+    restore = seam.DomainRestore(spec=await machine.spec("s3"), image_id="back", memory=source)
+    await machine.agent.call(restore)
+    await machine.agent.call(seam.DomainUnpause(uuid=machine.uuid))
+    await has_counted(said + 2)
+    assert counted(machine)[said : said + 2] == [then[-1] + 1, then[-1] + 2]
+    await machine.console("sync; dmesg | grep -i 'i/o error' || echo cle''an", expect="clean")

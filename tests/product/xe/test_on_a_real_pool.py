@@ -132,6 +132,24 @@ async def test_suspended_resumed_and_uninstalled_while_suspended(shell: Shell) -
     assert await shell.xe("vdi-list params=name-label --minimal") == "system"
 
 
+async def test_back_to_a_checkpoint_and_its_end(shell: Shell) -> None:
+    sr = await make_sr(shell)
+    await make_template(shell, sr)
+    vm = await shell.xe(f"vm-install template=tiny new-name-label=web1 sr-uuid={sr}")
+    await shell.xe("vm-start vm=web1")
+    checkpoint = await shell.xe("vm-checkpoint vm=web1 new-name-label=monday")
+    assert await shell.get("vm", vm, "power-state") == "running"
+    assert await shell.get("snapshot", checkpoint, "power-state") == "suspended"
+    await shell.xe(f"snapshot-revert snapshot-uuid={checkpoint}")
+    assert await shell.get("vm", vm, "power-state") == "suspended"
+    await shell.xe("vm-resume vm=web1")
+    assert await shell.get("vm", vm, "power-state") == "running"
+    await shell.xe(f"snapshot-uninstall snapshot-uuid={checkpoint} force=true")
+    assert await shell.xe("snapshot-list --minimal") == ""
+    await shell.xe("vm-uninstall vm=web1 force=true")
+    assert await shell.xe("vdi-list params=name-label --minimal") == "system"
+
+
 async def test_what_the_driver_refuses(shell: Shell) -> None:
     refused = await shell.try_xe(f"sr-create name-label=x type=memory shared=true {CONFIG}")
     code, params = refused.stderr.splitlines()

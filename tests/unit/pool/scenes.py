@@ -95,6 +95,15 @@ async def _suspended(world: World) -> str:
     return vm
 
 
+async def _checkpoint(world: World) -> str:
+    """Since then the VM was shut down."""
+    vm = await _to_suspend(world)
+    await until(lambda: all(running.has_address for running in world.hypervisor._running.values()))
+    checkpoint = await world.call("VM.checkpoint", vm, "monday")
+    await world.call("VM.hard_shutdown", vm)
+    return checkpoint
+
+
 async def _template(world: World) -> str:
     sr = await world.make_sr()
     disks = DISKS.format(sr=world.get("SR", sr)["uuid"])
@@ -389,6 +398,9 @@ SCENES: dict[str, Scene] = {
     "VM.power_state_reset": Scene(_vm, call("VM.power_state_reset")),
     "VM.hard_reboot of a paused VM": Scene(_paused, call("VM.hard_reboot")),
     "VM.set_VCPUs_number_live": Scene(_two_vcpus_at_most, call("VM.set_VCPUs_number_live", 2)),
+    "VM.checkpoint": Scene(_to_suspend, call("VM.checkpoint", "monday")),
+    "VM.revert to a checkpoint": Scene(_checkpoint, call("VM.revert")),
+    "VM.destroy of a checkpoint": Scene(_checkpoint, call("VM.destroy")),
     "VM.suspend": Scene(_to_suspend, call("VM.suspend")),
     "VM.resume": Scene(_suspended, call("VM.resume", False, False)),
     "VM.hard_shutdown of a suspended VM": Scene(_suspended, call("VM.hard_shutdown")),

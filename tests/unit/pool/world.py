@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,12 @@ class StrictStorage(AnyStorage):
     def __init__(self, storage: MemoryStorage) -> None:
         super().__init__()
         self._storage = storage
+        storage.block_copies.append(self._copied)
+
+    def _copied(self, source_uuid: str, target_uuid: str) -> None:
+        self.media.pop(target_uuid, None)
+        if source_uuid in self.media:
+            self.media[target_uuid] = deepcopy(self.media[source_uuid])
 
     async def open(self, holder: str, source: IscsiSource | FileSource, read_only: bool) -> None:
         if not self._storage.admits(source):
