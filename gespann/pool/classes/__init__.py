@@ -14,6 +14,7 @@ from gespann.pool.classes import (
     sr,
     vbd,
     vdi,
+    vdi_changes,
     vif,
     vm_machine,
     vm_power,
@@ -24,6 +25,6 @@ from gespann.pool.rrd import figures, http_rrd
 #: imported for the handlers that they register
 HANDLER_MODULES = (
     *(host, http_archives, http_console, http_images, network, pbd, pif, pool, pool_members),
-    *(snapshot, sr, vbd, vdi, vif, vm_machine, vm_power, vmss),
+    *(snapshot, sr, vbd, vdi, vdi_changes, vif, vm_machine, vm_power, vmss),
     *(figures, http_rrd),
 )

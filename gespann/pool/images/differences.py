@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Callable
 from gespann.pool.images.nbd import NbdClient
 
 BLOCK_BYTES = 1024 * 1024
+CHANGED_BYTES = 64 * 1024  # the grain of VDI.list_changed_blocks
+Progress = Callable[[float], None]
 
 
-async def copy_differences(
-    source: NbdClient, base: NbdClient, target: NbdClient, progress: Callable[[float], None]
-) -> None:
+async def copy_differences(source: NbdClient, base: NbdClient, target: NbdClient, progress: Progress) -> None:
     """The blocks of ``source`` that ``base`` does not have, or has otherwise, into ``target``; flushed. Where the
     source is longer than the base, the base counts as zeroes."""
     async for number, data in differing_blocks(source, base, BLOCK_BYTES, progress):
@@ -23,9 +23,32 @@ async def copy_differences(
 
 
 async def differing_blocks(
-    source: NbdClient, base: NbdClient, block_bytes: int, progress: Callable[[float], None]
+    source: NbdClient, base: NbdClient, block_bytes: int, progress: Progress
 ) -> AsyncIterator[tuple[int, bytes]]:
-    """Blocks that are holes on both sides are not read."""
+    """The number of each block that differs, and what the source has there."""
+    async for number, data, other in _compared(source, base, block_bytes, progress):
+        if data != other:
+            yield number, data
+
+
+async def changed_blocks(source: NbdClient, base: NbdClient, progress: Progress) -> bytes:
+    """A bit for each 64 KiB of ``source``, set where ``base`` has something else; the highest bit of a byte comes
+    first."""
+    blocks = -(-source.size_bytes // CHANGED_BYTES)
+    bitmap = bytearray(-(-blocks // 8))
+    async for number, data, other in _compared(source, base, BLOCK_BYTES, progress):
+        if data != other:
+            for at in range(0, len(data), CHANGED_BYTES):
+                if data[at : at + CHANGED_BYTES] != other[at : at + CHANGED_BYTES]:
+                    block = (number * BLOCK_BYTES + at) // CHANGED_BYTES
+                    bitmap[block // 8] |= 0x80 >> block % 8
+    return bytes(bitmap)
+
+
+async def _compared(
+    source: NbdClient, base: NbdClient, block_bytes: int, progress: Progress
+) -> AsyncIterator[tuple[int, bytes, bytes]]:
+    """(number, what the source has, what the base has), of blocks that are not holes on both sides."""
     held = await _held(source, source.size_bytes, block_bytes) | await _held(base, source.size_bytes, block_bytes)
     numbers = sorted(held)
 
@@ -38,8 +61,7 @@ async def differing_blocks(
         offset = number * block_bytes
         length = max(0, min(len(data), base.size_bytes - offset))
         other = await base.read(offset, length) if length else b""
-        if data != other + bytes(len(data) - len(other)):
-            yield number, data
+        yield number, data, other.ljust(len(data), b"\0")
         done += 1
         progress(done / len(numbers))
 

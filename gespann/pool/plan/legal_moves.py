@@ -62,7 +62,7 @@ TEMPLATE_MOVES = frozenset(
     }
 )
 #: what may be done to a snapshot, and to nothing else: going back to it
-SNAPSHOT_MOVES = frozenset({"clone", "copy", "destroy", "revert", "power_state_reset"})
+SNAPSHOT_MOVES = frozenset({"clone", "copy", "destroy", "export", "metadata_export", "revert", "power_state_reset"})
 #: VDI operation -> capability that its SR's driver must declare ("": none)
 VDI_MOVES: dict[str, str] = {
     "clone": "VDI_CLONE",
@@ -73,6 +73,9 @@ VDI_MOVES: dict[str, str] = {
     "destroy": "VDI_DELETE",
     "forget": "",
     "update": "VDI_UPDATE",
+    "enable_cbt": "VDI_SNAPSHOT",
+    "disable_cbt": "VDI_SNAPSHOT",
+    "list_changed_blocks": "VDI_SNAPSHOT",
 }
 #: SR operation -> capability
 SR_MOVES: dict[str, str] = {
@@ -114,8 +117,8 @@ _INTERRUPTS = {
 }
 
 
-#: what may be done to one VM at the same time: it only looks
-_BESIDE = frozenset({"clone", "copy", "export", "metadata_export"})
+#: these only read a VM, and go together
+_VM_BESIDE = frozenset({"clone", "copy", "export", "metadata_export"})
 
 
 def assert_vm(records: Records, vm: str, operation: str) -> None:
@@ -124,7 +127,7 @@ def assert_vm(records: Records, vm: str, operation: str) -> None:
     states = VM_MOVES.get(operation)
     if states is None:
         raise XenApiError("NOT_IMPLEMENTED", [f"VM.{operation}"])
-    beside = _BESIDE if operation in _BESIDE else _INTERRUPTS.get(operation, frozenset())
+    beside = _VM_BESIDE if operation in _VM_BESIDE else _INTERRUPTS.get(operation, frozenset())
     other_operation("VM", vm, record, beside)
     if operation in record["blocked_operations"]:
         raise XenApiError("OPERATION_BLOCKED", [vm, record["blocked_operations"][operation]])
@@ -151,7 +154,7 @@ def allowed_vm(records: Records, vm: str) -> list[str]:
 
 
 #: these only read a VDI, and go together
-_BESIDE = frozenset({"clone", "copy", "snapshot"})
+_BESIDE = frozenset({"clone", "copy", "snapshot", "list_changed_blocks"})
 
 
 def vdi_in_use(records: Records, vdi: str) -> bool:
@@ -177,7 +180,7 @@ def assert_vdi(records: Records, vdi: str, operation: str, capabilities: Capabil
         raise XenApiError("VDI_NOT_MANAGED", [vdi])
     if operation != "forget" and not attached_hosts(records, record["SR"]):
         raise XenApiError("SR_NOT_ATTACHED" if sr["PBDs"] else "SR_HAS_NO_PBDS", [record["SR"]])
-    if operation in ("destroy", "forget", "resize", "copy") and vdi_in_use(records, vdi):
+    if operation in ("destroy", "forget", "resize", "copy", "list_changed_blocks") and vdi_in_use(records, vdi):
         raise XenApiError("VDI_IN_USE", [vdi, operation])
     if operation in ("destroy", "forget", "resize", "resize_online") and holds_memory(records, vdi):
         raise XenApiError("VDI_IN_USE", [vdi, operation])

@@ -50,7 +50,7 @@ def snapshot_disks(
         kept = {name: source[name] for name in KEPT_BY_COPY}
         record = {
             **kept,
-            **{name: source[name] for name in ("SR", "sharable", "read_only", "managed")},
+            **{name: source[name] for name in ("SR", "sharable", "read_only", "managed", "cbt_enabled")},
             **{"uuid": uuid, "volume": uuid, "is_a_snapshot": True, "snapshot_of": vdi, "snapshot_time": now},
         }
         spec = spec_of({**source, "uuid": uuid})

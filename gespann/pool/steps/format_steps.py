@@ -1,9 +1,10 @@
-"""Steps that give a disk out as an image file of another format, and take one in."""
+"""Steps that give a disk out as an image file of another format, take one in, and compare two disks."""
 
 import contextlib
 from collections.abc import AsyncIterator
 
 from gespann.pool.images import formats
+from gespann.pool.images.differences import changed_blocks
 from gespann.pool.images.nbd import NbdClient, nbd_client
 from gespann.pool.images.streams import Sink
 from gespann.pool.steps.image_steps import CONTENTS_WEIGHT, close_images, opened_image
@@ -62,3 +63,21 @@ class ImageDecode(Step):
 
     async def undo(self, run: Run) -> None:
         await close_images(run, run.args["opening_id"])
+
+
+@step
+class ImageCompare(Step):
+    """args: host, older, newer (opening ids). Leaves the bits of what has changed in ``memory["changed"]``."""
+
+    name = "image-compare"
+    weight = CONTENTS_WEIGHT
+
+    async def do(self, run: Run) -> None:
+        async with (
+            _client(run, run.args["older"], read_only=True) as older,
+            _client(run, run.args["newer"], read_only=True) as newer,
+        ):
+            run.memory["changed"] = await run.unless_cut_short(changed_blocks(newer, older, run.progress))
+
+    async def undo(self, run: Run) -> None:
+        await close_images(run, run.args["older"], run.args["newer"])

@@ -286,6 +286,13 @@ async def _export_image(world: World, subject: tuple[str, str]) -> bytes:
     return b"".join(pieces)
 
 
+async def _tracked(world: World) -> tuple[str, str]:
+    """Two snapshots of a disk."""
+    vdi = await _vdi(world)
+    await world.call("VDI.enable_cbt", vdi)
+    return await world.call("VDI.snapshot", vdi, {}), await world.call("VDI.snapshot", vdi, {})
+
+
 async def _stopped(world: World, vm: str) -> None:
     await world.work.run(lambda: plan_stopped(world.db, vm))
 
@@ -428,6 +435,7 @@ SCENES: dict[str, Scene] = {
     "VDI.export": Scene(_vdi, _export),
     "VDI.import_image": Scene(_vhd, _import_image),
     "VDI.export_image": Scene(_disk_and_base, _export_image),
+    "VDI.list_changed_blocks": Scene(_tracked, call("VDI.list_changed_blocks")),
     "VDI.forget": Scene(_vdi, call("VDI.forget")),
     "VBD.plug": Scene(_running_with_loose_disk, call("VBD.plug")),
     "VBD.unplug": Scene(_plugged, call("VBD.unplug")),

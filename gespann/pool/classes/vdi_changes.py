@@ -1,0 +1,38 @@
+"""XenAPI class VDI: which blocks have changed."""
+
+import base64
+
+from gespann.pool.api.messages import Call, implements
+from gespann.pool.classes.context import assert_free, capabilities_of, set_fields, work_of
+from gespann.pool.plan.change_plans import assert_trackable, plan_list_changed_blocks
+from gespann.pool.steps.runner import Memory
+
+
+@implements("VDI.enable_cbt")
+async def enable_cbt(call: Call, vdi: str) -> None:
+    """From now on its snapshots may be compared. Until then it costs nothing: they are read when it is asked for."""
+    _set(call, vdi, "enable_cbt", True)
+
+
+@implements("VDI.disable_cbt")
+async def disable_cbt(call: Call, vdi: str) -> None:
+    """Snapshots that were taken until now keep what they have."""
+    _set(call, vdi, "disable_cbt", False)
+
+
+def _set(call: Call, vdi: str, doing: str, value: bool) -> None:
+    assert_trackable(call.pool.db, vdi, doing, capabilities_of(call.pool))
+    assert_free(call.pool, "VDI", vdi)
+    set_fields(call, "VDI", vdi, cbt_enabled=value)
+
+
+@implements("VDI.list_changed_blocks")
+async def list_changed_blocks(call: Call, vdi_from: str, vdi_to: str) -> str:
+    """Base64 of a bit for each 64 KiB of ``vdi_to``, the highest bit of a byte first."""
+    pool, memory = call.pool, Memory()
+    await work_of(pool).run(
+        lambda: plan_list_changed_blocks(pool.db, vdi_from, vdi_to, capabilities_of(pool), pool.iscsi_prefix),
+        task=call.task,
+        memory=memory,
+    )
+    return base64.b64encode(memory["changed"]).decode()
