@@ -2,6 +2,7 @@
 thin on the way."""
 
 import asyncio
+import base64
 import random
 from pathlib import Path
 
@@ -59,12 +60,17 @@ async def test_a_vm_goes_out_and_comes_in_again(whole: Whole, tmp_path: Path) ->
     assert await used_bytes(whole, disk) < SIZE / 2
 
     base = await whole.xe(f"vdi-copy uuid={vdi} sr-uuid={whole.sr}")
+    await whole.xe(f"vdi-enable-cbt uuid={vdi}")
+    before = await whole.xe(f"vdi-snapshot uuid={vdi}")
     (tmp_path / "more").write_bytes(b"other words")
     await whole.xe(f"vdi-import uuid={vdi} filename={tmp_path}/more")
+    after = await whole.xe(f"vdi-snapshot uuid={vdi}")
+    changed = await whole.xe(f"vdi-list-changed-blocks vdi-from-uuid={before} vdi-to-uuid={after}")
+    assert base64.b64decode(changed) == b"\x80" + bytes(SIZE // MIB * 2 - 1)
     target = await whole.xe(f"vdi-copy uuid={base} sr-uuid={whole.sr}")
     assert await whole.xe(f"vdi-copy uuid={vdi} base-vdi-uuid={base} into-vdi-uuid={target}") == target
     assert await contents(whole, target, tmp_path / "out") == b"other words" + image[11:]
-    for loose in (base, target):
+    for loose in (before, after, base, target):
         await whole.xe(f"vdi-destroy uuid={loose}")
     await whole.settled()
 
