@@ -328,6 +328,9 @@ async def test_shutdown_and_reset(host: Host):
     await until(host.has_address)
     await host.agent.call(seam.DomainReset(uuid=host.uuid))
     await until(host.has_address)
+    await host.agent.call(seam.GuestFreeze(uuid=host.uuid, hold_s=60.0))
+    assert (await host.agent.call(seam.GuestThaw(uuid=host.uuid))).held
+    assert not (await host.agent.call(seam.GuestThaw(uuid=host.uuid))).held
     await host.agent.call(seam.DomainShutdown(uuid=host.uuid, timeout_s=60), timeout_s=70)
     assert await host.seen() is None
 
@@ -349,6 +352,7 @@ async def test_nothing_runs_here(host: Host):
         seam.DiskResize(uuid=host.uuid, device=1, size_bytes=512),
         seam.NicDetach(uuid=host.uuid, device=1),
         seam.GuestMetrics(uuid=host.uuid),
+        seam.GuestFreeze(uuid=host.uuid),
     ):
         with pytest.raises(SeamError, match="NOT_FOUND"):
             await host.agent.call(request)

@@ -71,6 +71,24 @@ async def test_machines_outlive_the_agent(tmp_path: Path, client: JsonLinesClien
         assert await second.wait() == 0
 
 
+async def test_a_guest_held_by_an_agent_that_was_killed_is_let_go_by_the_next(tmp_path: Path, client: JsonLinesClient):
+    async with agent(tmp_path) as first:
+        await client.call(seam.BridgeEnsure(bridge="xenbr0"))
+        await client.call(seam.DomainCreate(spec=spec()))
+        async with asyncio.timeout(30):
+            while not (await client.call(seam.GuestMetrics(uuid=UUID))).live:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await client.call(seam.GuestFreeze(uuid=UUID, hold_s=600.0))
+        first.kill()
+        await first.wait()
+    assert '"frozen":true' in (tmp_path / "run/fake-domains.json").read_text()
+    async with agent(tmp_path):
+        async with asyncio.timeout(30):
+            while '"frozen":true' in (tmp_path / "run/fake-domains.json").read_text():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert not (await client.call(seam.GuestThaw(uuid=UUID))).held
+
+
 async def test_socket_is_for_its_owner_and_a_second_agent_is_refused(tmp_path: Path):
     async with agent(tmp_path) as first:
         assert stat.S_IMODE(os.stat(tmp_path / "run/agent.sock").st_mode) == 0o600
