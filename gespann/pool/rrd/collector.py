@@ -14,6 +14,7 @@ import msgspec
 from gespann.pool.pool import Pool
 from gespann.pool.rrd.archive import FUNCTIONS, SHAPES, STEP_S, Rrd, Series, Source
 from gespann.pool.rrd.sources import domains_by_start, host_values, vm_values
+from gespann.pool.rrd.storage_sources import Traffic, sr_values, traffic_by_sr, traffic_values
 from gespann.seams.host_agent import Counters, CountersReply
 from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.system.files import private_directory, write_secret
@@ -44,6 +45,8 @@ class Collector:
         self._directory = private_directory(directory) if directory else None
         self.hosts: dict[str, Rrd] = {}  # by uuid
         self.vms: dict[str, Rrd] = {}
+        self.srs: dict[str, Rrd] = {}
+        self._traffic: dict[str, dict[str, Traffic]] = {}  # of each host that has told this time, by SR uuid
         self._last: dict[str, CountersReply] = {}  # of each host
         self._job: asyncio.Task[None] | None = None
         pool.services["rrd"] = self
@@ -75,7 +78,15 @@ class Collector:
     async def round(self) -> None:
         """Asks all hosts once. One that does not answer has no figures for now."""
         agents = list(self._pool.agents)
+        self._traffic.clear()
         await asyncio.gather(*(self._ask(host) for host in agents))
+        self.take_srs()
+
+    def take_srs(self) -> None:
+        now_s = self._pool.clock.now().timestamp()
+        for record in self._pool.db.all("SR").values():
+            told = [by_sr[record["uuid"]] for by_sr in self._traffic.values() if record["uuid"] in by_sr]
+            self.srs.setdefault(record["uuid"], Rrd()).update(now_s, sr_values(record, told))
 
     async def _ask(self, host: str) -> None:
         try:
@@ -93,7 +104,11 @@ class Collector:
         now_s = self._pool.clock.now().timestamp()
         old = self._last.get(host)
         self._last[host] = new
-        self.hosts.setdefault(record["uuid"], Rrd()).update(now_s, host_values(new, old))
+        by_sr = self._traffic[host] = traffic_by_sr(self._pool.db, host, new, old)
+        values = host_values(new, old)
+        for sr, traffic in by_sr.items():
+            values |= traffic_values(traffic, sr)
+        self.hosts.setdefault(record["uuid"], Rrd()).update(now_s, values)
         earlier = domains_by_start(old)
         elapsed_s = new.taken_s - old.taken_s if old else 0.0
         for domain in new.domains:
@@ -107,7 +122,7 @@ class Collector:
         self._drop_gone()
         if self._directory is None:
             return
-        for kind, rrds in (("host", self.hosts), ("vm", self.vms)):
+        for kind, rrds in self._kinds().items():
             for uuid, rrd in rrds.items():
                 try:
                     write_secret(self._directory / f"{kind}-{uuid}", msgspec.msgpack.encode(_to_keep(rrd)))
@@ -115,11 +130,14 @@ class Collector:
                     log.error("figures of %s %s cannot be kept: %s", kind, uuid, error)
         for path in self._directory.iterdir():
             kind, _, uuid = path.name.partition("-")
-            if _UUID.fullmatch(uuid) and uuid not in (self.hosts if kind == "host" else self.vms):
+            if _UUID.fullmatch(uuid) and uuid not in self._kinds().get(kind, {}):
                 path.unlink(missing_ok=True)
 
+    def _kinds(self) -> dict[str, dict[str, Rrd]]:
+        return {"host": self.hosts, "vm": self.vms, "sr": self.srs}
+
     def _drop_gone(self) -> None:
-        for class_name, rrds in (("host", self.hosts), ("VM", self.vms)):
+        for class_name, rrds in (("host", self.hosts), ("VM", self.vms), ("SR", self.srs)):
             here = {record["uuid"] for record in self._pool.db.all(class_name).values()}
             for uuid in set(rrds) - here:
                 del rrds[uuid]
@@ -129,14 +147,14 @@ class Collector:
             return
         for path in self._directory.iterdir():
             kind, _, uuid = path.name.partition("-")
-            if kind not in ("host", "vm") or not _UUID.fullmatch(uuid):
+            if kind not in self._kinds() or not _UUID.fullmatch(uuid):
                 continue
             try:
                 kept = msgspec.msgpack.decode(path.read_bytes(), type=_Kept)
             except (OSError, msgspec.MsgspecError) as error:
                 log.error("%s cannot be read: %s", path, error)
                 continue
-            (self.hosts if kind == "host" else self.vms)[uuid] = _from_kept(kept)
+            self._kinds()[kind][uuid] = _from_kept(kept)
         self._drop_gone()
 
 

@@ -1,4 +1,4 @@
-"""The messages of host and VM about figures: which there are, what they are now, which are recorded."""
+"""The messages of host, VM and SR about figures: which there are, what they are now, which are recorded."""
 
 import math
 from typing import Any, cast
@@ -26,6 +26,10 @@ def _vm(call: Call, vm: str) -> Rrd:
     if record["power_state"] != "Running":
         raise XenApiError("VM_BAD_POWER_STATE", [vm, "running", record["power_state"].lower()])
     return collector_of(call.pool).vms.get(record["uuid"]) or Rrd()
+
+
+def _sr(call: Call, sr: str) -> Rrd:
+    return collector_of(call.pool).srs.get(call.pool.db.get("SR", sr)["uuid"]) or Rrd()
 
 
 def _unknown(name: str) -> XenApiError:
@@ -97,4 +101,26 @@ async def host_record_data_source(call: Call, host: str, data_source: str) -> No
 @implements("host.forget_data_source_archives")
 async def host_forget_data_source_archives(call: Call, host: str, data_source: str) -> None:
     if not _host(call, host).forget(data_source):
+        raise _unknown(data_source)
+
+
+@implements("SR.get_data_sources")
+async def sr_get_data_sources(call: Call, sr: str) -> list[dict[str, Any]]:
+    return _listed(_sr(call, sr))
+
+
+@implements("SR.query_data_source")
+async def sr_query_data_source(call: Call, sr: str, data_source: str) -> float:
+    return _value(_sr(call, sr), data_source)
+
+
+@implements("SR.record_data_source")
+async def sr_record_data_source(call: Call, sr: str, data_source: str) -> None:
+    if not _sr(call, sr).record(data_source):
+        raise _unknown(data_source)
+
+
+@implements("SR.forget_data_source_archives")
+async def sr_forget_data_source_archives(call: Call, sr: str, data_source: str) -> None:
+    if not _sr(call, sr).forget(data_source):
         raise _unknown(data_source)

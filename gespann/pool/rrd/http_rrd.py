@@ -1,4 +1,4 @@
-"""``GET /rrd_updates``, ``/host_rrd``, ``/vm_rrd``: the figures of hosts and machines.
+"""``GET /rrd_updates``, ``/host_rrd``, ``/vm_rrd``, ``/sr_rrd``: the figures of hosts, machines and storage.
 
     /rrd_updates?start=SECONDS&interval=SECONDS&cf=AVERAGE|MIN|MAX&host=true&uuid=VM&json=true
 
@@ -85,4 +85,15 @@ async def vm_rrd(request: HttpRequest) -> None:
     found = collector_of(request.pool).vms.get(uuid)
     if found is None:
         raise XenApiError("HANDLE_INVALID", ["VM", vm])
+    await _send_whole(request, found)
+
+
+@http("GET", "/sr_rrd", role=ROLES[0])
+async def sr_rrd(request: HttpRequest) -> None:
+    """Of the SR named by ``uuid``."""
+    uuid = request.query.get("uuid", "")
+    sr = request.pool.db.by_uuid("SR", uuid)
+    found = collector_of(request.pool).srs.get(uuid)
+    if found is None:
+        raise XenApiError("HANDLE_INVALID", ["SR", sr])
     await _send_whole(request, found)

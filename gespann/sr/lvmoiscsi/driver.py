@@ -158,10 +158,11 @@ class LvmoiscsiDriver:
         wanted = settings.read(sr.device_config)
 
         def opened(disk: Disk) -> Disk:
-            others = {name: mode for name, mode in disk.openings.items() if name != opening.opening_id}
+            kept = {name: mode for name, mode in disk.openings.items() if name != opening.opening_id}
+            others = {name: mode for name, mode in kept.items() if name != opening.beside}
             if others and (opening.mode == "RW" or "RW" in others.values()):
                 raise SrError(errors.VDI_IN_USE, "The VDI is in use", ", ".join(sorted(others)))
-            return replace(disk, openings={**others, opening.opening_id: opening.mode})
+            return replace(disk, openings={**kept, opening.opening_id: opening.mode})
 
         volume = await self._on_disk(sr, vdi_uuid, opened)
         on = await self._lun(wanted)

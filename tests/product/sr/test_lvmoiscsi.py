@@ -293,6 +293,18 @@ async def test_openings_are_kept_on_the_lun(lun: OneLun, sr: Sr) -> None:
     assert (await refusal(other.open(sr, OTHER, lun.opening("e")))).number == 144
 
 
+async def test_a_machine_on_its_way_to_another_host(lun: OneLun, sr: Sr) -> None:
+    await lun.driver.volume_create(sr, SPEC)
+    await lun.driver.open(sr, DISK, lun.opening("here"))
+    there = replace(lun.opening("there"), beside="here")
+    await lun.driver.open(sr, DISK, there)
+    await lun.driver.open(sr, DISK, there)
+    assert await lun.driver.openings(sr, DISK) == ["here", "there"]
+    assert (await refusal(lun.driver.open(sr, DISK, replace(lun.opening("third"), beside="here")))).number == 24
+    await lun.driver.close(sr, DISK, "here")
+    assert await lun.driver.openings(sr, DISK) == ["there"]
+
+
 async def test_many_at_once(lun: OneLun, sr: Sr) -> None:
     specs = [replace(SPEC, vdi_uuid=f"{n:08x}-23c0-4479-a063-f5c34916727d", size_bytes=4 * MIB) for n in range(4)]
     made = await asyncio.gather(*(lun.driver.volume_create(sr, spec) for spec in specs))
