@@ -8,7 +8,9 @@ generator's own, as there is nothing else.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -43,6 +45,7 @@ class Workload:
     block_bytes: int
     depth: int
     single: bool = False  # one command a system call, as against batched
+    apart: bool = False  # target and generator have a core each, as two machines would; else the system places them
 
 
 WORKLOADS = (
@@ -56,6 +59,8 @@ WORKLOADS = (
     Workload("64 KiB sequential write, depth 8", "write", 65536, 8),
     Workload("1 MiB sequential read, depth 8", "read", MIB, 8),
     Workload("1 MiB sequential write, depth 8", "write", MIB, 8),
+    Workload("1 MiB sequential read, depth 8, a core each", "read", MIB, 8, apart=True),
+    Workload("1 MiB sequential write, depth 8, a core each", "write", MIB, 8, apart=True),
 )
 
 
@@ -65,9 +70,20 @@ def build_generator(directory: Path) -> Path:
     return program
 
 
+def bind(pid: int, cores: list[int]) -> None:
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), cores)
+
+
 def measure(program: Path, target: MeasuredTarget, work: Workload, seconds: float, span_mib: int) -> dict[str, Any]:
     words = [program, *target.generator_words(), work.mode, work.block_bytes, work.depth, seconds, span_mib]
     words += ["single"] if work.single else []
+    cores = sorted(os.sched_getaffinity(0))
+    if work.apart:
+        words = ["taskset", "-c", cores[0], *words]
+    if target.pid:
+        bind(target.pid, cores[-1:] if work.apart else cores)
     before = cpu_seconds(target.pid) if target.pid else 0.0
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=seconds + 60)
     if done.returncode:
@@ -154,7 +170,9 @@ def page(result: dict[str, Any]) -> str:
         f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']} "
         "before the run. All numbers of each repetition are in `engine.json`.\n\n"
         "`memory` is the engine with its volumes in memory, `file` is the generator's own io_uring on a local file:\n"
-        "the two limits. `nbdkit` speaks NBD. Debian's fio has no engine for iSCSI: nothing is measured through it.\n\n"
+        'the two limits. `nbdkit` speaks NBD. "A core each": target and generator are bound to one core each, as if\n'
+        "on two machines; otherwise the system places them, and while others want a core it puts a target that often\n"
+        "waits beside the generator. Debian's fio has no engine for iSCSI: nothing is measured through it.\n\n"
         "## I/Os a second, and the engine's as a multiple of the others'\n\n"
         + table(["workload", *ORDER, *(f"/ {target}" for target in ORDER[1:])], rates)
         + "\n## CPU of the target, us per I/O (of `file`: the generator's own)\n\n"

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.engine import MIB, build_generator, fill_disk
+from bench.engine import MIB, bind, build_generator, fill_disk
 from bench.quiet import enter_own_network, surroundings
 from bench.record import ROOT, file_system_of, keep, machine, table
 from bench.targets import Engine, MemoryEngine
@@ -48,11 +48,6 @@ class OneVolume:
 
     def generator_words(self) -> list[str]:
         return self.words
-
-
-def bind(pid: int, cores: list[int]) -> None:
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), cores)
 
 
 def rate(program: Path, engine: Engine, mode: str, volumes: list[int], cores: list[int], seconds: float) -> float:
