@@ -30,9 +30,17 @@ def peek(records: Records, class_name: str, ref: str) -> Mapping[str, Any] | Non
 
 
 def attached_hosts(records: Records, sr: str) -> list[str]:
-    """The hosts whose connection to the SR is up."""
+    """The hosts whose connection to the SR is up, those first that answer: work on volumes goes to the first."""
     pbds = [records.get("PBD", ref) for ref in records.get("SR", sr)["PBDs"]]
-    return [pbd["host"] for pbd in pbds if pbd["currently_attached"]]
+    hosts = [pbd["host"] for pbd in pbds if pbd["currently_attached"]]
+    return sorted(hosts, key=lambda host: not is_live(records, host)) if len(hosts) > 1 else hosts
+
+
+def is_live(records: Records, host: str) -> bool:
+    """Its agent answered when it was asked last."""
+    record = peek(records, "host", host)
+    metrics = peek(records, "host_metrics", record["metrics"]) if record else None
+    return metrics is not None and bool(metrics["live"])
 
 
 def assert_attached(records: Records, sr: str) -> None:

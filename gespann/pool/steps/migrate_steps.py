@@ -6,7 +6,7 @@ import msgspec
 
 from gespann.pool.model.database import Transaction
 from gespann.pool.steps.domain_steps import disk_with_source
-from gespann.pool.steps.host_door import HostRefused, ask
+from gespann.pool.steps.host_door import HostOffline, HostRefused, ask
 from gespann.pool.steps.openings import Start, record_start
 from gespann.pool.steps.registry import Refused, Run, Step, step
 from gespann.pool.steps.vm_records import show_moved
@@ -86,13 +86,19 @@ class DomainSend(Step):
         await ask(run.pool, args["from"], request, timeout_s=SEND_WITHIN_S)
 
     async def _settle(self, run: Run, error: XenApiError) -> None:
-        """Where is it? Once nothing is under way any more, the two hosts know. Neither is believed alone: while one of
-        them does not answer, this step cannot be judged, and is tried again."""
-        args = run.args
+        """Where is it? Once nothing is under way any more, the two hosts know. The destination alone can say that it
+        has nothing; that it has the machine is believed only if the source says that it has it no longer. Till then
+        this step is tried again."""
+        args, new = run.args, run.args["spec"]["start_id"]
         await ask(run.pool, args["host"], _end(run))
-        await ask(run.pool, args["from"], _end(run))
-        here, there = await _start_on(run, args["from"]), await _start_on(run, args["host"])
-        if here != args["start_id"] and there == args["spec"]["start_id"]:
+        try:
+            await ask(run.pool, args["from"], _end(run))
+            here = await _start_on(run, args["from"])
+        except HostOffline:
+            if await _start_on(run, args["host"]) == new:
+                raise
+            here = args["start_id"]  # as far as anybody knows; it is not there, and can not get there any more
+        if here != args["start_id"] and await _start_on(run, args["host"]) == new:
             return
         names = [run.pool.db.get("host", args[end])["name_label"] for end in ("from", "host")]
         raise Refused("VM_MIGRATE_FAILED", [args["vm"], *names, str(error.params[-1] if error.params else error.code)])

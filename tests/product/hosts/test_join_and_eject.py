@@ -7,6 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gespann.seams.host_agent import VERSION, Hello
+from gespann.seams.host_membership import Allegiance, JoinOffer
+from gespann.system.json_lines import JsonLinesClient
+from gespann.system.mutual_tls import certificate_of
 from tests.product.hosts.two_hosts import PASSWORD, Machine, machines
 
 SR = (
@@ -80,6 +84,22 @@ async def test_vms_run_on_the_host_that_joined_and_its_processes_may_die(pair: t
     await second.kill("coordinator")
     second.start("coordinator")
     await second.until("host-list", f"Master IP address: {first.address}")
+
+
+async def test_an_offer_that_a_crash_left_is_taken_back_and_the_host_joins_later(pair: tuple[Machine, Machine]) -> None:
+    """The joining coordinator dies between telling its agent and asking the other pool."""
+    first, second = pair
+    await second.kill("coordinator")
+    agent = JsonLinesClient(second.base / "a/agent.sock", hello=Hello(version=VERSION))
+    certificate = certificate_of(first.base / "cd/agents.pem")
+    offer = JoinOffer(pool_uuid="p", coordinator_certificate=certificate, coordinator_address=first.address)
+    assert (await agent.call(offer)).state == "joining"
+    second.start("coordinator")
+    await second.until_up()
+    assert (await agent.call(Allegiance())).state == "alone"
+    await agent.close()
+    await second.xe(join_words(first))
+    assert sorted((await first.xe("host-list params=hostname --minimal")).split(",")) == ["h1", "h2"]
 
 
 async def test_nobody_without_the_pinned_certificate_reaches_an_agent(pair: tuple[Machine, Machine]) -> None:

@@ -1,7 +1,11 @@
 """VMs on two hosts: where they start, that they move while they run, and a host that is emptied and switched off."""
 
+from typing import Any
+
 import pytest
 
+from gespann.pool.plan.storage_view import attached_hosts
+from gespann.seams.json_lines import SeamError
 from gespann.seams.xenapi.errors import XenApiError
 from tests.unit.pool.world import MIB, World, until
 
@@ -62,6 +66,63 @@ async def test_a_machine_that_ends_on_its_way_is_stopped_and_nothing_is_left(wor
     await until(lambda: world.get("VM", vm)["power_state"] == "Halted")
     await until(lambda: not world.openings())
     world.assert_nothing_orphaned()
+
+
+async def test_a_source_that_falls_silent_keeps_its_machine_if_nothing_has_arrived(world: World) -> None:
+    source = await world.second_host()
+    (far,) = world.far.values()
+    vm = await world.make_vm_with_disk(await world.make_sr())
+    await world.call("VM.start_on", vm, source, False, False)
+    before = world.openings()
+
+    async def fall_silent(request: object, relay: object) -> None:
+        far.reachable = False
+        raise SeamError("HYPERVISOR", "the connection is lost")
+
+    far.hypervisor.migrate_send = fall_silent  # type: ignore[assignment, method-assign]
+    assert (await refusal(world, "VM.pool_migrate", vm, world.host, {}))[0] == "VM_MIGRATE_FAILED"
+    assert world.openings() == before
+    assert world.get("VM", vm)["resident_on"] == source
+    assert not world.hypervisor._running
+    world.assert_nothing_orphaned()
+
+
+async def test_a_machine_that_has_arrived_waits_for_what_a_silent_source_says(world: World) -> None:
+    """It may run there still: nothing but the source can say that it does not."""
+    source = await world.second_host()
+    (far,) = world.far.values()
+    vm = await world.make_vm_with_disk(await world.make_sr())
+    await world.call("VM.start_on", vm, source, False, False)
+    send = far.hypervisor.migrate_send
+
+    async def send_and_fall_silent(request: Any, relay: Any) -> None:
+        await send(request, relay)
+        far.reachable = False
+        raise SeamError("HYPERVISOR", "the connection is lost")
+
+    far.hypervisor.migrate_send = send_and_fall_silent  # type: ignore[method-assign]
+    assert (await refusal(world, "VM.pool_migrate", vm, world.host, {}))[0] == "HOST_OFFLINE"
+    assert world.work.stalled == ["VM.pool_migrate"]
+    (there,) = world.hypervisor._running.values()
+    assert there.domain.state == "paused"
+    assert len(world.openings()) == 2
+
+    far.reachable = True
+    await world.work.retry_stalled()
+    assert world.work.stalled == []
+    assert world.get("VM", vm)["resident_on"] == world.host
+    assert len(world.openings()) == 1
+    world.assert_nothing_orphaned()
+
+
+async def test_work_on_volumes_goes_to_a_host_that_answers(world: World) -> None:
+    other = await world.second_host()
+    sr = await world.make_sr()
+    assert set(attached_hosts(world.db, sr)) == {world.host, other}
+    for dead, alive in ((other, world.host), (world.host, other)):
+        world.reconciler.agent_down(dead)
+        assert attached_hosts(world.db, sr) == [alive, dead]
+        await world.reconciler._greet(dead)
 
 
 async def test_a_host_is_emptied_and_switched_off(world: World) -> None:
