@@ -261,7 +261,7 @@ class Machines:
     async def _clean_up(self, uuid: str) -> None:
         with contextlib.suppress(SeamError):  # stray secrets go at the next connection
             async with self.locks[uuid]:
-                if await self.look(uuid) is None:
+                if uuid not in self.starting and await self.look(uuid) is None:  # it may be on its way back
                     directory = paths_of(self.run_dir, self.data_dir, uuid).serial_socket.parent
                     shutil.rmtree(directory, ignore_errors=True)
                     await self.connection.call("undefine secrets", lambda at: secrets.undefine_all(at, uuid))
