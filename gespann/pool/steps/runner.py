@@ -27,6 +27,7 @@ from gespann.pool.steps import (  # noqa: F401 each registers its steps
     memory_steps,
     migrate_steps,
     network_steps,
+    notices,
     record_steps,
     repository_steps,
     snapshot_steps,
@@ -174,6 +175,7 @@ class Work:
             with self.pool.db.transaction() as tx:
                 step.commit(run, tx)
                 if last:
+                    notices.tell(self.pool, tx, entry)
                     self._end(tx, entry)
                 else:
                     self.journal.write(tx, entry, position=entry.position + 1)

@@ -1,4 +1,4 @@
-"""XenAPI class message: what an administrator should come to know. Kept in the database, the newest ``KEPT``."""
+"""XenAPI class message: what an administrator should come to know. Kept in the database, the newest of them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,11 +7,10 @@ from gespann.pool.api.generic import matching
 from gespann.pool.api.messages import Call, implements
 from gespann.pool.api.values import datetime_text, decode
 from gespann.pool.model.database import Database
+from gespann.pool.model.messages import leave
 from gespann.seams.xenapi.datamodel import Type
 from gespann.seams.xenapi.errors import XenApiError
 from gespann.system.clock import Clock
-
-KEPT = 10_000
 
 Messages = dict[str, Mapping[str, Any]]
 
@@ -21,20 +20,9 @@ _CLASS_OF = {"VM": "VM", "Host": "host", "SR": "SR", "Pool": "pool", "VDI": "VDI
 
 def post(db: Database, clock: Clock, name: str, priority: int, cls: str, obj_uuid: str, body: str) -> str:
     """Leaves a message; its ref. For reconcilers and alerts as well."""
-    fields = {
-        "name": name,
-        "priority": priority,
-        "cls": cls,
-        "obj_uuid": obj_uuid,
-        "body": body,
-        "timestamp": datetime_text(clock.now()),
-    }
+    when = datetime_text(clock.now())
     with db.transaction() as tx:
-        ref = tx.create("message", fields)
-        surplus = len(db.all("message")) + 1 - KEPT
-        for oldest in [r for r, _ in zip(db.all("message"), range(max(0, surplus)), strict=False)]:
-            tx.destroy("message", oldest)
-    return ref
+        return leave(db, tx, name=name, priority=priority, cls=cls, obj_uuid=obj_uuid, body=body, timestamp=when)
 
 
 @implements("message.create")

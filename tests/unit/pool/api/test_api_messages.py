@@ -2,7 +2,7 @@
 
 import pytest
 
-from gespann.pool.api.classes import message
+from gespann.pool.model import messages
 from gespann.seams.xenapi.errors import XenApiError
 
 EPOCH = "19700101T00:00:00Z"
@@ -83,7 +83,7 @@ async def test_alert_is_about_something_that_is_there(world):
 
 
 async def test_only_the_newest_are_kept(world, monkeypatch):
-    monkeypatch.setattr(message, "KEPT", 3)
+    monkeypatch.setattr(messages, "KEPT", 3)
     refs = [await leave(world) for _ in range(5)]
     assert await world.call("message.get_all") == refs[2:]
 
