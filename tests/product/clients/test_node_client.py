@@ -34,6 +34,10 @@ def test_disk_images_go_in_and_out(pool: ServedPool, node: RunNode, tmp_path: Pa
     finished(process)
 
 
+def test_whole_machines_go_out_and_in(pool: ServedPool, node: RunNode) -> None:
+    finished(node("archives.mjs", pool.make_vm("carried")))
+
+
 def test_a_session_that_ends_is_replaced(pool: ServedPool, node: RunNode) -> None:
     finished(node("sessions.mjs"))
 
