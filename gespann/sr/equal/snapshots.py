@@ -56,7 +56,7 @@ class Snapshots:
         name = names.vdi_volume(sr.uuid, vdi_uuid)
         owner = self._known.owners.get(name)
         if owner is not None:
-            if name in await self._group.snapshots(owner):
+            if await self._group.snapshot(owner, name) is not None:  # a list of hundreds takes a group much longer
                 return Door(owner, name), None
             self._known.forget(Door(owner, name))
         volume = await self._group.volume(name)
@@ -118,9 +118,10 @@ class Snapshots:
             await self._refuse_source(sr, volume, one.source_vdi_uuid)
         doors = [Door(volume, names.vdi_volume(sr.uuid, one.spec.vdi_uuid)) for volume, one in by_volume.items()]
         try:
-            missing = [door for door in doors if door.snapshot not in await self._group.snapshots(door.volume)]
+            there = {door: await self._group.snapshots(door.volume) for door in doors}
+            missing = [door for door in doors if door.snapshot not in there[door]]
             if missing and len(doors) == 1:
-                await self._make_one(doors[0], texts[doors[0].volume])
+                await self._make_one(doors[0], texts[doors[0].volume], there[doors[0]])
             elif missing:
                 await self._make_together(names.snapshot_collection(wanted[0].spec.vdi_uuid), doors)
             for door in doors:
@@ -142,19 +143,23 @@ class Snapshots:
         if source is None or metadata_of(source).deleted:
             raise errors.vdi_missing(vdi_uuid)
 
-    async def _make_one(self, door: Door, text: str) -> None:
-        begun = await self._begun(door.volume, text)
+    async def _make_one(self, door: Door, text: str, there: list[str]) -> None:
+        begun = await self._begun(door.volume, text, there)
         if not begun:
             reply = await self._group.connection.run(words.snapshot_create(door.volume, text))
             told = _MADE.search("\n".join(reply.lines))
-            begun = [told["name"]] if told else await self._begun(door.volume, text)
+            begun = (
+                [told["name"]]
+                if told
+                else await self._begun(door.volume, text, await self._group.snapshots(door.volume))
+            )
         for name in begun[:1]:
             await self._group.run(words.snapshot_rename(door.volume, name, door.snapshot))
 
-    async def _begun(self, volume: str, text: str) -> list[str]:
-        """Snapshots that bear the description and not yet the name."""
+    async def _begun(self, volume: str, text: str, there: list[str]) -> list[str]:
+        """Those of the snapshots that are there that bear the description and not yet the name."""
         found = []
-        for name in await self._group.snapshots(volume):
+        for name in there:
             if names.is_vdi_name(name):
                 continue  # one of ours, renamed
             shown = await self._group.snapshot(volume, name)
@@ -194,8 +199,9 @@ class Snapshots:
         for one in wanted:
             volume = names.vdi_volume(sr.uuid, one.source_vdi_uuid)
             name = names.vdi_volume(sr.uuid, one.spec.vdi_uuid)
-            begun = await self._begun(volume, metadata.encode(spec_metadata(one.spec)))
-            for left in {name, *begun} & set(await self._group.snapshots(volume)):
+            there = await self._group.snapshots(volume)
+            begun = await self._begun(volume, metadata.encode(spec_metadata(one.spec)), there)
+            for left in {name, *begun} & set(there):
                 await self._delete(Door(volume, left))
 
     async def _undo_collection(self, collection: str) -> None:
