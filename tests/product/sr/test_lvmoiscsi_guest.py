@@ -14,7 +14,7 @@ from gespann.demo.job import BOOT_TIMEOUT_S, Job, size_mib
 from gespann.demo.show import Show
 from gespann.demo.site import Site
 
-pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(600)]
 
 MIB = 1 << 20
 
@@ -56,6 +56,28 @@ def a_full_array_only_makes_it_wait(job: Job) -> None:
         assert guest.run("dmesg | grep -ci 'i/o error' || true").strip() == "0"
 
 
+def storage_is_added_and_grows_under_it(job: Job) -> None:
+    """A second storage pool becomes an SR while the machine runs, then grows, and a disk in it grows in the guest."""
+    xe, user = job.user.xe, job.user
+    user.group("pool create gold capacity 300MB")
+    config = f"device-config:target={job.site.access.storage_address} device-config:username=grpadmin"
+    config += f" device-config-filename:password={job.site.access.group_password_file} device-config:storagepool=gold"
+    sr = xe(f"sr-create name-label=gold type=equal shared=true content-type=user {config} sm-config:allocation=thin")
+    assert user.get("sr", sr, "physical-size") == str(300 * MIB)
+    vdi = xe(f"vdi-create sr-uuid={sr} name-label=grows type=user virtual-size={60 * MIB}")
+    xe(f"vbd-plug uuid={xe(f'vbd-create vm-uuid={job.vm} vdi-uuid={vdi} device=2 type=Disk mode=RW')}")
+    user.group("pool select gold capacity 600MB")
+    xe(f"sr-scan uuid={sr}")
+    assert user.get("sr", sr, "physical-size") == str(600 * MIB)
+    assert int(user.get("sr", sr, "physical-utilisation")) > 0
+    with GuestConsole(job.show, job.site.access, "web1") as guest:
+        sizes = "cat /sys/block/sd*/size"
+        assert str(60 * MIB // 512) in guest.run(sizes).split()
+        xe(f"vdi-resize uuid={vdi} disk-size={90 * MIB}")
+        user.wait_for("the guest sees it", lambda: "yes" if str(90 * MIB // 512) in guest.run(sizes) else "", 60)
+    assert user.get("vdi", vdi, "virtual-size") == str(90 * MIB)
+
+
 def test_a_guest_boots_from_one_of_several_disks(job: Job) -> None:
     xe, user = job.user.xe, job.user
     iqn = xe("host-list params=iscsi_iqn --minimal")
@@ -76,6 +98,7 @@ def test_a_guest_boots_from_one_of_several_disks(job: Job) -> None:
     user.wait_for("the guest boots", job.guest_address, BOOT_TIMEOUT_S)
     assert xe(f"vbd-param-get uuid={data} param-name=currently-attached") == "true"
     a_full_array_only_makes_it_wait(job)
+    storage_is_added_and_grows_under_it(job)
     assert user.xe_refused(f"sr-destroy uuid={job.sr}")
     xe(f"vm-shutdown uuid={job.vm} force=true")
     xe(f"vm-uninstall uuid={job.vm} force=true")
