@@ -42,6 +42,14 @@ async def test_a_host_joins_and_leaves(pair: tuple[Machine, Machine]) -> None:
     assert attached == "true,true"
     await second.until("host-list", f"Master IP address: {first.address}")
 
+    network = await first.xe("network-create name-label=tagged bridge=gstag")
+    card = (await first.xe("pif-list device=eth0 VLAN=-1 --minimal")).split(",")[0]
+    await first.xe(f"pool-vlan-create pif-uuid={card} network-uuid={network} vlan=100")
+    assert await first.xe("pif-list VLAN=100 params=currently-attached --minimal") == "true,true"
+    for vlan in (await first.xe("vlan-list --minimal")).split(","):
+        await first.xe(f"vlan-destroy uuid={vlan}")
+    assert await first.xe("pif-list VLAN=100 --minimal") == ""
+
     uuid = await first.xe("host-list hostname=h2 --minimal")
     assert await first.xe(f"host-param-get uuid={uuid} param-name=enabled") == "true"
     refused = await first.try_xe(f"pool-eject host-uuid={await first.xe('host-list hostname=h1 --minimal')} --force")

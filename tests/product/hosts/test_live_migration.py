@@ -19,10 +19,10 @@ from gespann.demo.site import AGENT_DATA, GUEST_IMAGE, POOL_RUN, XE, Site
 from gespann.demo.user import CheckFailed
 from gespann.system import processes
 
-pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(1200)]
 OWN = os.getpid() % 1000
 NET = f"198.18.{160 + OWN % 10 * 3}"
-WAIT_S = 120.0
+WAIT_S = 300.0
 
 
 class QuietConsole(GuestConsole):
