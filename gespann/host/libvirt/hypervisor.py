@@ -15,6 +15,7 @@ from gespann.host.hypervisor import Told
 from gespann.host.images import Images
 from gespann.host.libvirt.devices import Devices
 from gespann.host.libvirt.domain_counters import domain_counters
+from gespann.host.libvirt.guest_clock import GuestClocks
 from gespann.host.libvirt.machines import Machines
 from gespann.host.libvirt.memory import Memory
 from gespann.host.libvirt.migration import Migration, socket_of
@@ -52,6 +53,7 @@ class LibvirtHypervisor:
         self._machines = Machines(uri, run_dir, data_dir)
         self._power = Power(self._machines)
         self._devices = Devices(self._machines)
+        self._clocks = GuestClocks(self._machines)
         self._files = MemoryFiles(run_dir / "memory")
         self._memory = Memory(self._machines, self._power, self._files)
         self._migration = Migration(self._machines, self._power)
@@ -70,6 +72,7 @@ class LibvirtHypervisor:
     async def close(self) -> None:
         await self._images.close()
         await self._files.close()
+        await self._clocks.close()
         await self._machines.close()
 
     async def facts(self) -> FactsReply:
@@ -132,6 +135,7 @@ class LibvirtHypervisor:
         domain, _ = await self._machines.need(uuid)
         if domain.state == "paused":
             await self._machines.act("unpause", uuid, lambda found: found.resume())
+            self._clocks.goes_on(uuid)
             await self._machines.look(uuid)
 
     async def vcpus(self, uuid: str, vcpus: int) -> None:
@@ -152,7 +156,9 @@ class LibvirtHypervisor:
         self, spec: DomainSpec, image_id: str, memory: IscsiSource | FileSource, timeout_s: float
     ) -> Domain:
         await self._read_capabilities()
-        return await self._memory.restore(spec, image_id, memory, timeout_s)
+        domain = await self._memory.restore(spec, image_id, memory, timeout_s)
+        self._clocks.was_away(spec.uuid)
+        return domain
 
     async def domains(self) -> list[Domain]:
         return await self._machines.all()

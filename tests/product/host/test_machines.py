@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import signal
+import time
 import uuid as uuids
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -314,10 +315,19 @@ async def test_trim_gives_space_back(machine: Machine):
     await until(shrunk)
 
 
-def counted(machine: Machine) -> list[int]:
-    """What the guest has counted aloud, by the log of its serial console, which outlives its starts."""
+def _counts(machine: Machine) -> list[tuple[int, int]]:
+    """What the guest has counted aloud, and when by its own clock; by the log of its serial console, which outlives its
+    starts."""
     said = machine.site.host.path(f"/var/lib/gespann/console/{machine.uuid}.log").read_text(errors="replace")
-    return [int(number) for number in re.findall(r"count (\d+) ", said)]
+    return [(int(number), int(at_s)) for number, at_s in re.findall(r"count (\d+) (\d+) ", said)]
+
+
+def counted(machine: Machine) -> list[int]:
+    return [number for number, _ in _counts(machine)]
+
+
+def console_times(machine: Machine) -> list[int]:
+    return [at_s for _, at_s in _counts(machine)]
 
 
 async def test_a_suspended_guest_goes_on_where_it_stood(machine: Machine):
@@ -325,7 +335,7 @@ async def test_a_suspended_guest_goes_on_where_it_stood(machine: Machine):
     of it leaves the guest where it was."""
     await machine.start()
     await until(machine.has_address)
-    loop = 'n=0; while :; do n=$((n+1)); echo "count $n " >/dev/ttyS0; sleep 0.2; done'
+    loop = 'n=0; while :; do n=$((n+1)); echo "count $n $(date +%s) " >/dev/ttyS0; sleep 0.2; done'
     await machine.console(f"({loop}) & echo star''ted", expect="started")
 
     async def has_counted(number: int) -> None:
@@ -373,6 +383,14 @@ async def test_a_suspended_guest_goes_on_where_it_stood(machine: Machine):
     await has_counted(len(before) + 3)
     assert counted(machine) == list(range(1, len(counted(machine)) + 1))
     await until(machine.has_address)
+
+    async def knows_the_time() -> bool:
+        """It does not know by itself how long it was away."""
+        earliest_s, before = int(time.time()), len(counted(machine))
+        await has_counted(before + 1)
+        return console_times(machine)[before] >= earliest_s
+
+    await until(knows_the_time)
 
     # a checkpoint: memory and disk of one instant, to which it goes back after it has gone on
     await machine.agent.call(seam.DomainPause(uuid=machine.uuid))
