@@ -17,6 +17,7 @@ from pathlib import Path
 Word = str | os.PathLike[str]
 LongRunning = subprocess.Popen[bytes]  # what ``start_logged`` gives
 OUTPUT_SHOWN_CHARS = 2000
+DROPPED_BYTES = 65536
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,20 @@ def kill_session(pid: int, sig: signal.Signals = signal.SIGKILL) -> None:
     """Signals a process that ``start`` or ``start_logged`` made, and its children."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, sig)
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Kills what ``start`` made, if it still runs, and returns when it is gone. What it has written and nobody has read
+    is read and dropped: asyncio tells of a process's end only when its pipes have ended too, and does not read from one
+    whose reader has enough."""
+    if process.returncode is None:
+        kill_session(process.pid)
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            with contextlib.suppress(RuntimeError, OSError):  # somebody else reads it to its end
+                while await stream.read(DROPPED_BYTES):
+                    pass
+    await process.wait()
 
 
 def is_running(pid: int) -> bool:

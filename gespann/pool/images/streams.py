@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from gespann.seams.xenapi.errors import XenApiError
-from gespann.system.processes import Word, kill_session, start
+from gespann.system.processes import Word, end, start
 
 Sink = Callable[[bytes], Awaitable[None]]
 PIECE_BYTES = 256 * 1024
@@ -89,11 +89,9 @@ async def decompressed(source: Pieces) -> AsyncIterator[Pieces]:
     try:
         yield Pieces(_output(process, feeding))
     finally:
-        if process.returncode is None:
-            kill_session(process.pid)
-            await process.wait()
         feeding.cancel()
         await asyncio.gather(feeding, return_exceptions=True)
+        await end(process)
 
 
 async def _feed(source: Pieces, process: asyncio.subprocess.Process) -> None:
@@ -103,7 +101,6 @@ async def _feed(source: Pieces, process: asyncio.subprocess.Process) -> None:
             process.stdin.write(piece)
             await process.stdin.drain()
         process.stdin.close()
-        await process.stdin.wait_closed()
     except (BrokenPipeError, ConnectionResetError):
         pass  # it has seen enough, or something that it does not like; its status tells
 
@@ -152,8 +149,6 @@ async def compressed(sink: Sink, algorithm: str) -> AsyncIterator[Sink]:
         if await process.wait() != 0:
             raise XenApiError("INTERNAL_ERROR", [f"{algorithm} failed"])
     finally:
-        if process.returncode is None:
-            kill_session(process.pid)
-            await process.wait()
         draining.cancel()
         await asyncio.gather(draining, return_exceptions=True)
+        await end(process)

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from gespann.seams.xenapi.errors import XenApiError
-from gespann.system.processes import Word, kill_session, start
+from gespann.system.processes import Word, end, start
 
 CHUNK_BYTES = 1024 * 1024
 ERRORS_SHOWN_CHARS = 500
@@ -44,8 +44,7 @@ async def _nbdcopy(words: list[Word], *, stdin: bool = False, stdout: bool = Fal
         yield _Copying(process)
     finally:
         if process.returncode is None:
-            kill_session(process.pid)
-            await process.wait()
+            await end(process)
 
 
 async def copy_image(source: str, target: str, progress: Progress) -> None:
