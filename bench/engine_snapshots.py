@@ -3,24 +3,30 @@
 A volume of 40 GiB of which a part is written, before and after a million random overwrites with snapshots between
 them, so that its map has no order left. *Pause* is how long writers had to stand still, as the engine says; *whole* is
 the time until the answer, with everything on stable storage. Writers run at queue depth 32 over loopback.
+
+What a writer waits at most is compared with what others cause: a SYNCHRONIZE CACHE from another session, and, without
+any engine, a writer to a plain file whose data another process syncs. *Stolen* is the time for which the machine below
+this one took its processors away; no program here can answer meanwhile.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench.engine import MIB, Workload, build_generator, fill_disk, measure
 from bench.quiet import enter_own_network, surroundings
 from bench.record import ROOT, file_system_of, keep, machine, table
-from bench.targets import Engine
+from bench.targets import Engine, LocalFile, MeasuredTarget
 from gespann.seams.engine_socket import (
     VERSION,
     Hello,
@@ -35,6 +41,7 @@ from gespann.system.json_lines import JsonLinesClient
 SIZE_BYTES = 40 << 30
 VOLUME = f"6{0:031x}"
 WRITES = Workload("4 KiB random write, depth 32", "randwrite", 4096, 32)
+SYNCS = Workload("made durable every half second", "sync", 4096, 1)
 
 
 class Snapshots:
@@ -112,40 +119,83 @@ def overwrite(program: Path, engine: Engine, span_mib: int, writes: int, snapsho
     return done
 
 
-def stalls(program: Path, engine: Engine, span_mib: int, seconds: float, snapshots: Snapshots) -> dict[str, Any]:
-    """Latency of a writer without snapshots and with one every half second."""
-    quiet = measure(program, engine, WRITES, seconds, span_mib)
+def stolen_ms() -> float:
+    """What the hypervisor has taken from all processors so far."""
+    fields = Path("/proc/stat").read_text().split(maxsplit=9)
+    return int(fields[8]) * 1000 / os.sysconf("SC_CLK_TCK")
+
+
+def measure_beside(beside: Callable[[threading.Event], None], measured: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What is measured while something else happens, until it is told to stop."""
     stop = threading.Event()
-    times: list[tuple[float, float]] = []
-
-    def go_on() -> None:
-        while not stop.wait(0.5):
-            times.extend(snapshots.take(1))
-
-    thread = threading.Thread(target=go_on)
+    thread = threading.Thread(target=beside, args=(stop,))
     thread.start()
     try:
-        busy = measure(program, engine, WRITES, seconds, span_mib)
+        return measured()
     finally:
         stop.set()
         thread.join()
-    return {"without": quiet, "with": busy, "taken": len(times), **spread(times)}
+
+
+def stalls(program: Path, engine: Engine, file: LocalFile, options: argparse.Namespace, snapshots: Snapshots) -> Any:
+    """A writer alone, and while something is made durable every half second: medians of interleaved rounds."""
+    times: list[tuple[float, float]] = []
+    span_mib, seconds = options.span_mib, options.seconds
+
+    def writes(target: MeasuredTarget) -> dict[str, Any]:
+        before = stolen_ms()
+        found = measure(program, target, WRITES, seconds, span_mib)
+        return {**found, "stolen_ms": stolen_ms() - before}
+
+    def take(stop: threading.Event) -> None:
+        while not stop.wait(0.5):
+            times.extend(snapshots.take(1))
+
+    def sync(target: MeasuredTarget) -> Callable[[threading.Event], None]:
+        def until_done(_: threading.Event) -> None:
+            measure(program, target, SYNCS, seconds, span_mib)
+
+        return until_done
+
+    kinds: dict[str, Callable[[], dict[str, Any]]] = {
+        "the engine, alone": lambda: writes(engine),
+        "the engine, snapshots": lambda: measure_beside(take, lambda: writes(engine)),
+        "the engine, SYNCHRONIZE CACHE": lambda: measure_beside(sync(engine), lambda: writes(engine)),
+        "a file, alone": lambda: writes(file),
+        "a file, fdatasync": lambda: measure_beside(sync(file), lambda: writes(file)),
+    }
+    taken: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    for _ in range(options.rounds):
+        for kind, run in kinds.items():
+            taken[kind].append(run())
+    medians = {
+        kind: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for kind, runs in taken.items()
+    }
+    return {"medians": medians, "runs": taken, "taken": len(times), "rounds": options.rounds, **spread(times)}
 
 
 def rates(program: Path, engine: Engine, span_mib: int, seconds: float, snapshots: Snapshots) -> dict[str, Any]:
     """Writes a second before a snapshot and in the time right after it, when most chunks written are shared."""
     before, after = [], []
-    for _ in range(3):
+    for _ in range(5):
         before.append(measure(program, engine, WRITES, seconds, span_mib)["iops"])
         snapshots.take(1)
         after.append(measure(program, engine, WRITES, seconds, span_mib)["iops"])
-    return {"before": statistics.median(before), "after": statistics.median(after), "runs": [before, after]}
+    ratios = [one / other for one, other in zip(after, before, strict=True)]
+    medians = {
+        "before": statistics.median(before),
+        "after": statistics.median(after),
+        "ratio": statistics.median(ratios),
+    }
+    return {**medians, "runs": [before, after]}
 
 
 def run_all(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     program = build_generator(directory)
     engine = Engine(directory)
     engine.start(SIZE_BYTES)
+    file = LocalFile(directory)
+    file.start(options.span_mib * MIB)
     snapshots = Snapshots(engine)
     result: dict[str, Any] = {}
 
@@ -155,12 +205,14 @@ def run_all(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
 
     try:
         fill_disk(program, engine, options.span_mib)
+        fill_disk(program, file, options.span_mib)
         snapshots.take(1)  # what is in memory goes to the disk
         tell("in order", spread(snapshots.take(50)))
         tell("overwrites", overwrite(program, engine, options.span_mib, options.overwrites, snapshots))
         snapshots.take(1)
         tell("after the overwrites", spread(snapshots.take(50)))
-        tell("stalls", stalls(program, engine, options.span_mib, options.seconds, snapshots))
+        tell("stalls", stalls(program, engine, file, options, snapshots))
+        file.stop()
         tell("rates", rates(program, engine, options.span_mib, 1.0, snapshots))
         held = du(engine)
         tell("all deleted, s", snapshots.delete_all())
@@ -188,8 +240,8 @@ def page(how: dict[str, Any], found: dict[str, Any]) -> str:
     ]
     stall, rate, space = found["stalls"], found["rates"], found["space"]
     stall_rows = [
-        [name, *(f"{stall[name][key]:.0f}" for key in ("iops", "p50_us", "p99_us", "p999_us", "max_us"))]
-        for name in ("without", "with")
+        [name, *(f"{row[key]:.0f}" for key in ("iops", "p50_us", "p99_us", "p999_us", "max_us", "stolen_ms"))]
+        for name, row in stall["medians"].items()
     ]
     gib = {name: value / 2**30 for name, value in space.items()}
     return (
@@ -199,11 +251,14 @@ def page(how: dict[str, Any], found: dict[str, Any]) -> str:
         f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']} "
         "before the run. All numbers are in `engine-snapshots.json`.\n\n"
         + table(["snapshots", "pause p50 us", "pause max us", "whole p50 ms", "whole max ms"], rows)
-        + f"\n## A writer at depth 32, while {stall['taken']} snapshots are taken\n\n"
-        + table(["snapshots", "IOPS", "p50 us", "p99 us", "p99.9 us", "longest us"], stall_rows)
+        + "\n## A writer at depth 32, alone and while its data is made durable every half second\n\n"
+        f"Medians of {stall['rounds']} rounds of {how['seconds']:.0f} s each, interleaved, "
+        f"with {stall['taken']} snapshots. "
+        "Stolen: time that the machine below took from the processors.\n\n"
+        + table(["beside it", "IOPS", "p50 us", "p99 us", "p99.9 us", "longest us", "stolen ms"], stall_rows)
         + "\n## Afterwards\n\n"
         f"Random writes in the second after a snapshot: {rate['after']:.0f} a second, {rate['before']:.0f} in the one "
-        f"before: {rate['after'] / rate['before']:.2f}.\n\n"
+        f"before (medians of {len(rate['runs'][0])}); median of the ratios: {rate['ratio']:.2f}.\n\n"
         f"On the disk: {gib['with_snapshots']:.2f} GiB with all snapshots, {gib['without']:.2f} GiB "
         f"{found['all deleted, s']:.1f} s after their deletion began; {gib['written']:.2f} GiB are the volume's.\n"
     )
@@ -215,6 +270,7 @@ def main() -> None:
     parser.add_argument("--overwrites", type=int, default=1_000_000)
     parser.add_argument("--pool", type=int, default=10_000, help="snapshots in the pool")
     parser.add_argument("--seconds", type=float, default=5.0, help="of the writers whose stalls are looked at")
+    parser.add_argument("--rounds", type=int, default=3, help="of each kind of writers")
     parser.add_argument("--directory", type=Path, default=ROOT / "var", help="the file system to measure on")
     options = parser.parse_args()
     enter_own_network("bench.engine_snapshots")
@@ -224,6 +280,7 @@ def main() -> None:
         found = run_all(options, directory)
         how = {
             "span_mib": options.span_mib,
+            "seconds": options.seconds,
             "file_system": file_system_of(directory),
             "surroundings": surroundings(),
             "machine": before,

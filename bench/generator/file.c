@@ -47,6 +47,9 @@ static void queue(struct run *run, int tag, uint64_t offset) {
     sqes[index] = (struct io_uring_sqe){
         .opcode = run->writing ? IORING_OP_WRITE : IORING_OP_READ, .fd = disk, .off = offset,
         .addr = (uintptr_t)(run->writing ? run->payload : buffers[tag]), .len = run->block, .user_data = tag};
+    if (run->syncing)
+        sqes[index] = (struct io_uring_sqe){
+            .opcode = IORING_OP_FSYNC, .fd = disk, .fsync_flags = IORING_FSYNC_DATASYNC, .user_data = tag};
     sq_array[index] = index;
     atomic_store_explicit((_Atomic unsigned *)sq_tail, tail + 1, memory_order_release);
     queued++;
@@ -70,7 +73,7 @@ static void take(struct run *run) {
     while (!waits()) enter(1);
     struct io_uring_cqe *done = &cqes[*cq_head & *cq_mask];
     uint32_t tag = done->user_data;
-    int failed = done->res != (int)run->block;
+    int failed = done->res != (run->syncing ? 0 : (int)run->block);
     atomic_store_explicit((_Atomic unsigned *)cq_head, *cq_head + 1, memory_order_release);
     finished(run, tag, failed);
 }

@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 struct run {
-    int writing, random, single, depth, free_count;
+    int writing, random, syncing, single, depth, free_count;
     uint32_t block;
     uint64_t span, place, ios, errors;
     double *started;

@@ -134,6 +134,10 @@ static void get_ready(void) {
 }
 
 static void queue(struct run *run, int tag, uint64_t offset) {
+    if (run->syncing) {
+        add_command(tag, 0, 0, 0)[32] = 0x91; /* SYNCHRONIZE CACHE(16), all of it */
+        return;
+    }
     uint32_t immediate = run->writing ? immediate_bytes : 0;
     uint8_t *bhs = add_command(tag, run->writing ? 0x20 : 0x40, run->block, immediate);
     uint64_t lba = offset / 512;

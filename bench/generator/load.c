@@ -3,7 +3,7 @@
  *   load PROTOCOL ADDRESS PORT NAME LUN MODE BLOCK_BYTES DEPTH SECONDS SPAN_MIB [single]
  *
  * PROTOCOL is iscsi, nbd or file (then ADDRESS is a path and the three words after it say nothing). MODE is read, write,
- * randread or randwrite. Normally requests that can go out together leave in one system call and answers that arrived
+ * randread, randwrite or sync: then the disk is asked to make everything durable, twice a second. Normally requests that can go out together leave in one system call and answers that arrived
  * together are taken together ("batched"); with `single` each request is sent by itself and one answer is taken at a
  * time, as a client with one thread a request does.
  *
@@ -38,6 +38,9 @@ static double cpu_s(void) {
     return u.ru_utime.tv_sec + u.ru_stime.tv_sec + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
 }
 
+/* a disk that is asked to make everything durable is left alone for so long in between */
+static const struct timespec sync_pause = {.tv_nsec = 500000000};
+
 /* xorshift64: the same places for all */
 static uint64_t random64(void) {
     static uint64_t state = 88172645463325252ull;
@@ -55,6 +58,7 @@ void finished(struct run *run, uint32_t tag, int failed) {
 
 static void add_io(const struct protocol *protocol, struct run *run) {
     int tag = run->free_tags[--run->free_count];
+    if (run->syncing) nanosleep(&sync_pause, NULL);
     uint64_t offset = run->random ? random64() % (run->span / run->block) * run->block : run->place;
     if (!run->random) run->place = run->place + 2 * run->block > run->span ? 0 : run->place + run->block;
     protocol->queue(run, tag, offset);
@@ -82,6 +86,7 @@ static int by_size(const void *a, const void *b) {
 static void prepare(struct run *run, char **words, int single) {
     run->writing = strstr(words[0], "write") != NULL;
     run->random = strstr(words[0], "rand") != NULL;
+    run->syncing = !strcmp(words[0], "sync");
     run->single = single;
     run->block = atoi(words[1]);
     run->depth = run->free_count = atoi(words[2]);

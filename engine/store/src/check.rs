@@ -93,7 +93,7 @@ fn check_volume(state: &State, volume: &VolumeState, missing: &BTreeSet<u32>, er
             }
         }
     });
-    for number in [volume.base, volume.spill].into_iter().flatten() {
+    for number in volume.base.into_iter().chain(volume.spills.iter().copied()) {
         if state.files.get(&number).is_none_or(|file| file.volume != volume.number) {
             wrong(format!("data file number {number} is said to be its own and is not"));
         }
@@ -173,7 +173,7 @@ pub fn repair(disk: &dyn Disk) -> Result<Vec<String>, StoreError> {
             done.push(format!("volume {}: {bytes} bytes were in files that are missing and read as zeroes now", volume.id));
         }
         volume.base = volume.base.filter(|number| !missing.contains(number));
-        volume.spill = volume.spill.filter(|number| !missing.contains(number));
+        volume.spills.retain(|number| !missing.contains(number));
     }
     state.files.retain(|number, _| !missing.contains(number));
     if done.is_empty() {

@@ -17,7 +17,8 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+const OLDEST: u32 = 1;
 const PIECE_BYTES: usize = 1 << 20;
 
 pub fn path(number: u64) -> String {
@@ -53,7 +54,8 @@ struct VolumeItem {
     origin: Option<VolumeId>,
     reservations: Option<String>,
     base: Option<u32>,
-    spill: Option<u32>,
+    /// Version 1 knew one at most, with the same bytes.
+    spills: Vec<u32>,
     top: u32,
 }
 
@@ -204,7 +206,7 @@ pub fn write(disk: &dyn Disk, number: u64, state: &State, record: u64) -> io::Re
             origin: volume.origin,
             reservations: volume.reservations.clone(),
             base: volume.base,
-            spill: volume.spill,
+            spills: volume.spills.clone(),
             top,
         }))?;
     }
@@ -283,7 +285,7 @@ pub fn read(disk: &dyn Disk, number: u64) -> io::Result<Result<(State, u64), Str
             return damaged("is not the one expected");
         };
         let sound = match (item, &mut state) {
-            (Item::Head { version: VERSION, chunk_bytes, next_volume, next_file, record }, None) => {
+            (Item::Head { version: OLDEST..=VERSION, chunk_bytes, next_volume, next_file, record }, None) => {
                 state = Some((State { next_volume, next_file, ..State::new(chunk_bytes) }, record));
                 Some(())
             }
@@ -314,7 +316,7 @@ fn add_volume(state: &mut State, item: VolumeItem, tops: &[Arc<Top>]) -> Option<
         origin: item.origin,
         reservations: item.reservations,
         base: item.base,
-        spill: item.spill,
+        spills: item.spills,
         top: tops.get(item.top as usize)?.clone(),
     };
     state.volumes.insert(item.number, volume).is_none().then_some(())

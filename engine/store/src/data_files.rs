@@ -5,6 +5,7 @@ use crate::journal::record::{FileAdded, FileKind, VolumeNumber};
 use crate::map::nodes::{Counts, MAX_FILE, MAX_INDEX};
 use crate::map::{Slot, SlotRefs};
 use crate::{VolumeId, lock};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -37,14 +38,23 @@ pub struct DataFile {
     pub volume: VolumeNumber,
     pub kind: FileKind,
     pub name: String,
-    pub file: Arc<dyn DiskFile>,
+    file: Arc<dyn DiskFile>,
     pub chunk_bytes: u64,
     /// Cleared slots keep their space: the file of a thick volume.
     pub reserved: AtomicBool,
+    /// It was the file of a thick volume: space may be reserved in it that nothing was ever written to.
+    pub holds_reserve: AtomicBool,
     /// Its volume is deleted: nothing new comes into it.
     pub ownerless: AtomicBool,
     /// Slots that nobody refers to are known to be empty.
     pub swept: AtomicBool,
+    /// Something may have been written since the last sync began.
+    unsynced: AtomicBool,
+    /// Held while syncing: who finds nothing left to sync has waited for whoever was at it. True: a sync has failed, and
+    /// the kernel tells that once only.
+    syncing: Mutex<bool>,
+    /// How many snapshots are making it durable just now: what is new should go elsewhere, see `MappedVolume::new_slot`.
+    resting: AtomicU32,
     slots: Mutex<Slots>,
 }
 
@@ -66,8 +76,12 @@ impl DataFile {
             file,
             chunk_bytes,
             reserved: AtomicBool::new(false),
+            holds_reserve: AtomicBool::new(false),
             ownerless: AtomicBool::new(false),
             swept: AtomicBool::new(swept),
+            unsynced: AtomicBool::new(true),
+            syncing: Mutex::default(),
+            resting: AtomicU32::new(0),
             slots: Mutex::default(),
         }
     }
@@ -80,8 +94,90 @@ impl DataFile {
         index * self.chunk_bytes
     }
 
+    pub fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    pub fn is_empty(&self) -> io::Result<bool> {
+        self.file.is_empty()
+    }
+
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_at(buffer, offset)
+    }
+
+    pub fn next_data(&self, offset: u64, end: u64) -> io::Result<Option<(u64, u64)>> {
+        self.file.next_data(offset, end)
+    }
+
+    pub fn allocated_bytes(&self) -> io::Result<u64> {
+        self.file.allocated_bytes()
+    }
+
+    /// The file itself, for whoever hands its pages to the kernel. Not to be written: that would not be synced.
+    pub fn system_file(&self) -> Option<&File> {
+        self.file.system_file()
+    }
+
+    /// Whatever came of it, the file is to be synced: the note is made afterwards, so that a sync that begins meanwhile
+    /// does not take it away.
+    fn changed<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        self.unsynced.store(true, Ordering::Release);
+        result
+    }
+
+    pub fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.changed(self.file.write_at(data, offset))
+    }
+
+    pub fn set_len(&self, length: u64) -> io::Result<()> {
+        self.changed(self.file.set_len(length))
+    }
+
+    pub fn reserve(&self, length: u64) -> io::Result<()> {
+        self.changed(self.file.reserve(length))
+    }
+
+    /// Gives back what is allocated but was never written. Nobody may write meanwhile.
+    pub fn dig_holes(&self) -> io::Result<()> {
+        self.sync()?;
+        self.changed(self.file.dig_holes())
+    }
+
+    /// Everything written so far survives a loss of power. Costs nothing if it does already.
+    pub fn sync(&self) -> io::Result<()> {
+        let mut failed = lock(&self.syncing);
+        if *failed {
+            return Err(io::Error::other("an earlier write to this file was lost"));
+        }
+        if self.unsynced.swap(false, Ordering::AcqRel) {
+            self.file.sync().inspect_err(|_| *failed = true)?;
+        }
+        Ok(())
+    }
+
+    /// Is there nothing that a sync would write, nor one under way?
+    pub fn is_clean(&self) -> bool {
+        self.syncing.try_lock().is_ok_and(|failed| !*failed) && !self.unsynced.load(Ordering::Acquire)
+    }
+
+    /// Until what this gives is dropped the file rests.
+    pub fn rest(self: &Arc<Self>) -> Resting {
+        self.resting.fetch_add(1, Ordering::AcqRel);
+        Resting(self.clone())
+    }
+
+    pub fn is_resting(&self) -> bool {
+        self.resting.load(Ordering::Acquire) > 0
+    }
+
     /// Zeroes a range of bytes; its space is given back unless the volume is thick.
     pub fn clear(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.changed(self.empty(offset, length))
+    }
+
+    /// The same for slots that nobody refers to: this need not be durable, as they are emptied again after a start.
+    pub fn empty(&self, offset: u64, length: u64) -> io::Result<()> {
         if self.reserved.load(Ordering::Acquire) {
             self.file.zero_reserved(offset, length)
         } else {
@@ -154,7 +250,7 @@ impl DataFile {
 
     fn emptied(&self, index: u64) -> io::Result<Slot> {
         if !self.swept.load(Ordering::Acquire) {
-            if let Err(error) = self.clear(self.offset(index), self.chunk_bytes) {
+            if let Err(error) = self.empty(self.offset(index), self.chunk_bytes) {
                 self.give_up(index);
                 return Err(error);
             }
@@ -172,7 +268,7 @@ impl DataFile {
     /// Takes back a slot that was given out and not used. It may hold something, so it is emptied first.
     pub fn give_back(&self, index: u64) {
         // A slot that cannot be emptied stays taken until the next start, which tries again.
-        if self.clear(self.offset(index), self.chunk_bytes).is_ok() {
+        if self.empty(self.offset(index), self.chunk_bytes).is_ok() {
             self.give_up(index);
         }
     }
@@ -201,10 +297,26 @@ impl DataFile {
         let state = lock(&self.slots);
         for (run, count) in state.refs.runs(slots) {
             if count == 0 {
-                self.clear(self.offset(run.start), (run.end - run.start) * self.chunk_bytes)?;
+                self.empty(self.offset(run.start), (run.end - run.start) * self.chunk_bytes)?;
             }
         }
         Ok(())
+    }
+}
+
+/// Held by a snapshot while it makes a file durable.
+#[derive(Debug)]
+pub struct Resting(Arc<DataFile>);
+
+impl Resting {
+    pub fn file(&self) -> Arc<DataFile> {
+        self.0.clone()
+    }
+}
+
+impl Drop for Resting {
+    fn drop(&mut self) {
+        self.0.resting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -187,6 +187,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn background(&self) -> bool {
         false
     }
+    /// Has anybody read or written a volume since this was asked last? Then the background leaves them room.
+    fn was_used(&self) -> bool {
+        true
+    }
     /// What the background last failed at.
     fn background_failure(&self) -> Option<String> {
         None

@@ -24,6 +24,8 @@ pub struct Shared {
     tenures: AtomicU64,
     /// No map on stable storage refers to it any more; the background gives it back.
     released: Mutex<VecDeque<Dropped>>,
+    /// Somebody has read or written since the background last asked.
+    in_use: AtomicBool,
     /// The pool's limit is reached: no write may take more space.
     pub full: AtomicBool,
 }
@@ -38,8 +40,21 @@ impl Shared {
             changes: RwLock::default(),
             tenures: AtomicU64::new(1),
             released: Mutex::default(),
+            in_use: AtomicBool::new(false),
             full: AtomicBool::new(false),
         }
+    }
+
+    /// Called by every read and write. The line of memory is only read, as long as the background has not asked.
+    pub fn note_use(&self) {
+        if !self.in_use.load(Ordering::Relaxed) {
+            self.in_use.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Has anybody read or written since this was asked last?
+    pub fn was_used(&self) -> bool {
+        self.in_use.swap(false, Ordering::Relaxed)
     }
 
     pub fn changing(&self) -> RwLockReadGuard<'_, ()> {
@@ -96,7 +111,7 @@ impl Shared {
             let file = self.disk.create(&path)?;
             let made = DataFile::new(&added, file, self.chunk_bytes, true);
             prepare(&made)?;
-            made.file.sync()?;
+            made.sync()?;
             self.disk.sync_folder(data_files::FOLDER)?;
             Ok(Arc::new(made))
         };

@@ -18,7 +18,8 @@ pub struct VolumeState {
     pub origin: Option<VolumeId>,
     pub reservations: Option<String>,
     pub base: Option<u32>,
-    pub spill: Option<u32>,
+    /// Chunks whose own place was taken; new ones are put into the last.
+    pub spills: Vec<u32>,
     pub top: Arc<Top>,
 }
 
@@ -46,7 +47,7 @@ impl State {
         let volume = self.volume(file.volume)?;
         match file.kind {
             FileKind::Base => volume.base = Some(file.number),
-            FileKind::Spill => volume.spill = Some(file.number),
+            FileKind::Spill => volume.spills.push(file.number),
         }
         Ok(())
     }
@@ -64,7 +65,7 @@ impl State {
             origin: None,
             reservations: None,
             base: None,
-            spill: None,
+            spills: Vec::new(),
             top,
         };
         self.volumes.insert(number, volume);
@@ -82,7 +83,7 @@ impl State {
             origin: Some(source.id),
             reservations: None,
             base: None,
-            spill: None,
+            spills: Vec::new(),
             top: share(&source.top),
             ..*source
         };

@@ -5,7 +5,7 @@ use gespann_store::Store;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Work for so long, then leave the disk and the volumes to others for so long.
+/// Work for so long, then leave the disk and the volumes to others for so long, if there are any.
 const SLICE: Duration = Duration::from_millis(2);
 const BREATH: Duration = Duration::from_millis(3);
 /// Between rounds, when there is nothing to do.
@@ -19,7 +19,9 @@ pub fn tend(store: &dyn Store) -> ! {
         let mut began = Instant::now();
         while store.background() {
             if began.elapsed() >= SLICE {
-                thread::sleep(BREATH);
+                if store.was_used() {
+                    thread::sleep(BREATH);
+                }
                 began = Instant::now();
             }
         }

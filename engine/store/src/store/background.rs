@@ -2,6 +2,7 @@
 //! back, checkpoints. In small steps, each of which may be the last before the process dies.
 
 use super::MappedStore;
+use super::emptying::Emptying;
 use super::open::{SPARE, SPARE_BYTES};
 use crate::data_files::{self, DataFile};
 use crate::journal::Journal;
@@ -21,6 +22,10 @@ use std::sync::{Arc, Mutex, Weak};
 
 /// Slots that one step empties at most.
 const STEP_SLOTS: u64 = 256;
+/// Slots whose references one step looks at.
+const COUNTED_SLOTS: u64 = 16 << 10;
+/// Before it looks for more, the background empties what it has found when that is so many runs of slots.
+const MOST_RUNS: usize = 100_000;
 /// What one step cuts off a file that is being removed.
 const STEP_BYTES: u64 = 1 << 30;
 /// Rounds for which a volume that is being written is left alone.
@@ -39,8 +44,10 @@ pub struct Background {
     spare_bytes: AtomicU64,
     /// Files whose free slots may still hold something, and how far they have been looked through.
     unswept: Mutex<VecDeque<(Arc<DataFile>, u64)>>,
+    /// Slots that are to be emptied, and only then let go of.
+    pub letting_go: Mutex<Emptying>,
     /// Parts of ownerless files that nobody refers to any more.
-    unused: Mutex<VecDeque<(Arc<DataFile>, Range<u64>)>>,
+    unused: Mutex<Emptying>,
     /// Ownerless files that perhaps nobody refers to, and those of which that is certain.
     doubtful: Mutex<Vec<Arc<DataFile>>>,
     doomed: Mutex<VecDeque<Arc<DataFile>>>,
@@ -67,6 +74,7 @@ impl Background {
             not_before_bytes: AtomicU64::new(0),
             spare_bytes: AtomicU64::new(0),
             unswept: Mutex::new(owned.into_iter().chain(ownerless.clone()).map(|file| (file, 0)).collect()),
+            letting_go: Mutex::default(),
             unused: Mutex::default(),
             doubtful: Mutex::new(ownerless),
             doomed: Mutex::default(),
@@ -91,11 +99,19 @@ impl MappedStore {
     }
 
     fn one_step(&self) -> io::Result<bool> {
-        if let Some(dropped) = self.shared.next_released() {
-            self.give_back(dropped)?;
-            return Ok(true);
+        if lock(&self.background.letting_go).len() < MOST_RUNS {
+            if let Some(dropped) = self.shared.next_released() {
+                self.give_back(dropped);
+                return Ok(true);
+            }
         }
-        if self.remove_step()? || self.unused_step()? || self.sweep_step()? || self.compact_step()? || self.checkpoint_step()? {
+        if self.remove_step()?
+            || self.empty_step()?
+            || self.unused_step()?
+            || self.sweep_step()?
+            || self.compact_step()?
+            || self.checkpoint_step()?
+        {
             return Ok(true);
         }
         if self.background.commit_due.swap(false, Ordering::AcqRel) {
@@ -109,42 +125,91 @@ impl MappedStore {
     }
 
     /// Lets go of one thing. Slots are emptied before their last reference goes: nobody finds one with something in it.
-    fn give_back(&self, dropped: Dropped) -> io::Result<()> {
+    fn give_back(&self, dropped: Dropped) {
         let Dropped::Slots(number, slots) = dropped else {
             let mut more = Vec::new();
             dropped.release(&mut more);
             self.shared.release_first(more);
-            return Ok(());
+            return;
         };
-        let Some(file) = self.shared.files.get(number) else { return Ok(()) };
+        let Some(file) = self.shared.files.get(number) else { return };
+        let rest = slots.end.min(slots.start + COUNTED_SLOTS)..slots.end;
+        let slots = slots.start..rest.start;
+        if !rest.is_empty() {
+            self.shared.release_first(vec![Dropped::Slots(number, rest)]);
+        }
         if file.ownerless.load(Ordering::Acquire) {
             file.let_go(slots.clone());
             let free = file.runs(slots).into_iter().filter(|(_, count)| *count == 0);
-            lock(&self.background.unused).extend(free.map(|(run, _)| (file.clone(), run)));
-            let mut doubtful = lock(&self.background.doubtful);
-            if !doubtful.iter().any(|known| known.number == number) {
-                doubtful.push(file);
-            }
-            return Ok(());
+            let mut unused = lock(&self.background.unused);
+            free.for_each(|(run, _)| unused.add(number, run));
+            self.doubt(&file);
+            return;
         }
-        let now = slots.start..slots.end.min(slots.start + STEP_SLOTS);
-        if now.end < slots.end {
-            self.shared.release_first(vec![Dropped::Slots(number, now.end..slots.end)]);
-        }
-        for (run, count) in file.runs(now.clone()) {
+        for (run, count) in file.runs(slots) {
             if count == 1 {
-                if let Err(error) = file.clear(file.offset(run.start), (run.end - run.start) * file.chunk_bytes) {
-                    self.shared.release_first(vec![Dropped::Slots(number, now)]);
-                    return Err(error);
-                }
+                lock(&self.background.letting_go).add(number, run);
+            } else {
+                file.let_go(run);
             }
         }
-        file.let_go(now);
-        Ok(())
+    }
+
+    /// Empties some slots to which only what was let go refers, and gives them back.
+    fn empty_step(&self) -> io::Result<bool> {
+        self.empty_some(&self.background.letting_go, &|file, slots| {
+            file.let_go(slots);
+            if file.ownerless.load(Ordering::Acquire) {
+                self.doubt(file); // its volume was deleted meanwhile
+            }
+        })
+    }
+
+    /// Perhaps nobody refers to the file any more.
+    fn doubt(&self, file: &Arc<DataFile>) {
+        let mut doubtful = lock(&self.background.doubtful);
+        if !doubtful.iter().any(|known| known.number == file.number) {
+            doubtful.push(file.clone());
+        }
+    }
+
+    /// Empties some slots of ownerless files.
+    fn unused_step(&self) -> io::Result<bool> {
+        self.empty_some(&self.background.unused, &|_, _| {})
+    }
+
+    /// Empties some of the first run; what holds nothing is passed over, however long it is.
+    fn empty_some(&self, from: &Mutex<Emptying>, done: &dyn Fn(&Arc<DataFile>, Range<u64>)) -> io::Result<bool> {
+        let Some((number, slots)) = lock(from).take() else { return Ok(false) };
+        let Some(file) = self.shared.files.get(number) else { return Ok(true) };
+        let empty = || -> io::Result<u64> {
+            let reserved = file.reserved.load(Ordering::Acquire) || file.holds_reserve.load(Ordering::Acquire);
+            let first = match file.next_data(file.offset(slots.start), file.offset(slots.end))? {
+                _ if reserved => slots.start,
+                Some((start, _)) => start / file.chunk_bytes,
+                None => return Ok(slots.end),
+            };
+            let end = slots.end.min(first + STEP_SLOTS);
+            file.empty(file.offset(first), (end - first) * file.chunk_bytes)?;
+            Ok(end)
+        };
+        let end = empty().inspect_err(|_| lock(from).add(number, slots.clone()))?;
+        done(&file, slots.start..end);
+        if end < slots.end {
+            lock(from).add(number, end..slots.end);
+        }
+        Ok(true)
     }
 
     /// The volume of these files is gone, for good: what nobody refers to of them can be removed.
     pub(super) fn perhaps_unused(&self, files: Vec<Arc<DataFile>>) {
+        // What was reserved for a thick volume is not found as data.
+        for file in files.iter().filter(|file| file.holds_reserve.load(Ordering::Acquire)) {
+            let end = file.len().unwrap_or(0).div_ceil(file.chunk_bytes);
+            let free = file.runs(0..end).into_iter().filter(|(_, count)| *count == 0);
+            let mut unused = lock(&self.background.unused);
+            free.for_each(|(run, _)| unused.add(file.number, run));
+        }
         lock(&self.background.doubtful).extend(files);
     }
 
@@ -153,9 +218,9 @@ impl MappedStore {
         let doubtful = std::mem::take(&mut *lock(&self.background.doubtful));
         lock(&self.background.doomed).extend(doubtful.into_iter().filter(|file| !file.referred_to()));
         let Some(file) = lock(&self.background.doomed).front().cloned() else { return Ok(false) };
-        let length = file.file.len()?;
-        if file.file.allocated_bytes()? > STEP_BYTES && length > STEP_BYTES {
-            file.file.set_len(length - (length / 64).max(STEP_BYTES))?;
+        let length = file.len()?;
+        if file.allocated_bytes()? > STEP_BYTES && length > STEP_BYTES {
+            file.set_len(length - (length / 64).max(STEP_BYTES))?;
             return Ok(true);
         }
         match self.disk().remove(&data_files::path(&file.name)) {
@@ -163,32 +228,16 @@ impl MappedStore {
             _ => {}
         }
         self.shared.files.remove(file.number);
-        lock(&self.background.unused).retain(|(other, _)| other.number != file.number);
+        lock(&self.background.unused).forget(file.number);
         lock(&self.background.unswept).retain(|(other, _)| other.number != file.number);
         lock(&self.background.doomed).pop_front();
-        Ok(true)
-    }
-
-    fn unused_step(&self) -> io::Result<bool> {
-        let Some((file, slots)) = lock(&self.background.unused).pop_front() else { return Ok(false) };
-        let now = slots.start..slots.end.min(slots.start + STEP_SLOTS);
-        if now.end < slots.end {
-            let rest = match file.file.next_data(file.offset(now.end), file.offset(slots.end))? {
-                Some((start, _)) => start / file.chunk_bytes,
-                None => slots.end,
-            };
-            if rest < slots.end {
-                lock(&self.background.unused).push_front((file.clone(), rest.max(now.end)..slots.end));
-            }
-        }
-        file.clear(file.offset(now.start), (now.end - now.start) * file.chunk_bytes)?;
         Ok(true)
     }
 
     /// After a start: what was written for changes that do not count, or was to be emptied when the process died.
     fn sweep_step(&self) -> io::Result<bool> {
         let Some((file, offset)) = lock(&self.background.unswept).front().cloned() else { return Ok(false) };
-        match file.file.next_data(offset, file.file.len()?.max(offset))? {
+        match file.next_data(offset, file.len()?.max(offset))? {
             Some((start, end)) => {
                 let first = start / file.chunk_bytes;
                 let slots = first..end.div_ceil(file.chunk_bytes).min(first + STEP_SLOTS);

@@ -34,8 +34,8 @@ impl MappedStore {
         let shared = &self.shared;
         let number = self.new_number();
         let prepare = |file: &DataFile| {
-            file.file.set_len(size_bytes)?;
-            if thick { file.file.reserve(size_bytes) } else { Ok(()) }
+            file.set_len(size_bytes)?;
+            if thick { file.reserve(size_bytes) } else { Ok(()) }
         };
         shared.journal.make_room()?;
         let base = shared.make_file(number, id, FileKind::Base, prepare)?;
@@ -76,9 +76,11 @@ impl MappedStore {
         // Whoever still has the volume open finds it without blocks.
         volume.set_size(0);
         for file in map.own_files() {
+            file.holds_reserve.store(file.reserved.swap(false, Ordering::AcqRel), Ordering::Release);
             file.ownerless.store(true, Ordering::Release);
         }
-        (map.raw, map.base, map.spill) = (false, None, None);
+        (map.raw, map.base) = (false, None);
+        map.spills.clear();
         Ok(std::mem::replace(&mut map.top, Arc::new(Top::new(Vec::new()))))
     }
 
@@ -137,19 +139,19 @@ impl MappedStore {
         if map.raw {
             let base = map.base.clone().expect("a raw volume has a base file");
             let lengthen = || {
-                base.file.set_len(before)?; // a shrink before may have left something there
-                base.file.set_len(size_bytes)?;
-                if volume.is_thick() { base.file.reserve(size_bytes) } else { Ok(()) }
+                base.set_len(before)?; // a shrink before may have left something there
+                base.set_len(size_bytes)?;
+                if volume.is_thick() { base.reserve(size_bytes) } else { Ok(()) }
             };
-            let done = lengthen().and_then(|()| base.file.sync());
+            let done = lengthen().and_then(|()| base.sync());
             return done.map_err(|error| {
-                let _ = base.file.set_len(before); // what is too long is cut at the next start
+                let _ = base.set_len(before); // what is too long is cut at the next start
                 failed("grow", id)(error)
             });
         }
         if volume.is_thick() {
             let base = volume.own_file(map, FileKind::Base).map_err(failed("grow", id))?;
-            base.file.reserve(size_bytes).map_err(failed("grow", id))?;
+            base.reserve(size_bytes).map_err(failed("grow", id))?;
         }
         Ok(())
     }
@@ -158,7 +160,7 @@ impl MappedStore {
     fn trim(&self, volume: &MappedVolume) -> io::Result<()> {
         let map = volume.map_alone();
         match &map.base {
-            Some(base) if map.raw => base.file.set_len(volume.size()),
+            Some(base) if map.raw => base.set_len(volume.size()),
             _ => Ok(()),
         }
     }
@@ -182,8 +184,8 @@ impl MappedStore {
         self.shared.journal.make_room()?;
         if thick {
             let base = volume.own_file(&mut map, FileKind::Base)?;
-            if let Err(error) = base.file.reserve(volume.size()).and_then(|()| base.file.sync()) {
-                base.file.dig_holes()?;
+            if let Err(error) = base.reserve(volume.size()).and_then(|()| base.sync()) {
+                base.dig_holes()?;
                 return Err(error);
             }
         }
@@ -194,7 +196,7 @@ impl MappedStore {
 
     fn dig(&self, volume: &MappedVolume) -> io::Result<()> {
         let map = volume.map_alone();
-        map.base.as_ref().map_or(Ok(()), |base| base.file.dig_holes())
+        map.base.as_ref().map_or(Ok(()), |base| base.dig_holes())
     }
 
     pub(super) fn keep_reservations(&self, id: VolumeId, reservations: Option<String>) -> Result<(), StoreError> {

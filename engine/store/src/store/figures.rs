@@ -88,7 +88,7 @@ impl MappedStore {
         let Some(file) = self.shared.files.get(file) else { return Ok(0) };
         let (mut at, end) = (file.offset(slots.start), file.offset(slots.end));
         let mut bytes = 0;
-        while let Some((start, stop)) = file.file.next_data(at, end)? {
+        while let Some((start, stop)) = file.next_data(at, end)? {
             bytes += stop - start.max(at);
             at = stop;
             if at >= end {
@@ -170,7 +170,7 @@ impl MappedStore {
     }
 
     fn used_bytes(&self) -> io::Result<u64> {
-        self.shared.files.all().iter().map(|file| file.file.allocated_bytes()).sum()
+        self.shared.files.all().iter().map(|file| file.allocated_bytes()).sum()
     }
 
     /// Of what is known to be on its way back: nodes that wait to be looked at hold more.
@@ -181,6 +181,9 @@ impl MappedStore {
                 let free = file.runs(0..u64::MAX).into_iter().filter(|(_, count)| *count == 0);
                 bytes += free.map(|(run, _)| self.occupied(file.number, run)).sum::<io::Result<u64>>()?;
             }
+        }
+        for (file, slots) in lock(&self.background.letting_go).runs() {
+            bytes += self.occupied(file, slots).map_err(io::Error::from)?;
         }
         for (file, slots) in self.shared.released_slots() {
             bytes += self.exclusive_slots(file, slots).map_err(io::Error::from)?;

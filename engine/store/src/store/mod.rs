@@ -11,6 +11,7 @@
 
 mod background;
 mod control;
+mod emptying;
 mod figures;
 mod open;
 mod sharing;
@@ -139,8 +140,9 @@ impl MappedStore {
             .collect();
         for file in self.shared.files.all() {
             let all = 0..crate::map::MIDDLE_SLOTS.max(file.end());
-            if file.runs(all.clone()) != tally.runs(file.number, all) {
-                wrong.push(format!("the references to slots of {} are counted wrongly", file.name));
+            let (counted, found) = (file.runs(all.clone()), tally.runs(file.number, all));
+            if let Some((one, other)) = counted.iter().zip(&found).find(|(one, other)| one != other) {
+                wrong.push(format!("references to slots of {} are counted as {one:?} and are {other:?}", file.name));
             }
         }
         for (volume, map) in volumes.iter().zip(&maps) {
@@ -252,6 +254,10 @@ impl Store for MappedStore {
 
     fn background(&self) -> bool {
         self.background_step()
+    }
+
+    fn was_used(&self) -> bool {
+        self.shared.was_used()
     }
 
     fn background_failure(&self) -> Option<String> {

@@ -225,8 +225,10 @@ impl MappedStore {
         disk.sync_folder("").map_err(failed)?;
         let mut found = read_state(disk.as_ref(), options)?;
         let files = open_files(disk.as_ref(), &mut found)?;
-        if found.logged || found.imported {
-            // The new checkpoint relies on data that so far perhaps only memory has.
+        let orphans = files.all().iter().any(|file| file.ownerless.load(Ordering::Acquire));
+        if found.logged || found.imported || orphans {
+            // The new checkpoint relies on data that so far perhaps only memory has. And which volume had written in place to
+            // the file of one that is gone, nobody knows any more: its next flush would not sync that.
             disk.sync_everything().map_err(failed)?;
         }
         let (checkpoint_bytes, journal) = match begin(disk.as_ref(), &found) {
@@ -299,8 +301,8 @@ impl MappedStore {
         self.forget_older(self.background.number(), whole)?;
         for volume in self.all_volumes() {
             if let Some(base) = super::is_whole_image(&volume) {
-                if base.file.len()? != volume.size() {
-                    base.file.set_len(volume.size())?;
+                if base.len()? != volume.size() {
+                    base.set_len(volume.size())?;
                 }
             }
         }

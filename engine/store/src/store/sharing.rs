@@ -1,7 +1,7 @@
 //! Requests by which volumes come to share what they hold: snapshots, clones, rolling back, copies inside the array.
 
 use super::{MappedStore, failed, failed_blocks};
-use crate::data_files::{self, DataFile};
+use crate::data_files::{self, DataFile, Resting};
 use crate::journal::record::{FileKind, Mapped, Record, Sharing, VolumeNumber};
 use crate::map::nodes::{self, Counts, leaf_of};
 use crate::map::walk::Dropped;
@@ -25,6 +25,13 @@ struct Prepared {
     number: VolumeNumber,
     /// With its space reserved, for a thick one.
     file: Option<Arc<DataFile>>,
+}
+
+/// Volumes whose contents others have as well from record `number` on, each with its files that hold these contents and
+/// are not durable yet. Nothing new of the volumes goes into them as long as this is there.
+struct JustShared {
+    sources: Vec<(Arc<MappedVolume>, Vec<Resting>)>,
+    number: u64,
 }
 
 impl MappedStore {
@@ -81,17 +88,16 @@ impl MappedStore {
             let source = self.find(pair.source)?;
             sources.insert(source.number, source.clone());
             let number = self.new_number();
-            let reserve = |file: &DataFile| file.file.reserve(source.size());
+            let reserve = |file: &DataFile| file.reserve(source.size());
             let file = pair.thick.then(|| self.shared.make_file(number, pair.id, FileKind::Base, reserve));
             let file = file.transpose().map_err(failed("reserve the space of", pair.id))?;
             prepared.push(Prepared { source, pair: *pair, number, file });
         }
-        // Most of what is in memory goes to the disk while writers go on.
         for source in sources.values() {
-            source.sync_data().map_err(failed_blocks("make durable", source.id))?;
+            source.prepare_next_spill();
         }
-        let (volumes, number, pause) = self.share_at_one_instant(&sources, prepared)?;
-        self.commit_shared(&sources, number)?;
+        let (volumes, shared, pause) = self.share_at_one_instant(&sources, prepared)?;
+        self.commit_shared(&shared)?;
         let described = volumes.iter().zip(prepared.iter()).map(|(volume, one)| self.describe_shared(volume, &one.source));
         Ok(SharedVolumes { volumes: described.collect::<Result<_, _>>()?, pause })
     }
@@ -101,7 +107,7 @@ impl MappedStore {
         &self,
         sources: &BTreeMap<u32, Arc<MappedVolume>>,
         prepared: &[Prepared],
-    ) -> Result<(Vec<Arc<MappedVolume>>, u64, Duration), StoreError> {
+    ) -> Result<(Vec<Arc<MappedVolume>>, JustShared, Duration), StoreError> {
         let shared = &self.shared;
         let began = Instant::now();
         let _changing = shared.changing();
@@ -121,7 +127,7 @@ impl MappedStore {
                 origin: Some(source.id),
                 reservations: None,
                 base: None,
-                spill: None,
+                spills: Vec::new(),
                 top: nodes::share(&map.top),
             });
             (map.raw, map.tenure) = (false, shared.new_tenure());
@@ -138,21 +144,27 @@ impl MappedStore {
             self.insert(volume.clone());
             volumes.push(volume);
         }
+        let mut rest = |source: &Arc<MappedVolume>| {
+            let files = maps.get_mut(&source.number).map(|map| map.rest());
+            (source.clone(), files.unwrap_or_default())
+        };
+        let sources = sources.values().map(&mut rest).collect();
         drop(maps);
-        Ok((volumes, latest, began.elapsed()))
+        Ok((volumes, JustShared { sources, number: latest }, began.elapsed()))
     }
 
     /// The contents that were shared are on stable storage, and so is the sharing.
-    fn commit_shared(&self, sources: &BTreeMap<u32, Arc<MappedVolume>>, number: u64) -> Result<(), StoreError> {
-        let journal = &self.shared.journal;
-        for source in sources.values() {
-            source.sync_data().map_err(failed_blocks("make durable", source.id))?;
+    fn commit_shared(&self, shared: &JustShared) -> Result<(), StoreError> {
+        let (journal, number) = (&self.shared.journal, shared.number);
+        for (source, files) in &shared.sources {
+            let files = files.iter().map(Resting::file).collect();
+            source.sync_files(files).map_err(failed_blocks("make durable", source.id))?;
         }
         let confirmed = journal.durable();
-        let volumes = sources.keys().map(|source| (*source, number)).collect();
+        let volumes = shared.sources.iter().map(|(source, _)| (source.number, number)).collect();
         let commit = journal.append(&Record::Commit { volumes, confirmed });
         journal.sync(commit).map_err(|error| StoreError::from_io("cannot make the volumes' maps durable", &error))?;
-        sources.values().for_each(|source| source.committed(number));
+        shared.sources.iter().for_each(|(source, _)| source.committed(number));
         Ok(())
     }
 
@@ -162,12 +174,12 @@ impl MappedStore {
         if id == from {
             return self.describe(&volume);
         }
-        source.sync_data().map_err(failed_blocks("make durable", from))?;
         if volume.is_thick() && source.size() > volume.size() {
             self.reserve_for(&volume, source.size()).map_err(failed("reserve the space of", id))?;
         }
-        let (top, number) = self.replace_map(&volume, &source).map_err(failed("roll back", id))?;
-        self.commit_shared(&BTreeMap::from([(source.number, source.clone())]), number)?;
+        source.prepare_next_spill();
+        let (top, shared) = self.replace_map(&volume, &source).map_err(failed("roll back", id))?;
+        self.commit_shared(&shared)?;
         self.shared.release(volume.take_deferred());
         self.shared.release([Dropped::Top(top)]);
         self.compact_soon();
@@ -179,11 +191,11 @@ impl MappedStore {
         let _changing = self.shared.changing();
         self.shared.journal.make_room()?;
         let base = volume.own_file(&mut volume.map_alone(), FileKind::Base)?;
-        base.file.reserve(size_bytes)?;
-        base.file.sync()
+        base.reserve(size_bytes)?;
+        base.sync()
     }
 
-    fn replace_map(&self, volume: &MappedVolume, source: &MappedVolume) -> io::Result<(Arc<nodes::Top>, u64)> {
+    fn replace_map(&self, volume: &MappedVolume, source: &Arc<MappedVolume>) -> io::Result<(Arc<nodes::Top>, JustShared)> {
         let shared = &self.shared;
         let _changing = shared.changing();
         shared.journal.make_room()?;
@@ -201,7 +213,7 @@ impl MappedStore {
         volume.set_size(source.size());
         let number = shared.journal.append(&Record::Rollback { volume: volume.number, source: source.number });
         source.note(number, Vec::new());
-        Ok((before, number))
+        Ok((before, JustShared { sources: vec![(source.clone(), from.rest())], number }))
     }
 
     /// Copies a range from volume to volume, or within one, by sharing whole chunks where both lie alike within theirs.

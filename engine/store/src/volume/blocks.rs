@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 const ATOMIC_BYTES: u32 = 256 << 10;
 
 impl MappedVolume {
-    fn limited(&self) -> bool {
+    pub fn limited(&self) -> bool {
         self.held.load(Ordering::Relaxed) || self.shared.full.load(Ordering::Relaxed)
     }
 
@@ -47,6 +47,7 @@ impl Volume for MappedVolume {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), BlockError> {
+        self.shared.note_use();
         let map = self.map();
         check_range(offset, buffer.len() as u64, self.size())?;
         if !map.raw {
@@ -56,6 +57,7 @@ impl Volume for MappedVolume {
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> Result<(), BlockError> {
+        self.shared.note_use();
         let done = {
             let map = self.map();
             check_range(offset, data.len() as u64, self.size())?;
@@ -126,6 +128,7 @@ impl Volume for MappedVolume {
     }
 
     fn with_place(&self, offset: u64, length: u64, use_it: UsePlace<'_>) -> Result<bool, BlockError> {
+        self.shared.note_use();
         let map = self.map();
         check_range(offset, length, self.size())?;
         if !map.raw {

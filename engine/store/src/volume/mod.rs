@@ -6,6 +6,7 @@
 
 mod blocks;
 pub mod read;
+mod spill;
 mod write;
 mod zero;
 
@@ -16,6 +17,7 @@ use crate::map::{Slot, Top};
 use crate::shared::Shared;
 use crate::state::VolumeState;
 use crate::{BlockError, VolumeId, lock};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -37,8 +39,8 @@ pub struct MappedVolume {
     lost_writes: AtomicBool,
     /// Let go by records that are not yet durable.
     deferred: Mutex<Vec<(u64, Dropped)>>,
-    /// Files of others whose data the map refers to since chunks were shared with a range of this volume.
-    also_sync: Mutex<Vec<Arc<DataFile>>>,
+    /// Files of others whose data the map refers to since chunks were shared with a range of this volume, and how often.
+    also_sync: Mutex<BTreeMap<u32, (Arc<DataFile>, u64)>>,
     /// The volume's own limit is reached.
     pub held: AtomicBool,
     pub max_in_use_bytes: AtomicU64,
@@ -63,16 +65,24 @@ pub struct VolumeMap {
     pub raw: bool,
     pub tenure: u64,
     pub base: Option<Arc<DataFile>>,
-    pub spill: Option<Arc<DataFile>>,
+    /// New slots are taken from the last one.
+    pub spills: Vec<Arc<DataFile>>,
+    /// Files of volumes that are gone, of which some slots are this volume's own by now.
+    pub adopted: Vec<Arc<DataFile>>,
 }
 
 impl VolumeMap {
     pub fn owns(&self, slot: Slot) -> bool {
-        [&self.base, &self.spill].into_iter().flatten().any(|file| file.number == slot.file)
+        self.files().any(|file| file.number == slot.file)
     }
 
     pub fn own_files(&self) -> Vec<Arc<DataFile>> {
-        [&self.base, &self.spill].into_iter().flatten().cloned().collect()
+        self.base.iter().chain(&self.spills).cloned().collect()
+    }
+
+    /// All that may be written in place.
+    pub fn files(&self) -> impl Iterator<Item = &Arc<DataFile>> {
+        self.base.iter().chain(&self.spills).chain(&self.adopted)
     }
 }
 
@@ -84,7 +94,8 @@ impl MappedVolume {
             raw: state.raw,
             tenure: shared.new_tenure(),
             base: file(state.base),
-            spill: file(state.spill),
+            spills: state.spills.into_iter().filter_map(|number| file(Some(number))).collect(),
+            adopted: Vec::new(),
         };
         if let Some(base) = &map.base {
             base.reserved.store(state.thick, Ordering::Release);
@@ -122,7 +133,7 @@ impl MappedVolume {
             origin: facts.origin,
             reservations: facts.reservations.clone(),
             base: map.base.as_ref().map(|file| file.number),
-            spill: map.spill.as_ref().map(|file| file.number),
+            spills: map.spills.iter().map(|file| file.number).collect(),
             top: map.top.clone(),
         }
     }
@@ -183,10 +194,7 @@ impl MappedVolume {
     }
 
     pub fn depends_on(&self, file: Arc<DataFile>) {
-        let mut files = lock(&self.also_sync);
-        if !files.iter().any(|known| known.number == file.number) {
-            files.push(file);
-        }
+        lock(&self.also_sync).entry(file.number).or_insert((file, 0)).1 += 1;
     }
 
     /// What was let go by records up to `number` goes to the background.
@@ -226,11 +234,19 @@ impl MappedVolume {
     pub fn sync_data(&self) -> Result<u64, BlockError> {
         self.check_lost()?;
         let latest = self.latest();
-        let mut files = self.map().own_files();
-        let others = std::mem::take(&mut *lock(&self.also_sync));
-        files.extend(others);
+        let files: Vec<_> = self.map().files().cloned().collect();
+        self.sync_files(files)?;
+        Ok(latest)
+    }
+
+    /// Everything written so far to these files of the volume, and to those of others that it depends on, is on stable
+    /// storage.
+    pub fn sync_files(&self, mut files: Vec<Arc<DataFile>>) -> Result<(), BlockError> {
+        self.check_lost()?;
+        let others: Vec<_> = lock(&self.also_sync).values().cloned().collect();
+        files.extend(others.iter().map(|(file, _)| file.clone()));
         for file in files {
-            if let Err(error) = file.file.sync() {
+            if let Err(error) = file.sync() {
                 self.lost_writes.store(true, Ordering::Release);
                 // If this cannot be written either, the log itself has failed, and says so from now on.
                 let number = self.shared.journal.append(&Record::LostWrites);
@@ -238,7 +254,14 @@ impl MappedVolume {
                 return Err(error.into());
             }
         }
-        Ok(latest)
+        // Not before: another flush that came meanwhile had to wait for the same files.
+        let mut also_sync = lock(&self.also_sync);
+        for (file, times) in others {
+            if also_sync.get(&file.number).is_some_and(|(_, now)| *now == times) {
+                also_sync.remove(&file.number);
+            }
+        }
+        Ok(())
     }
 
     pub fn flush_all(&self) -> Result<(), BlockError> {
@@ -260,6 +283,6 @@ impl MappedVolume {
 
     /// What the volume's own files occupy.
     pub fn allocated_bytes(&self) -> io::Result<u64> {
-        self.map().own_files().iter().map(|file| file.file.allocated_bytes()).sum()
+        self.map().files().map(|file| file.allocated_bytes()).sum()
     }
 }

@@ -86,14 +86,14 @@ impl MappedVolume {
 
     pub fn read_mapped(&self, map: &VolumeMap, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
         if let (true, Some(base)) = (map.raw, &map.base) {
-            return base.file.read_at(buffer, offset);
+            return base.read_at(buffer, offset);
         }
         while !buffer.is_empty() {
             let (piece, length) = self.piece(map, offset, buffer.len() as u64)?;
             let (now, rest) = buffer.split_at_mut(length as usize);
             match piece {
                 Piece::Hole => now.fill(0),
-                Piece::In(file, position) => file.file.read_at(now, position)?,
+                Piece::In(file, position) => file.read_at(now, position)?,
             }
             offset += length;
             buffer = rest;
@@ -114,7 +114,7 @@ impl MappedVolume {
         let (piece, length) = self.piece(map, offset, size_bytes - offset)?;
         let Piece::In(file, position) = piece else { return Ok(Extent { mapped: false, length_bytes: length }) };
         let end = position + length;
-        let (data_start, data_end) = file.file.next_data(position, end)?.unwrap_or((end, end));
+        let (data_start, data_end) = file.next_data(position, end)?.unwrap_or((end, end));
         Ok(match data_start <= position {
             true => Extent { mapped: true, length_bytes: data_end - position },
             false => Extent { mapped: false, length_bytes: data_start - position },
@@ -125,12 +125,10 @@ impl MappedVolume {
     /// is until the call ends.
     pub fn with_piece<R>(&self, map: &VolumeMap, offset: u64, length: u64, then: impl FnOnce(Option<(&File, u64)>) -> R) -> R {
         if let (true, Some(base)) = (map.raw, &map.base) {
-            return then(base.file.system_file().map(|file| (file, offset)));
+            return then(base.system_file().map(|file| (file, offset)));
         }
         match self.piece(map, offset, length) {
-            Ok((Piece::In(file, position), found)) if found == length => {
-                then(file.file.system_file().map(|file| (file, position)))
-            }
+            Ok((Piece::In(file, position), found)) if found == length => then(file.system_file().map(|file| (file, position))),
             _ => then(None),
         }
     }
@@ -169,7 +167,7 @@ impl MappedVolume {
             }
             let file = self.file(slot.file)?;
             let (start, stop) = (file.offset(slot.index) + within, file.offset(slot.index) + within + step);
-            if file.file.next_data(start, stop)?.is_none_or(|(from, to)| from > start || to < stop) {
+            if file.next_data(start, stop)?.is_none_or(|(from, to)| from > start || to < stop) {
                 return Ok(true);
             }
             at += step;

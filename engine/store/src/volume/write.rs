@@ -8,6 +8,7 @@ use crate::journal::record::{FileKind, Mapped, Record};
 use crate::map::nodes::leaf_of;
 use crate::map::{LEAF_SLOTS, Part, Slot, change};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -15,7 +16,7 @@ impl MappedVolume {
     /// Writes as much from the front as may be written in place; how many bytes that was. The lock is shared.
     pub fn write_own(&self, map: &VolumeMap, data: &[u8], offset: u64) -> io::Result<usize> {
         if let (true, Some(base)) = (map.raw, &map.base) {
-            return base.file.write_at(data, offset).map(|()| data.len());
+            return base.write_at(data, offset).map(|()| data.len());
         }
         let chunk_bytes = self.shared.chunk_bytes;
         let mut done = 0;
@@ -34,7 +35,7 @@ impl MappedVolume {
                 }
             }
             let file = self.file(slot.file)?;
-            file.file.write_at(&data[done..done + length as usize], file.offset(slot.index) + at % chunk_bytes)?;
+            file.write_at(&data[done..done + length as usize], file.offset(slot.index) + at % chunk_bytes)?;
             done += length as usize;
         }
         Ok(done)
@@ -79,19 +80,24 @@ impl MappedVolume {
         self.log(&Record::Map { volume: self.number, chunks }, dropped);
     }
 
-    /// A chunk in one of the volume's own files to which nobody else refers any more becomes its own again.
+    /// A chunk to which nobody else refers any more becomes the volume's own again, if it is in one of its own files or in
+    /// that of a volume that is gone.
     pub fn adopt(&self, map: &mut VolumeMap, chunk: u64) {
         let before = chunk_in(map, chunk);
-        let alone = |slot: Slot| self.shared.files.get(slot.file).is_some_and(|file| file.refs(slot.index) == 1);
-        let Some(slot) = before.slot.filter(|slot| !before.own && map.owns(*slot)) else { return };
-        if !alone(slot) {
+        let Some(slot) = before.slot.filter(|_| !before.own) else { return };
+        let Some(file) = self.shared.files.get(slot.file) else { return };
+        let orphan = file.ownerless.load(Ordering::Acquire);
+        if !(orphan || map.owns(slot)) || file.refs(slot.index) != 1 {
             return;
         }
         // The nodes above may be shared while the slot is counted once; then the copy counts it twice.
         let leaf = leaf_of(&mut map.top, chunk, map.tenure, &self.shared.files);
-        if alone(slot) {
+        if file.refs(slot.index) == 1 {
             let index = (chunk % LEAF_SLOTS) as usize;
             leaf.entries[index] = leaf.entries[index].with_own(true);
+            if orphan && !map.owns(slot) {
+                map.adopted.push(file);
+            }
         }
     }
 
@@ -107,8 +113,31 @@ impl MappedVolume {
     ) -> Result<Option<Part>, BlockError> {
         let (bytes, start) = self.with_edges(map, chunk, data, within, part.blocks)?;
         let file = self.file(slot.file)?;
-        file.file.write_at(&bytes, file.offset(slot.index) + start)?;
-        Ok(self.part_of(part.base, part.blocks | blocks_of(start, bytes.len() as u64)))
+        file.write_at(&bytes, file.offset(slot.index) + start)?;
+        let blocks = part.blocks | blocks_of(start, bytes.len() as u64);
+        if self.mostly(blocks) && !self.limited() {
+            // The rest as well, now that it is little: after the next snapshot a write to the chunk has less to copy.
+            let missing = blocks_of(0, self.shared.chunk_bytes) & !blocks;
+            if self.copy_blocks(map, chunk, missing, &file, slot).is_ok() {
+                return Ok(None);
+            }
+        }
+        Ok(self.part_of(part.base, blocks))
+    }
+
+    /// Is more than half of the chunk there?
+    fn mostly(&self, blocks: u64) -> bool {
+        u64::from(blocks.count_ones()) * 2 * BLOCK_BYTES > self.shared.chunk_bytes
+    }
+
+    /// Copies blocks of a chunk, as it reads now, into a slot.
+    fn copy_blocks(&self, map: &VolumeMap, chunk: u64, blocks: u64, file: &DataFile, slot: Slot) -> io::Result<()> {
+        for run in runs_of(blocks) {
+            let mut bytes = vec![0; ((run.end - run.start) * BLOCK_BYTES) as usize];
+            self.read_mapped(map, &mut bytes, chunk * self.shared.chunk_bytes + run.start * BLOCK_BYTES)?;
+            file.write_at(&bytes, file.offset(slot.index) + run.start * BLOCK_BYTES)?;
+        }
+        Ok(())
     }
 
     fn part_of(&self, base: Slot, blocks: u64) -> Option<Part> {
@@ -151,14 +180,17 @@ impl MappedVolume {
                 let (bytes, start) = self.with_edges(map, chunk, data, within, 0)?;
                 (bytes, start, Some(base))
             }
-            (Some(_), Some(_)) => {
+            (Some(_), Some(part)) => {
+                if let Some(found) = self.write_part_anew(map, chunk, part, data, within)? {
+                    return Ok(found);
+                }
                 let mut bytes = self.read_chunk(map, chunk)?;
                 bytes[within as usize..within as usize + data.len()].copy_from_slice(data);
                 (bytes, 0, None)
             }
         };
         let (file, slot) = self.new_slot(map, chunk)?;
-        if let Err(error) = file.file.write_at(&bytes, file.offset(slot.index) + start) {
+        if let Err(error) = file.write_at(&bytes, file.offset(slot.index) + start) {
             file.give_back(slot.index);
             return Err(error.into());
         }
@@ -166,11 +198,42 @@ impl MappedVolume {
         Ok((slot, part))
     }
 
-    /// An empty slot for a chunk: its own place in the base file if nobody has it, or one of the spill file.
+    /// Writes to a chunk that is in two slots, both shared: what was in the first and the data go to a new one, over the same
+    /// base. None: then so much would be in it that the whole chunk is better copied, without a base.
+    fn write_part_anew(
+        &self,
+        map: &mut VolumeMap,
+        chunk: u64,
+        part: Part,
+        data: &[u8],
+        within: u64,
+    ) -> Result<Option<(Slot, Option<Part>)>, BlockError> {
+        let (bytes, start) = self.with_edges(map, chunk, data, within, 0)?;
+        let written = blocks_of(start, bytes.len() as u64);
+        let blocks = part.blocks | written;
+        if self.mostly(blocks) {
+            return Ok(None);
+        }
+        let (file, slot) = self.new_slot(map, chunk)?;
+        let fill = || -> io::Result<()> {
+            file.write_at(&bytes, file.offset(slot.index) + start)?;
+            self.copy_blocks(map, chunk, part.blocks & !written, &file, slot)
+        };
+        if let Err(error) = fill() {
+            file.give_back(slot.index);
+            return Err(error.into());
+        }
+        Ok(Some((slot, Some(Part { base: part.base, blocks }))))
+    }
+
+    /// An empty slot for a chunk: its own place in the base file if nobody has it, or one of the spill file. A base file
+    /// that is being synced for a snapshot is left alone: the file system lets a write wait for what it has locked of it.
     pub fn new_slot(&self, map: &mut VolumeMap, chunk: u64) -> io::Result<(Arc<DataFile>, Slot)> {
         let base = self.own_file(map, FileKind::Base)?;
-        if let Some(slot) = base.take(chunk)? {
-            return Ok((base, slot));
+        if self.is_thick() || !base.is_resting() {
+            if let Some(slot) = base.take(chunk)? {
+                return Ok((base, slot));
+            }
         }
         let spill = self.own_file(map, FileKind::Spill)?;
         let slot = spill.take(chunk)?.ok_or_else(|| io::Error::other("a data file has no slot left"))?;
@@ -179,14 +242,17 @@ impl MappedVolume {
 
     /// The volume's file of a kind, made if there is none yet.
     pub fn own_file(&self, map: &mut VolumeMap, kind: FileKind) -> io::Result<Arc<DataFile>> {
-        let place = if kind == FileKind::Base { &mut map.base } else { &mut map.spill };
-        if let Some(file) = place {
+        let present = if kind == FileKind::Base { map.base.as_ref() } else { map.spills.last() };
+        if let Some(file) = present {
             return Ok(file.clone());
         }
         let file = self.shared.make_file(self.number, self.id, kind, |_| Ok(()))?;
         file.reserved.store(kind == FileKind::Base && self.is_thick(), Ordering::Release);
         self.shared.add_file(&file);
-        *place = Some(file.clone());
+        match kind {
+            FileKind::Base => map.base = Some(file.clone()),
+            FileKind::Spill => map.spills.push(file.clone()),
+        }
         Ok(file)
     }
 
@@ -205,7 +271,7 @@ impl MappedVolume {
                 bytes[within as usize..within as usize + step].copy_from_slice(&data[done..done + step]);
                 let (file, slot) = self.new_slot(map, chunk)?;
                 taken.push((file.clone(), slot, chunk));
-                file.file.write_at(&bytes, file.offset(slot.index))?;
+                file.write_at(&bytes, file.offset(slot.index))?;
                 done += step;
             }
             Ok(())
@@ -225,15 +291,37 @@ impl MappedVolume {
         let found = chunk_in(&map, chunk);
         let (Some(slot), Some(part), true) = (found.slot, found.part, found.own) else { return Ok(false) };
         self.shared.journal.make_room()?;
-        let bytes = self.read_chunk(&map, chunk)?;
         let file = self.file(slot.file)?;
-        for block in 0..self.shared.chunk_bytes / BLOCK_BYTES {
-            if part.blocks >> block & 1 == 0 {
-                let at = block * BLOCK_BYTES;
-                file.file.write_at(&bytes[at as usize..(at + BLOCK_BYTES) as usize], file.offset(slot.index) + at)?;
-            }
-        }
+        let missing = blocks_of(0, self.shared.chunk_bytes) & !part.blocks;
+        self.copy_blocks(&map, chunk, missing, &file, slot)?;
         self.put_chunks(&mut map, vec![Mapped::new(chunk, slot, None)]);
         Ok(true)
+    }
+}
+
+/// The runs of bits that are set.
+fn runs_of(mut blocks: u64) -> impl Iterator<Item = Range<u64>> {
+    std::iter::from_fn(move || {
+        if blocks == 0 {
+            return None;
+        }
+        let start = u64::from(blocks.trailing_zeros());
+        let length = u64::from((blocks >> start).trailing_ones());
+        let upto = start + length;
+        blocks &= if upto >= 64 { 0 } else { u64::MAX << upto };
+        Some(start..upto)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_bits() {
+        assert_eq!(runs_of(0).count(), 0);
+        assert_eq!(runs_of(0b1_0110).collect::<Vec<_>>(), [1..3, 4..5]);
+        assert_eq!(runs_of(u64::MAX).collect::<Vec<_>>(), [0..64]);
+        assert_eq!(runs_of(1 << 63 | 1).collect::<Vec<_>>(), [0..1, 63..64]);
     }
 }

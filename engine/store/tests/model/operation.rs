@@ -174,6 +174,11 @@ impl Operation {
         }
     }
 
+    /// The volume that it copies from.
+    pub fn source(&self) -> Option<VolumeId> {
+        if let Self::CopyRange { source, .. } = self { Some(source.id) } else { None }
+    }
+
     pub fn run(&self, running: &dyn Running, world: &World) -> Result<(), Failure> {
         let store = running.store();
         match self {

@@ -196,10 +196,17 @@ impl<'a> Run<'a> {
         self.look_after_failure()
     }
 
-    /// The disk was full. All other volumes are deleted, and the write must go on.
+    /// The disk was full. All volumes but those that the write is about are deleted, and it must go on.
     fn relieve(&mut self, operation: &Operation, id: VolumeId) -> Outcome {
         self.look_after_failure()?;
-        for other in self.world.volumes.keys().copied().filter(|other| *other != id).collect::<Vec<_>>() {
+        for other in self
+            .world
+            .volumes
+            .keys()
+            .copied()
+            .filter(|other| *other != id && operation.source() != Some(*other))
+            .collect::<Vec<_>>()
+        {
             self.perform(&Operation::Delete { id: other })?;
             if self.world.volumes.contains_key(&other) || !self.world.volumes.contains_key(&id) {
                 return Ok(()); // it died or failed on the way
