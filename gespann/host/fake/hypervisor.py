@@ -137,14 +137,9 @@ class FakeHypervisor:
     async def create(self, spec: DomainSpec) -> Domain:
         async with self._locks[spec.uuid]:
             self._maybe_fail("create")
-            there = self._running.get(spec.uuid)
-            if there is not None:
-                if there.domain.start_id != spec.start_id:
-                    raise SeamError("EXISTS", f"{spec.uuid} runs as start {there.domain.start_id}")
-                return there.domain
-            self._check_room(spec)
-            for nic in spec.nics:
-                self._check_bridge(nic.bridge)
+            if (there := self._of_this_start(spec)) is not None:
+                return there
+            self._check_place(spec)
             async with self._opened(spec):
                 running = await self._start(spec)
             self._boot(running)
@@ -234,14 +229,9 @@ class FakeHypervisor:
     async def restore(self, spec: DomainSpec, image_id: str, memory: Source, timeout_s: float) -> Domain:
         async with self._locks[spec.uuid]:
             self._maybe_fail("restore")
-            there = self._running.get(spec.uuid)
-            if there is not None:
-                if there.domain.start_id != spec.start_id:
-                    raise SeamError("EXISTS", f"{spec.uuid} runs as start {there.domain.start_id}")
-                return there.domain
-            self._check_room(spec)
-            for nic in spec.nics:
-                self._check_bridge(nic.bridge)
+            if (there := self._of_this_start(spec)) is not None:
+                return there
+            self._check_place(spec)
             async with self.memory.opened(image_id, memory, read_only=True) as medium:
                 kept = read_memory(medium, spec)
             async with self._opened(spec):
@@ -380,9 +370,7 @@ class FakeHypervisor:
             if there is None:
                 if spec.uuid in self._running:
                     raise SeamError("EXISTS", f"{spec.uuid} runs here")
-                self._check_room(spec)
-                for nic in spec.nics:
-                    self._check_bridge(nic.bridge)
+                self._check_place(spec)
                 async with self._opened(spec):
                     expect(ticket, Expected(self, spec))
             return Landing(serial_socket="", serial_log="", vnc_socket="")
@@ -424,10 +412,21 @@ class FakeHypervisor:
     def _behaviour(self, uuid: str) -> GuestBehaviour:
         return self._behaviours.get(uuid, self.default_behaviour)
 
-    def _check_room(self, spec: DomainSpec) -> None:
+    def _of_this_start(self, spec: DomainSpec) -> Domain | None:
+        """EXISTS if what runs is of another start."""
+        there = self._running.get(spec.uuid)
+        if there is None:
+            return None
+        if there.domain.start_id != spec.start_id:
+            raise SeamError("EXISTS", f"{spec.uuid} runs as start {there.domain.start_id}")
+        return there.domain
+
+    def _check_place(self, spec: DomainSpec) -> None:
         free = self.memory_bytes - sum(running.domain.memory_bytes for running in self._running.values())
         if spec.memory_bytes > free:
             raise SeamError("NO_MEMORY", f"{spec.memory_bytes} bytes asked for, {free} are free")
+        for nic in spec.nics:
+            self._check_bridge(nic.bridge)
 
     def _check_bridge(self, bridge: str) -> None:
         if bridge not in self.bridges:

@@ -3,16 +3,14 @@ line (vt100) or its screen (RFB). Browsers, which cannot CONNECT, get it by WebS
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator
 
 from gespann.pool.api.http_handlers import HttpRequest, http
 from gespann.pool.api.web_socket import WebSocket
 from gespann.pool.steps.host_door import ask, stream_to
 from gespann.seams.host_agent import Domain, DomainList
 from gespann.seams.xenapi.errors import XenApiError
-
-CHUNK_BYTES = 64 * 1024
+from gespann.system.streams import CHUNK_BYTES, pump, until_one_ends
 
 
 def _console(request: HttpRequest) -> str:
@@ -56,7 +54,7 @@ async def _machine(request: HttpRequest) -> AsyncIterator[tuple[asyncio.StreamRe
 async def console(request: HttpRequest) -> None:
     async with _machine(request) as (reader, writer):
         await request.established()
-        await _join(_pump(request.reader, writer), _pump(reader, request.writer))
+        await until_one_ends(pump(request.reader, writer), pump(reader, request.writer))
 
 
 @http("GET", "/console", role="vm-operator")
@@ -67,7 +65,7 @@ async def console_for_browsers(request: HttpRequest) -> None:
         return
     async with _machine(request) as (reader, writer):
         await web_socket.open()
-        await _join(_to_machine(web_socket, writer), _to_browser(reader, web_socket))
+        await until_one_ends(_to_machine(web_socket, writer), _to_browser(reader, web_socket))
         await web_socket.close()
 
 
@@ -82,21 +80,3 @@ async def _to_browser(reader: asyncio.StreamReader, web_socket: WebSocket) -> No
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(CHUNK_BYTES):
             await web_socket.send(data)
-
-
-async def _join(*ways: Coroutine[Any, Any, None]) -> None:
-    """Until either side ends."""
-    pumps = [asyncio.create_task(way) for way in ways]
-    try:
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(CHUNK_BYTES):
-            writer.write(data)
-            await writer.drain()

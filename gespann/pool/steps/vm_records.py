@@ -77,19 +77,7 @@ def show_stopped(tx: Transaction, vm: str) -> None:
     if not tx.exists("VM", vm):
         return
     record = tx.get("VM", vm)
-    tx.set(
-        "VM",
-        vm,
-        power_state="Halted",
-        resident_on=NULL_REF,
-        scheduled_to_be_resident_on=NULL_REF,
-        domid=-1,
-        guest_metrics=NULL_REF,
-        suspend_VDI=NULL_REF,
-    )
-    tx.destroy("VM_guest_metrics", record["guest_metrics"])
-    for console in list(record["consoles"]):
-        tx.destroy("console", console)
+    _show_off_host(tx, vm, "Halted", NULL_REF)
     for vbd in record["VBDs"]:
         tx.set("VBD", vbd, currently_attached=False, device="")
     for vif in record["VIFs"]:
@@ -98,11 +86,15 @@ def show_stopped(tx: Transaction, vm: str) -> None:
 
 def show_suspended(tx: Transaction, vm: str, image: str) -> None:
     """Its disks and NICs stay plugged, so that nobody else writes to them: the guest believes that it has them."""
+    _show_off_host(tx, vm, "Suspended", image)
+
+
+def _show_off_host(tx: Transaction, vm: str, power_state: str, image: str) -> None:
     record = tx.get("VM", vm)
     tx.set(
         "VM",
         vm,
-        power_state="Suspended",
+        power_state=power_state,
         resident_on=NULL_REF,
         scheduled_to_be_resident_on=NULL_REF,
         domid=-1,
