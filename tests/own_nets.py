@@ -8,14 +8,15 @@ from pathlib import Path
 OWN = os.getpid() % 1000  # part of the names of a process's labs
 OCTETS_OF_A_PROCESS = 24
 BASES = [f"198.19.{octet}" for octet in range(0, 256 - OCTETS_OF_A_PROCESS, OCTETS_OF_A_PROCESS)]
-LOCKS = Path("/run/lock")
+LOCKS = Path("/run/gespann-tests")
 
 
 @functools.cache
 def _base() -> str:
     """Held until the process ends, however it ends: the kernel keeps the lock."""
+    LOCKS.mkdir(mode=0o700, exist_ok=True)
     for base in BASES:
-        held = os.open(LOCKS / f"gespann-tests-{base}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        held = os.open(LOCKS / base, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

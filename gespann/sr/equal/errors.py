@@ -60,6 +60,8 @@ class CliRefusal(Exception):
             return SrError(OUT_OF_SPACE, "The storage pool has not enough free space for this", detail)
         if any(word in said for word in ("permission", "privilege", "not authorized", "not allowed for this account")):
             return SrError(PERMISSION_DENIED, "The array account may not do this", detail)
+        if "data plane" in said and "not answer" in said:  # our group's word: what was recorded is done when it is back
+            return SrError(CUT_SHORT, "The array cannot carry this out now; it may yet take effect", detail)
         if "snmp" in said:
             return SrError(UNINTELLIGIBLE, "The array could not process the command", detail)
         return SrError(number, "The array refused", detail)

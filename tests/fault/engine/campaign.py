@@ -103,6 +103,14 @@ class Channel:
             raise EOFError from broken
 
 
+def blocks_of(path: Path) -> int:
+    """Nothing, if the engine has just removed it."""
+    try:
+        return path.stat().st_blocks
+    except FileNotFoundError:
+        return 0
+
+
 class Campaign:
     def __init__(self, engine: EngineProcess, seed: int) -> None:
         self.engine = engine
@@ -175,7 +183,7 @@ class Campaign:
         """What is deleted is given back in the background; the log of the maps keeps its space."""
         volumes = self.engine.data / "volumes"
         deadline = time.monotonic() + 30
-        while used := sum(path.stat().st_blocks for path in volumes.iterdir()) * SECTOR:
+        while used := sum(blocks_of(path) for path in volumes.iterdir()) * SECTOR:
             if time.monotonic() > deadline:
                 raise Lost(f"no volume is left, but {used} bytes are still used: {sorted(volumes.iterdir())}")
             time.sleep(0.02)

@@ -1,7 +1,9 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gespann.sr.equal import words
+from gespann.pool.steps.storage_door import refusal
+from gespann.sr.equal import errors, words
 from gespann.sr.equal.dialogue import Dialogue
 
 GREETING = "\r\n  Welcome to Group Manager\r\n\r\n"
@@ -106,3 +108,19 @@ def test_any_text_in_any_pieces(text: str, cuts: list[int]) -> None:
             break
     assert got is not None
     assert "".join(got.lines).replace("\n", "") == "".join(expected.lines).replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "% Error - The data plane does not answer. Try again later.",
+        "% Error - The data plane did not answer. The deletion of volume v1 is finished when it does.",
+        "% Error - The change is recorded, but the data plane does not answer; it takes effect when it does.",
+    ],
+)
+def test_what_may_yet_take_effect_is_nobodys_refusal(said: str) -> None:
+    """So that whoever asked asks again, instead of taking it for undone."""
+    failure = errors.CliRefusal("volume show", said).as_sr_error(errors.VDI_DELETE)
+    assert refusal(failure, "OpaqueRef:sr").nobody_answered
+    other = errors.CliRefusal("volume delete", "% Error - Volume v1 is online.").as_sr_error(errors.VDI_DELETE)
+    assert not refusal(other, "OpaqueRef:sr").nobody_answered
