@@ -32,8 +32,9 @@ def _sr(call: Call, sr: str) -> Rrd:
     return collector_of(call.pool).srs.get(call.pool.db.get("SR", sr)["uuid"]) or Rrd()
 
 
-def _unknown(name: str) -> XenApiError:
-    return XenApiError("INVALID_VALUE", ["data_source", name[:128]])
+def _known(found: bool, name: str) -> None:
+    if not found:
+        raise XenApiError("INVALID_VALUE", ["data_source", name[:128]])
 
 
 def _listed(rrd: Rrd) -> list[dict[str, Any]]:
@@ -54,8 +55,7 @@ def _listed(rrd: Rrd) -> list[dict[str, Any]]:
 
 
 def _value(rrd: Rrd, name: str) -> float:
-    if name not in rrd.offered:
-        raise _unknown(name)
+    _known(name in rrd.offered, name)
     value = rrd.offered[name][1]
     return 0.0 if math.isnan(value) else value  # of a rate, before its second count
 
@@ -72,14 +72,12 @@ async def vm_query_data_source(call: Call, self: str, data_source: str) -> float
 
 @implements("VM.record_data_source")
 async def vm_record_data_source(call: Call, self: str, data_source: str) -> None:
-    if not _vm(call, self).record(data_source):
-        raise _unknown(data_source)
+    _known(_vm(call, self).record(data_source), data_source)
 
 
 @implements("VM.forget_data_source_archives")
 async def vm_forget_data_source_archives(call: Call, self: str, data_source: str) -> None:
-    if not _vm(call, self).forget(data_source):
-        raise _unknown(data_source)
+    _known(_vm(call, self).forget(data_source), data_source)
 
 
 @implements("host.get_data_sources")
@@ -94,14 +92,12 @@ async def host_query_data_source(call: Call, host: str, data_source: str) -> flo
 
 @implements("host.record_data_source")
 async def host_record_data_source(call: Call, host: str, data_source: str) -> None:
-    if not _host(call, host).record(data_source):
-        raise _unknown(data_source)
+    _known(_host(call, host).record(data_source), data_source)
 
 
 @implements("host.forget_data_source_archives")
 async def host_forget_data_source_archives(call: Call, host: str, data_source: str) -> None:
-    if not _host(call, host).forget(data_source):
-        raise _unknown(data_source)
+    _known(_host(call, host).forget(data_source), data_source)
 
 
 @implements("SR.get_data_sources")
@@ -116,11 +112,9 @@ async def sr_query_data_source(call: Call, sr: str, data_source: str) -> float:
 
 @implements("SR.record_data_source")
 async def sr_record_data_source(call: Call, sr: str, data_source: str) -> None:
-    if not _sr(call, sr).record(data_source):
-        raise _unknown(data_source)
+    _known(_sr(call, sr).record(data_source), data_source)
 
 
 @implements("SR.forget_data_source_archives")
 async def sr_forget_data_source_archives(call: Call, sr: str, data_source: str) -> None:
-    if not _sr(call, sr).forget(data_source):
-        raise _unknown(data_source)
+    _known(_sr(call, sr).forget(data_source), data_source)

@@ -6,7 +6,7 @@
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from gespann.pool.api.http_handlers import HttpRequest, http
 from gespann.pool.api.values import invalid
@@ -65,6 +65,15 @@ async def _send_whole(request: HttpRequest, rrd: Rrd) -> None:
     await _send(request, whole_json(rrd) if as_json else whole_xml(rrd), as_json=as_json)
 
 
+async def _send_named(request: HttpRequest, class_name: str, rrds: Mapping[str, Rrd]) -> None:
+    uuid = request.query.get("uuid", "")
+    ref = request.pool.db.by_uuid(class_name, uuid)
+    found = rrds.get(uuid)
+    if found is None:
+        raise XenApiError("HANDLE_INVALID", [class_name, ref])
+    await _send_whole(request, found)
+
+
 @http("GET", "/host_rrd", role=ROLES[0])
 async def host_rrd(request: HttpRequest) -> None:
     """Of the host named by ``uuid``, else of the coordinator's."""
@@ -80,20 +89,10 @@ async def host_rrd(request: HttpRequest) -> None:
 @http("GET", "/vm_rrd", role=ROLES[0])
 async def vm_rrd(request: HttpRequest) -> None:
     """Of the VM named by ``uuid``; 404 for one that has no figures, as it has never run."""
-    uuid = request.query.get("uuid", "")
-    vm = request.pool.db.by_uuid("VM", uuid)
-    found = collector_of(request.pool).vms.get(uuid)
-    if found is None:
-        raise XenApiError("HANDLE_INVALID", ["VM", vm])
-    await _send_whole(request, found)
+    await _send_named(request, "VM", collector_of(request.pool).vms)
 
 
 @http("GET", "/sr_rrd", role=ROLES[0])
 async def sr_rrd(request: HttpRequest) -> None:
     """Of the SR named by ``uuid``."""
-    uuid = request.query.get("uuid", "")
-    sr = request.pool.db.by_uuid("SR", uuid)
-    found = collector_of(request.pool).srs.get(uuid)
-    if found is None:
-        raise XenApiError("HANDLE_INVALID", ["SR", sr])
-    await _send_whole(request, found)
+    await _send_named(request, "SR", collector_of(request.pool).srs)
