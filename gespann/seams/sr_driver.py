@@ -119,6 +119,14 @@ class Opening:
     beside: str = ""
 
 
+@dataclass(frozen=True)
+class Changes:
+    """Where two VDIs may differ; what is not named is the same in both."""
+
+    extents: list[tuple[int, int]]  # (offset, length) in bytes, ascending; none is empty or overlaps the next
+    next_offset: int | None  # where to ask on; none: all has been said
+
+
 class SrDriver(Protocol):
     """The volume half: runs on the coordinator. ``open`` answers with the datapath half: what QEMU must open."""
 
@@ -187,6 +195,12 @@ class SrDriver(Protocol):
 
     async def volume_restore_undo(self, sr: Sr, vdi_uuid: str, kept_vdi_uuid: str) -> None:
         """Makes the volume what ``kept`` is and destroys that. Without ``kept`` there is nothing to undo."""
+        ...
+
+    async def volume_changes(self, sr: Sr, older_vdi_uuid: str, newer_vdi_uuid: str, offset: int = 0) -> Changes | None:
+        """Where the two may differ, from ``offset`` (bytes) up to the end of the newer, as far as one answer of the
+        storage goes. What the older lacks counts as zeroes. Nothing is read and nothing opened. None: this storage
+        cannot tell of these two; whoever asks has to compare what they hold."""
         ...
 
     async def volume_update(self, sr: Sr, spec: VolumeSpec) -> Volume:

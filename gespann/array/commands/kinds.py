@@ -34,7 +34,7 @@ def _number(low: int, high: int) -> Callable[[Control, str], int]:
         if (
             not untrusted.isascii()
             or not untrusted.isdigit()
-            or len(untrusted) > 9
+            or len(untrusted) > len(str(high)) + 8
             or not low <= int(untrusted) <= high
         ):
             raise BadInput(f'"{untrusted[:40]}" is not a number from {low} to {high}.')
@@ -157,6 +157,8 @@ KINDS: dict[str, Kind] = {
     "password": Kind("password of 3 to 255 characters", lambda _, text: text),
     "group-name": Kind("name for the group", _plain(names.group_name)),
     "member": Kind("name of a member", _member, complete=lambda _: [MEMBER]),
+    "bytes": Kind("number of bytes", _number(0, 2**63 - 1)),
+    "extents": Kind("number from 1 to 10000", _number(1, 10_000)),
     "count": Kind("number from 1 to 1000", _number(1, 1000)),
     "columns": Kind("number from 20 to 1024", _number(20, 1024)),
     "rows": Kind("number from 0 to 1000; 0 is no limit", _number(0, 1000)),

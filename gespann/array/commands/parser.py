@@ -104,13 +104,14 @@ class Parser:
         option = known[found]
         if option.key in arguments:
             raise BadInput(f"{option.word} contradicts or repeats what was said before.")
-        arguments[option.key] = option.value if isinstance(option, Flag) else self._value(option)
+        arguments[option.key] = option.value if isinstance(option, Flag) else self._value(option, arguments)
 
-    def _value(self, option: Option) -> Any:
+    def _value(self, option: Option, arguments: Mapping[str, Any]) -> Any:
         if self._at == len(self._words):
             raise BadInput(f"A value is missing after {option.word}.")
         self._at += 1
-        return read_value(self._control, option.kind, self._words[self._at - 1].text, self._around)
+        around = {**self._around, **arguments}
+        return read_value(self._control, option.kind, self._words[self._at - 1].text, around)
 
 
 def find_word(words: list[str], text: str) -> str | None:

@@ -3,6 +3,7 @@
 from gespann.array.commands import (
     access,
     account,
+    changes,
     chapuser,
     collection,
     general,
@@ -24,6 +25,7 @@ COMMANDS: list[Command] = [
     *volume.COMMANDS,
     *volume_settings.COMMANDS,
     *snapshot.COMMANDS,
+    *changes.COMMANDS,
     *template.COMMANDS,
     *schedule.COMMANDS,
     *collection.COMMANDS,

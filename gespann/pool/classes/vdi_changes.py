@@ -4,7 +4,7 @@ import base64
 
 from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import assert_free, capabilities_of, set_fields, work_of
-from gespann.pool.plan.change_plans import assert_trackable, plan_list_changed_blocks
+from gespann.pool.plan.change_plans import assert_trackable, plan_compare, plan_list_changed_blocks
 from gespann.pool.steps.runner import Memory
 
 
@@ -28,11 +28,16 @@ def _set(call: Call, vdi: str, doing: str, value: bool) -> None:
 
 @implements("VDI.list_changed_blocks")
 async def list_changed_blocks(call: Call, vdi_from: str, vdi_to: str) -> str:
-    """Base64 of a bit for each 64 KiB of ``vdi_to``, the highest bit of a byte first."""
-    pool, memory = call.pool, Memory()
+    """Base64 of a bit for each 64 KiB of ``vdi_to``, the highest bit of a byte first. Where the storage cannot tell, a
+    host compares what both hold."""
+    pool, memory, capabilities = call.pool, Memory(), capabilities_of(call.pool)
     await work_of(pool).run(
-        lambda: plan_list_changed_blocks(pool.db, vdi_from, vdi_to, capabilities_of(pool), pool.iscsi_prefix),
-        task=call.task,
-        memory=memory,
+        lambda: plan_list_changed_blocks(pool.db, vdi_from, vdi_to, capabilities), task=call.task, memory=memory
     )
+    if "changed" not in memory:
+        await work_of(pool).run(
+            lambda: plan_compare(pool.db, vdi_from, vdi_to, capabilities, pool.iscsi_prefix),
+            task=call.task,
+            memory=memory,
+        )
     return base64.b64encode(memory["changed"]).decode()

@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator, Callable
 
+from gespann.pool.images.changed_bits import BLOCK_BYTES as CHANGED_BYTES
+from gespann.pool.images.changed_bits import ChangedBits
 from gespann.pool.images.nbd import NbdClient
 
 BLOCK_BYTES = 1024 * 1024
-CHANGED_BYTES = 64 * 1024  # the grain of VDI.list_changed_blocks
 Progress = Callable[[float], None]
 
 
@@ -32,17 +33,14 @@ async def differing_blocks(
 
 
 async def changed_blocks(source: NbdClient, base: NbdClient, progress: Progress) -> bytes:
-    """A bit for each 64 KiB of ``source``, set where ``base`` has something else; the highest bit of a byte comes
-    first."""
-    blocks = -(-source.size_bytes // CHANGED_BYTES)
-    bitmap = bytearray(-(-blocks // 8))
+    """As ``ChangedBits`` of ``source``: where ``base`` has something else."""
+    bits = ChangedBits(source.size_bytes)
     async for number, data, other in _compared(source, base, BLOCK_BYTES, progress):
         if data != other:
             for at in range(0, len(data), CHANGED_BYTES):
                 if data[at : at + CHANGED_BYTES] != other[at : at + CHANGED_BYTES]:
-                    block = (number * BLOCK_BYTES + at) // CHANGED_BYTES
-                    bitmap[block // 8] |= 0x80 >> block % 8
-    return bytes(bitmap)
+                    bits.add(number * BLOCK_BYTES + at, 1)
+    return bytes(bits)
 
 
 async def _compared(

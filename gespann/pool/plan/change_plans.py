@@ -23,16 +23,22 @@ def assert_trackable(db: Database, vdi: str, doing: str, capabilities: Capabilit
 
 
 @operation("VDI.list_changed_blocks")
-def plan_list_changed_blocks(db: Database, older: str, newer: str, capabilities: Capabilities, prefix: str) -> Plan:
-    """``memory["changed"]`` gets the bits."""
-    hosts: list[str] = []
-    for vdi in (older, newer):
-        assert_vdi(db, vdi, "list_changed_blocks", capabilities)
-        record = db.get("VDI", vdi)
-        if not record["cbt_enabled"]:
-            raise XenApiError("VDI_NO_CBT_METADATA", [vdi])
-        seeing = attached_hosts(db, record["SR"])
-        hosts = [host for host in hosts if host in seeing] if vdi != older else seeing
+def plan_list_changed_blocks(db: Database, older: str, newer: str, capabilities: Capabilities) -> Plan:
+    """``memory["changed"]`` gets the bits, unless the storage cannot tell."""
+    _assert_comparable(db, older, newer, capabilities)
+    record = db.get("VDI", newer)
+    uuids = {"older_uuid": db.get("VDI", older)["uuid"], "newer_uuid": record["uuid"]}
+    act = Act("volume-changes", {"sr": record["SR"], "vdi": newer, **uuids, "size_bytes": record["virtual_size"]})
+    acts = (act,) if db.get("VDI", older)["SR"] == record["SR"] else ()
+    return Plan("VDI.list_changed_blocks", acts, _locks(older, newer))
+
+
+@operation("VDI.compare")
+def plan_compare(db: Database, older: str, newer: str, capabilities: Capabilities, prefix: str) -> Plan:
+    """``memory["changed"]`` gets the bits: a host reads both."""
+    _assert_comparable(db, older, newer, capabilities)
+    hosts = attached_hosts(db, db.get("VDI", older)["SR"])
+    hosts = [host for host in hosts if host in attached_hosts(db, db.get("VDI", newer)["SR"])]
     if not hosts:
         raise XenApiError("HOST_CANNOT_SEE_SR", [db.get("VDI", newer)["SR"]])
     records = [db.get("VDI", vdi) for vdi in (older, newer)]
@@ -42,5 +48,15 @@ def plan_list_changed_blocks(db: Database, older: str, newer: str, capabilities:
     ]
     sides = {"older": opened[0].args["opening_id"], "newer": opened[1].args["opening_id"]}
     acts = (*opened, Act("image-compare", {"host": hosts[0], **sides}), *(closing(act) for act in opened))
-    locks = tuple(Lock("VDI", vdi, "list_changed_blocks", shared=True) for vdi in dict.fromkeys((older, newer)))
-    return Plan("VDI.list_changed_blocks", acts, locks)
+    return Plan("VDI.compare", acts, _locks(older, newer))
+
+
+def _assert_comparable(db: Database, older: str, newer: str, capabilities: Capabilities) -> None:
+    for vdi in (older, newer):
+        assert_vdi(db, vdi, "list_changed_blocks", capabilities)
+        if not db.get("VDI", vdi)["cbt_enabled"]:
+            raise XenApiError("VDI_NO_CBT_METADATA", [vdi])
+
+
+def _locks(older: str, newer: str) -> tuple[Lock, ...]:
+    return tuple(Lock("VDI", vdi, "list_changed_blocks", shared=True) for vdi in dict.fromkeys((older, newer)))

@@ -19,6 +19,7 @@ from gespann.pool.model.database import Transaction
 from gespann.pool.plan.shapes import Lock, Plan
 from gespann.pool.steps import (  # noqa: F401 each registers its steps
     archive_steps,
+    change_steps,
     device_steps,
     domain_steps,
     format_steps,

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from weakref import WeakValueDictionary
 
 from gespann.seams.host_agent import FileSource, IscsiSource
-from gespann.seams.sr_driver import Opening, SnapshotSpec, Sr, SrError, SrStat, Volume, VolumeSpec
+from gespann.seams.sr_driver import Changes, Opening, SnapshotSpec, Sr, SrError, SrStat, Volume, VolumeSpec
 from gespann.sr.equal import errors, names, settings
 from gespann.sr.equal.connection import Address, GroupConnection, Timing
 from gespann.sr.equal.group import ArrayVolume, Group
@@ -142,6 +142,11 @@ class EqualDriver:
         async with self._alone(names.vdi_volume(sr.uuid, vdi_uuid)):
             with errors.refused_as(errors.VDI_SNAPSHOT):
                 await self._snapshots(self._group(sr)).restore_undo(sr, vdi_uuid, kept_vdi_uuid)
+
+    async def volume_changes(self, sr: Sr, older_vdi_uuid: str, newer_vdi_uuid: str, offset: int = 0) -> Changes | None:
+        """Of snapshots of one volume, and of that volume itself."""
+        with errors.refused_as(errors.GENERAL):
+            return await self._snapshots(self._group(sr)).changes(sr, older_vdi_uuid, newer_vdi_uuid, offset)
 
     async def volume_update(self, sr: Sr, spec: VolumeSpec) -> Volume:
         group = self._group(sr)

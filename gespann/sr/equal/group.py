@@ -5,7 +5,7 @@ that no group says)."""
 
 from dataclasses import dataclass
 
-from gespann.seams.sr_driver import SrError
+from gespann.seams.sr_driver import Changes, SrError
 from gespann.sr.equal import errors, output, words
 from gespann.sr.equal.connection import GroupConnection
 from gespann.sr.equal.words import Door, Line
@@ -118,6 +118,20 @@ class Group:
             if refusal.missing:
                 return []
             raise
+
+    async def changes(self, volume: str, older: str, newer: str, offset: int) -> Changes | None:
+        """None: this group does not know the command."""
+        line = words.changes(volume, older, newer, offset)
+        try:
+            lines = (await self.connection.run(line)).lines
+        except errors.CliRefusal as refusal:
+            if refusal.missing or "data plane" in refusal.text:
+                raise
+            return None
+        try:
+            return output.changes(lines, offset)
+        except (output.NotThere, KeyError, ValueError) as failure:
+            raise _unintelligible(line, str(failure)) from None
 
     async def collections(self) -> list[str]:
         return [row["name"] for row in await self._table(words.collection_list(), "name")]

@@ -3,6 +3,7 @@
 
 import re
 
+from gespann.seams.sr_driver import Changes
 from gespann.sr.equal.words import MIB, PAGE_BYTES
 
 _DASHES = re.compile(r"-+( +-+)*\s*\Z")
@@ -60,6 +61,23 @@ def detail(lines: tuple[str, ...]) -> dict[str, str]:
         elif key and text.strip():
             pairs[key] += text.rstrip()
     return pairs
+
+
+def changes(lines: tuple[str, ...], offset: int) -> Changes:
+    """From ``offset`` on. NotThere unless all of it is there and makes sense: a bit too few would be lost data in
+    somebody's backup."""
+    said = detail(lines)
+    extents = [(int(row["offset"]), int(row["length"])) for row in table(lines)]
+    if len(extents) != int(said["Extents"]):
+        raise NotThere(f"{said['Extents']} extents said, {len(extents)} listed")
+    next_offset = None if said["NextOffset"] == "none" else int(said["NextOffset"])
+    ends = [offset, *(start + length for start, length in extents)]
+    starts = [*(start for start, _ in extents), *([] if next_offset is None else [next_offset])]
+    if any(length <= 0 for _, length in extents) or any(a > b for a, b in zip(ends, starts, strict=False)):
+        raise NotThere("extents in disorder")
+    if next_offset is not None and not extents:
+        raise NotThere("no extent, and yet more of them")
+    return Changes(extents, next_offset)
 
 
 def size_bytes(text: str) -> int:

@@ -12,7 +12,7 @@ import logging
 import re
 from dataclasses import replace
 
-from gespann.seams.sr_driver import SnapshotSpec, Sr, SrError, Volume, VolumeSpec
+from gespann.seams.sr_driver import Changes, SnapshotSpec, Sr, SrError, Volume, VolumeSpec
 from gespann.sr.equal import errors, metadata, names, words
 from gespann.sr.equal.group import ArraySnapshot, ArrayVolume, Group
 from gespann.sr.equal.openings import Openings
@@ -108,6 +108,14 @@ class Snapshots:
         if snapshot is None:
             raise SrError(errors.VDI_MISSING, "The snapshot has gone from the group", door.snapshot)
         return as_snapshot(owner, snapshot)
+
+    async def changes(self, sr: Sr, older_uuid: str, newer_uuid: str, offset: int) -> Changes | None:
+        older, newer = (await self.present(sr, older_uuid))[0], (await self.present(sr, newer_uuid))[0]
+        if older == newer:
+            return Changes([], None)
+        if older.volume != newer.volume:
+            return None
+        return await self._group.changes(older.volume, older.snapshot, newer.snapshot, offset)
 
     # Coming ----------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from gespann.seams.sr_driver import SrError
 from gespann.sr.equal import errors
 
 MIB = 1024 * 1024
+EXTENTS_AT_ONCE = 10_000  # of one answer about changes, some 400 KB of text
 PAGE_BYTES = 15 * MIB  # the array allocates in pages of 15 MB and rounds volume sizes up to them
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:%/*-]{0,254}\Z")
@@ -106,6 +107,13 @@ def door_set(door: Door, *words: str, reads: bool = False) -> Line:
 
 def door_show(door: Door) -> Line:
     return door_set(door, "show", reads=True)
+
+
+def changes(volume: str, older: str, newer: str, offset: int) -> Line:
+    """``older`` and ``newer`` are snapshots of the volume; empty: the volume as it is now. Not a word of a PS group."""
+    names = [*(("from", older) if older else ()), *(("to", newer) if newer else ())]
+    bounds = ("offset", str(offset), "extents", str(EXTENTS_AT_ONCE))
+    return line("volume", "select", volume, "changes", *names, *bounds, reads=True)
 
 
 def snapshot_list(volume: str) -> Line:

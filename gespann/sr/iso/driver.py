@@ -14,7 +14,7 @@ from shutil import disk_usage
 from typing import NoReturn, TypeVar
 
 from gespann.seams.host_agent import FileSource, IscsiSource
-from gespann.seams.sr_driver import DriverInfo, Opening, SnapshotSpec, Sr, SrError, SrStat, Volume, VolumeSpec
+from gespann.seams.sr_driver import Changes, DriverInfo, Opening, SnapshotSpec, Sr, SrError, SrStat, Volume, VolumeSpec
 
 UNIMPLEMENTED, READ_ONLY, SR_UNAVAILABLE, BAD_REQUEST = 38, 46, 47, 143
 VDI_MISSING, NO_LOCATION, BAD_PATH = 144, 220, 226
@@ -84,6 +84,9 @@ class IsoDriver:
 
     async def volume_clone(self, sr: Sr, source_vdi_uuid: str, spec: VolumeSpec) -> Volume:
         _refuse()
+
+    async def volume_changes(self, sr: Sr, older_vdi_uuid: str, newer_vdi_uuid: str, offset: int = 0) -> Changes | None:
+        return None
 
     async def volume_update(self, sr: Sr, spec: VolumeSpec) -> Volume:
         _refuse()

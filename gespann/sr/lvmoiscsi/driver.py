@@ -14,7 +14,7 @@ from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from gespann.seams.host_agent import FileSource, IscsiSource
-from gespann.seams.sr_driver import Opening, SnapshotSpec, Sr, SrError, SrStat, Volume, VolumeSpec
+from gespann.seams.sr_driver import Changes, Opening, SnapshotSpec, Sr, SrError, SrStat, Volume, VolumeSpec
 from gespann.sr.lvmoiscsi import errors, label, lun, metadata, probe_xml, settings
 from gespann.sr.lvmoiscsi.group import EXTENT_BYTES, Disk, Group, NoRoom
 from gespann.sr.lvmoiscsi.lun import FoundLun, Lun
@@ -148,6 +148,9 @@ class LvmoiscsiDriver:
 
     async def volume_restore_undo(self, sr: Sr, vdi_uuid: str, kept_vdi_uuid: str) -> None:
         """Nothing was restored."""
+
+    async def volume_changes(self, sr: Sr, older_vdi_uuid: str, newer_vdi_uuid: str, offset: int = 0) -> Changes | None:
+        return None
 
     async def volume_update(self, sr: Sr, spec: VolumeSpec) -> Volume:
         return await self._on_disk(sr, spec.vdi_uuid, lambda disk: replace(disk, meta=_meta(spec)))

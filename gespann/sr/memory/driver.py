@@ -9,11 +9,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from xml.sax.saxutils import escape
 
 from gespann.seams.host_agent import FileSource, IscsiSource
-from gespann.seams.sr_driver import DriverInfo, Opening, SnapshotSpec, Sr, SrError, SrStat, Volume, VolumeSpec
+from gespann.seams.sr_driver import Changes, DriverInfo, Opening, SnapshotSpec, Sr, SrError, SrStat, Volume, VolumeSpec
 from gespann.sr.memory.faults import Faults
 from gespann.sr.memory.storage import MemorySr, MemoryStorage, MemoryVolume
 
 SNAPSHOTS_TOGETHER = 8  # as many as a collection of a PS group has volumes
+EXTENTS_TOGETHER = 2
 SNAPSHOTS_MOST = 512  # of one volume, as a PS group has
 
 INFO = DriverInfo(
@@ -206,6 +207,19 @@ class MemoryDriver:
         self.storage.copy_blocks(snapshot.volume.vdi_uuid, held.volume.vdi_uuid)
 
     @_faulty
+    async def volume_changes(self, sr: Sr, older_vdi_uuid: str, newer_vdi_uuid: str, offset: int = 0) -> Changes | None:
+        """As many extents at a time as makes a test ask twice."""
+        older, newer = self._volume(sr, older_vdi_uuid), self._volume(sr, newer_vdi_uuid)
+        if older is newer:
+            return Changes([], None)
+        if self.storage.block_differences is None or _lineage(older.volume) != _lineage(newer.volume):
+            return None
+        found = self.storage.block_differences(older_vdi_uuid, newer_vdi_uuid, newer.volume.virtual_size_bytes)
+        rest = [(start, length) for start, length in found if start >= offset]
+        more = len(rest) > EXTENTS_TOGETHER
+        return Changes(rest[:EXTENTS_TOGETHER], rest[EXTENTS_TOGETHER][0] if more else None)
+
+    @_faulty
     async def volume_update(self, sr: Sr, spec: VolumeSpec) -> Volume:
         held = self._volume(sr, spec.vdi_uuid)
         old = held.volume
@@ -288,6 +302,10 @@ class MemoryDriver:
             for index, name in enumerate(self.storage.storage_pools)
         )
         return f'<?xml version="1.0" ?><StoragePools>{pools}</StoragePools>'
+
+
+def _lineage(volume: Volume) -> str:
+    return volume.snapshot_of or volume.vdi_uuid
 
 
 def _snapshot(spec: VolumeSpec, source: Volume) -> Volume:

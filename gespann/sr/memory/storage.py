@@ -28,7 +28,8 @@ class MemorySr:
 
 @dataclass
 class MemoryStorage:
-    """``username``/``password``: what device-config must say. ``reachable`` false: every call is refused with 164."""
+    """``username``/``password``: what device-config must say. ``reachable`` false: every call is refused with 164.
+    ``block_differences``: who keeps the blocks, if anybody does, tells where two volumes differ up to a size."""
 
     capacity_bytes: int = 1024 * 1024 * MIB
     page_bytes: int = 15 * MIB
@@ -38,6 +39,7 @@ class MemoryStorage:
     reachable: bool = True
     drivers_shut_down: int = 0  # how often a driver said good-bye
     srs: dict[str, MemorySr] = field(default_factory=dict)
+    block_differences: Callable[[str, str, int], list[tuple[int, int]]] | None = field(default=None, repr=False)
     block_copies: list[Callable[[str, str], None]] = field(default_factory=list, repr=False)
 
     def now(self) -> str:

@@ -17,7 +17,7 @@ import gespann.pool.classes
 from gespann import __version__
 from gespann.host.fake import AnyStorage, FakeHypervisor
 from gespann.host.fake.guest import FakeDomain
-from gespann.host.fake.nbd import FakeMedium
+from gespann.host.fake.nbd import CHUNK_BYTES, FakeMedium
 from gespann.host.membership import Membership
 from gespann.host.server import AgentServer
 from gespann.pool.api.accounts import Accounts
@@ -83,11 +83,22 @@ class StrictStorage(AnyStorage):
         super().__init__()
         self._storage = storage
         storage.block_copies.append(self._copied)
+        storage.block_differences = self._different
 
     def _copied(self, source_uuid: str, target_uuid: str) -> None:
         self.media.pop(target_uuid, None)
         if source_uuid in self.media:
             self.media[target_uuid] = deepcopy(self.media[source_uuid])
+
+    def _different(self, older_uuid: str, newer_uuid: str, size_bytes: int) -> list[tuple[int, int]]:
+        empty = FakeMedium(size_bytes)
+        older, newer = self.media.get(older_uuid, empty), self.media.get(newer_uuid, empty)
+        numbers = sorted(older.chunks.keys() | newer.chunks.keys())
+        return [
+            (number * CHUNK_BYTES, CHUNK_BYTES)
+            for number in numbers
+            if older.chunks.get(number) != newer.chunks.get(number) and number * CHUNK_BYTES < size_bytes
+        ]
 
     async def open(self, holder: str, source: IscsiSource | FileSource, read_only: bool) -> None:
         if not self._storage.admits(source):

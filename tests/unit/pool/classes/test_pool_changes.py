@@ -35,10 +35,14 @@ async def test_what_has_changed_between_two_snapshots(world: World) -> None:
     world.medium(older).write(64 * KIB - 1, b"gone")  # crosses a border
     world.medium(newer).write(29 * MIB + 1000 * KIB, b"new")
     world.medium(newer).write(7 * MIB, b"first of its byte")
-    assert blocks(await world.call("VDI.list_changed_blocks", older, newer)) == [0, 1, 112, 479]
-    assert blocks(await world.call("VDI.list_changed_blocks", older, vdi)) == [0, 1, 48]
-    assert blocks(await world.call("VDI.list_changed_blocks", newer, newer)) == []
-    assert world.openings() == []
+    for told_by_storage in (True, False):
+        opened = world.moments.passed.count("before open")
+        assert blocks(await world.call("VDI.list_changed_blocks", older, newer)) == [0, 1, 112, 479]
+        assert blocks(await world.call("VDI.list_changed_blocks", older, vdi)) == [0, 1, 48]
+        assert blocks(await world.call("VDI.list_changed_blocks", newer, newer)) == []
+        assert world.openings() == []
+        assert (world.moments.passed.count("before open") == opened) == told_by_storage
+        world.storage.block_differences = None
     task = await world.call("Async.VDI.list_changed_blocks", older, newer)
     assert world.get("task", task)["name_label"] == "Async.VDI.list_changed_blocks"
 
