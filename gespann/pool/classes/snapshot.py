@@ -59,15 +59,22 @@ async def snapshot_with_quiesce(call: Call, vm: str, new_name: str) -> str:
     return await take(call.pool, vm, new_name, quiet=True, task=call.task)
 
 
-@implements("VM.checkpoint")
-async def checkpoint(call: Call, vm: str, new_name: str) -> str:
-    pool, now = call.pool, wire_time(call.pool.clock.now())
+async def take_checkpoint(
+    pool: Pool, vm: str, new_name: str, *, fields: Mapping[str, Any] | None = None, task: "Task | None" = None
+) -> str:
+    """As ``take``, with the memory."""
     can, together = capabilities_of(pool), together_of(pool)
+    now = wire_time(pool.clock.now())
 
     def plan() -> Plan:
-        return plan_checkpoint(pool.db, vm, new_name, can, together, now, pool.iscsi_prefix)
+        return plan_checkpoint(pool.db, vm, new_name, can, together, now, pool.iscsi_prefix, fields=fields)
 
-    return str(await work_of(pool).run(plan, task=call.task))
+    return str(await work_of(pool).run(plan, task=task))
+
+
+@implements("VM.checkpoint")
+async def checkpoint(call: Call, vm: str, new_name: str) -> str:
+    return await take_checkpoint(call.pool, vm, new_name, task=call.task)
 
 
 @implements("VM.revert")

@@ -11,15 +11,9 @@ from gespann.seams.xenapi.errors import XenApiError
 _GIVEN = frozenset({"name_label", "name_description", "enabled", "type", "retained_snapshots", "frequency", "schedule"})
 
 
-def _assert_type(kind: str) -> None:
-    if kind == "checkpoint":
-        raise XenApiError("NOT_IMPLEMENTED", ["VMSS of type checkpoint"])
-
-
 @implements("VMSS.create")
 async def create(call: Call, args: dict[str, Any]) -> str:
     fields = {name: value for name, value in args.items() if name in _GIVEN}
-    _assert_type(fields["type"])
     snapshot_schedules.assert_schedule(fields["frequency"], fields.get("schedule", {}))
     snapshot_schedules.assert_retained(fields.get("retained_snapshots", 7))
     with call.pool.db.transaction() as tx:
@@ -51,12 +45,6 @@ async def set_frequency(call: Call, vmss: str, value: str) -> None:
     """What the schedule says and does not mean anything any more is left out of it."""
     schedule = snapshot_schedules.kept_keys(value, call.pool.db.get("VMSS", vmss)["schedule"])
     set_fields(call, "VMSS", vmss, frequency=value, schedule=schedule)
-
-
-@on_set("VMSS.type")
-async def set_type(call: Call, vmss: str, value: str) -> None:
-    _assert_type(value)
-    set_fields(call, "VMSS", vmss, type=value)
 
 
 @on_set("VMSS.retained_snapshots")

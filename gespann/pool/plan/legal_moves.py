@@ -43,7 +43,7 @@ VM_MOVES: dict[str, frozenset[str]] = {
     "power_state_reset": ANY,
     "snapshot": ANY,
     "snapshot_with_quiesce": frozenset({RUNNING}),
-    "checkpoint": frozenset({RUNNING}),
+    "checkpoint": frozenset({PAUSED, RUNNING, SUSPENDED}),
     "revert": ANY,
 }
 #: what may be done to a template

@@ -17,7 +17,7 @@ from gespann.pool.plan.legal_moves import HALTED, RUNNING, Capabilities, assert_
 from gespann.pool.plan.machine_plans import copied_devices, copy_of_vm, restored_fields
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
 from gespann.pool.plan.storage_view import disks_of, peek
-from gespann.pool.plan.suspend_plans import memory_back
+from gespann.pool.plan.suspend_plans import KeptMemory, kept_memory, memory_back
 from gespann.pool.steps.openings import start_of
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
@@ -90,13 +90,15 @@ def plan_snapshot(
     ignored: Sequence[str] = (),
     fields: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """``ignored``: VDIs left out, with their VBDs. ``fields``: more of the snapshot's record."""
+    """``ignored``: VDIs left out, with their VBDs. ``fields``: more of the snapshot's record. That of a suspended VM has
+    its memory, and is suspended, too."""
     assert_vm(db, vm, "snapshot")
     made = snapshot_disks(db, disks_to_snapshot(db, vm, ignored), capabilities, together, now)
+    memory = kept_memory(db, vm, capabilities)
     acts = made.acts
     if len(acts) > 1 and db.get("VM", vm)["power_state"] == RUNNING:
         acts = [Act("domain-pause", _domain(db, vm)), *acts, Act("domain-unpause", _domain(db, vm))]
-    return _finish(db, vm, "snapshot", new_name, acts, made, now, ignored, dict(fields or {}))
+    return _finish(db, vm, "snapshot", new_name, acts, made, now, ignored, dict(fields or {}), memory)
 
 
 @operation("VM.snapshot_with_quiesce")
@@ -138,10 +140,15 @@ def _finish(
     now: str,
     ignored: Sequence[str],
     fields: dict[str, Any],
+    memory: KeptMemory | None = None,
 ) -> Plan:
-    ref, records = snapshot_of_vm(db, vm, new_name, made.disks, now, ignored, quiet=name != "snapshot", fields=fields)
-    write = Act("records-write", {"create": records, "set": [("VM", vm, {"parent": ref})]})
-    return Plan(f"VM.{name}", (*acts, write), (Lock("VM", vm, name), *locks_of(made)), result=ref)
+    kept = memory or KeptMemory({}, [])
+    quiet = name == "snapshot_with_quiesce"
+    fields = {**fields, **kept.fields}
+    ref, records = snapshot_of_vm(db, vm, new_name, made.disks, now, ignored, quiet=quiet, fields=fields)
+    write = Act("records-write", {"create": [*kept.records, *records], "set": [("VM", vm, {"parent": ref})]})
+    locks = (Lock("VM", vm, name), *locks_of(made), *kept.locks)
+    return Plan(f"VM.{name}", (*acts, *kept.acts, write), locks, result=ref)
 
 
 def snapshot_of_vm(

@@ -85,6 +85,34 @@ def memory_acts(db: Database, vm: str, start: Start, image: NewDisk, prefix: str
     return [opened, Act("memory-save", args), closing(opened)]
 
 
+@dataclass(frozen=True)
+class KeptMemory:
+    """A suspended VM's memory for a snapshot of it. ``fields``: of the snapshot's record."""
+
+    fields: dict[str, Any]
+    records: list[tuple[str, str, dict[str, Any]]]
+    acts: tuple[Act, ...] = ()
+    locks: tuple[Lock, ...] = ()
+
+
+def kept_memory(db: Database, vm: str, capabilities: Capabilities) -> KeptMemory:
+    """A copy of the image, made by the storage: the VM can go on from its own, the snapshot from this one. Nothing for
+    a VM that is not suspended. VM_HAS_NO_SUSPEND_VDI if the image is gone."""
+    record = db.get("VM", vm)
+    if record["power_state"] != SUSPENDED:
+        return KeptMemory({}, [])
+    image = peek(db, "VDI", record["suspend_VDI"])
+    if image is None or image["missing"]:
+        raise XenApiError("VM_HAS_NO_SUSPEND_VDI", [vm])
+    copy = cloned_disk(db, record["suspend_VDI"], capabilities, "clone")
+    fields = {"power_state": SUSPENDED, "suspend_VDI": copy.ref}
+    locks = (
+        Lock("VDI", record["suspend_VDI"], "clone", shared=True),
+        Lock("SR", image["SR"], "vdi_clone", shared=True),
+    )
+    return KeptMemory(fields, [copy.record], copy.acts, locks)
+
+
 def _locks(db: Database, vm: str, name: str) -> list[Lock]:
     vdis = {vbd["VDI"] for _, vbd in disks_of(db, vm)} - {NULL_REF}
     return [Lock("VM", vm, name), *(Lock("VDI", vdi, shared=True) for vdi in sorted(vdis))]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from gespann.pool.api.classes.message import post
 from gespann.pool.classes.context import capabilities_of, work_of
-from gespann.pool.classes.snapshot import take
+from gespann.pool.classes.snapshot import take, take_checkpoint
 from gespann.pool.plan import disk_plans, machine_plans
-from gespann.pool.plan.legal_moves import RUNNING
+from gespann.pool.plan.legal_moves import HALTED, RUNNING
 from gespann.pool.plan.snapshot_schedules import LATE, latest_due, surplus
 from gespann.pool.plan.storage_view import disks_of
 from gespann.pool.steps.vm_records import wire_time
@@ -66,12 +66,16 @@ async def run_schedule(pool: "Pool", vmss: str) -> str:
 
 
 async def _one(pool: "Pool", schedule: Any, vm: str) -> list[str]:
-    """What went wrong. A machine that does not run is quiet by itself."""
+    """What went wrong. A machine that does not run is quiet by itself, and one that is halted has no memory."""
     source = pool.db.get("VM", vm)
     quiet = schedule["type"] == "snapshot_with_quiesce" and source["power_state"] == RUNNING
+    scheduled = {"is_vmss_snapshot": True}
     name = f"[{schedule['name_label']}] [{source['name_label']}] [{pool.clock.now():%Y-%m-%d %H:%M}]"
     try:
-        await take(pool, vm, name, quiet=quiet, fields={"is_vmss_snapshot": True})
+        if schedule["type"] == "checkpoint" and source["power_state"] != HALTED:
+            await take_checkpoint(pool, vm, name, fields=scheduled)
+        else:
+            await take(pool, vm, name, quiet=quiet, fields=scheduled)
         snapshots = [(ref, pool.db.get("VM", ref)) for ref in pool.db.get("VM", vm)["snapshots"]]
         for old in surplus(snapshots, schedule["retained_snapshots"]):
             await _uninstall(pool, old)

@@ -95,6 +95,21 @@ async def _suspended(world: World) -> str:
     return vm
 
 
+async def _to_suspend_and_paused(world: World) -> str:
+    vm = await _to_suspend(world)
+    await until(lambda: all(running.has_address for running in world.hypervisor._running.values()))
+    await world.call("VM.pause", vm)
+    return vm
+
+
+async def _suspended_snapshot(world: World) -> str:
+    """Since then the VM was shut down."""
+    vm = await _suspended(world)
+    snapshot = await world.call("VM.snapshot", vm, "monday")
+    await world.call("VM.hard_shutdown", vm)
+    return snapshot
+
+
 async def _checkpoint(world: World) -> str:
     """Since then the VM was shut down."""
     vm = await _to_suspend(world)
@@ -411,6 +426,10 @@ SCENES: dict[str, Scene] = {
     "VM.hard_reboot of a paused VM": Scene(_paused, call("VM.hard_reboot")),
     "VM.set_VCPUs_number_live": Scene(_two_vcpus_at_most, call("VM.set_VCPUs_number_live", 2)),
     "VM.checkpoint": Scene(_to_suspend, call("VM.checkpoint", "monday")),
+    "VM.checkpoint of a paused VM": Scene(_to_suspend_and_paused, call("VM.checkpoint", "monday")),
+    "VM.checkpoint of a suspended VM": Scene(_suspended, call("VM.checkpoint", "monday")),
+    "VM.snapshot of a suspended VM": Scene(_suspended, call("VM.snapshot", "monday")),
+    "VM.revert to a suspended VM": Scene(_suspended_snapshot, call("VM.revert")),
     "VM.revert to a checkpoint": Scene(_checkpoint, call("VM.revert")),
     "VM.destroy of a checkpoint": Scene(_checkpoint, call("VM.destroy")),
     "VM.suspend": Scene(_to_suspend, call("VM.suspend")),

@@ -1,5 +1,7 @@
 """Checkpoints: memory and disks of one instant, and back to them, on fakes."""
 
+import pytest
+
 from gespann.host.fake import GuestBehaviour
 from gespann.seams.xenapi.datamodel import NULL_REF
 from tests.unit.pool.classes.test_pool_suspend import booted, guest, refusal, running
@@ -99,14 +101,67 @@ async def test_a_clone_of_a_checkpoint_is_halted(world: World) -> None:
     assert (record["power_state"], record["suspend_VDI"]) == ("Halted", NULL_REF)
 
 
-async def test_only_a_running_vm_has_a_memory(world: World) -> None:
+async def test_a_paused_vm_stays_paused_and_goes_on_from_its_checkpoint(world: World) -> None:
+    vm = await running(world)
+    boots = guest(world, vm).generation
+    await world.call("VM.pause", vm)
+    checkpoint = await world.call("VM.checkpoint", vm, "monday")
+    assert guest(world, vm).domain.state == "paused"
+    assert world.get("VM", vm)["power_state"] == "Paused"
+    assert world.get("VM", checkpoint)["power_state"] == "Suspended"
+    await world.call("VM.hard_reboot", vm)
+    await booted(world, vm)
+    await world.call("VM.revert", checkpoint)
+    await world.call("VM.resume", vm, False, False)
+    assert guest(world, vm).generation == boots
+    world.assert_nothing_orphaned()
+
+
+@pytest.mark.parametrize("method", ["VM.snapshot", "VM.checkpoint"])
+async def test_what_is_taken_of_a_suspended_vm_has_its_memory(world: World, method: str) -> None:
+    vm = await running(world)
+    world.write(vm, "old")
+    boots = guest(world, vm).generation
+    await world.call("VM.suspend", vm)
+    own = world.get("VM", vm)["suspend_VDI"]
+    taken = await world.call(method, vm, "monday")
+    record = world.get("VM", taken)
+    assert (record["power_state"], world.get("VM", vm)["suspend_VDI"]) == ("Suspended", own)
+    assert record["snapshot_info"]["power-state-at-snapshot"] == "Suspended"
+    assert record["suspend_VDI"] not in (own, NULL_REF)
+    await world.call("VM.resume", vm, False, False)  # its own image goes, the other one stays
+    world.write(vm, "new")
+    await world.call("VM.hard_reboot", vm)
+    await booted(world, vm)
+    await world.call("VM.revert", taken)
+    assert (world.get("VM", vm)["power_state"], disk_content(world, vm)) == ("Suspended", ["old"])
+    await world.call("VM.resume", vm, False, False)
+    assert guest(world, vm).generation == boots
+    await world.call("VM.destroy", taken)
+    assert "suspend" not in {vdi["type"] for vdi in world.db.all("VDI").values()}
+    world.assert_nothing_orphaned()
+
+
+async def test_without_its_image_nothing_is_taken_of_a_suspended_vm(world: World) -> None:
+    vm = await running(world)
+    await world.call("VM.suspend", vm)
+    with world.db.transaction() as tx:
+        tx.set("VDI", world.get("VM", vm)["suspend_VDI"], missing=True)
+    before = world.snapshot()
+    for method in ("VM.snapshot", "VM.checkpoint"):
+        assert await refusal(world, method, vm, "x") == ("VM_HAS_NO_SUSPEND_VDI", [vm])
+    assert world.snapshot() == before
+
+
+async def test_only_what_is_switched_on_or_suspended_has_a_memory(world: World) -> None:
     vm = await running(world)
     checkpoint = await world.call("VM.checkpoint", vm, "monday")
     for method in ("VM.resume", "VM.start"):
         assert (await refusal(world, method, checkpoint, False, False))[0] == "VM_IS_SNAPSHOT"
     assert (await refusal(world, "VM.checkpoint", checkpoint, "x"))[0] == "VM_IS_SNAPSHOT"
-    await world.call("VM.pause", vm)
-    assert await refusal(world, "VM.checkpoint", vm, "x") == ("VM_BAD_POWER_STATE", [vm, "running", "paused"])
+    await world.call("VM.hard_shutdown", vm)
+    halted = ("VM_BAD_POWER_STATE", [vm, "paused, running, suspended", "halted"])
+    assert await refusal(world, "VM.checkpoint", vm, "x") == halted
 
 
 async def test_without_room_the_guest_runs_on(world: World) -> None:

@@ -116,6 +116,25 @@ async def test_a_schedule_that_is_off_does_nothing_and_misses_nothing(world: Wor
     assert told(world) == []
 
 
+async def test_a_schedule_of_checkpoints_takes_what_memory_there_is(world: World) -> None:
+    vmss = await schedule(world, retained_snapshots=1)
+    await world.call("VMSS.set_type", vmss, "checkpoint")
+    halted, running, suspended = [await machine(world, vmss, name) for name in ("halted", "running", "suspended")]
+    for vm in (running, suspended):
+        await world.call("VM.set_suspend_SR", vm, next(iter(world.db.all("SR"))))
+        await world.call("VM.start", vm, False, False)
+    await world.call("VM.suspend", suspended)
+    for _ in range(2):
+        assert await world.call("VMSS.snapshot_now", vmss) == "3 of 3 snapshots were made"
+    states = [
+        world.get("VM", world.get("VM", vm)["snapshots"][0])["power_state"] for vm in (halted, running, suspended)
+    ]
+    assert states == ["Halted", "Suspended", "Suspended"]
+    assert world.get("VM", running)["power_state"] == "Running"
+    images = [vdi for vdi in world.db.all("VDI").values() if vdi["type"] == "suspend"]
+    assert len(images) == 3  # of the suspended VM, and of the two checkpoints that are kept
+
+
 async def test_one_that_fails_does_not_keep_others_from_theirs(world: World) -> None:
     vmss = await schedule(world, type="snapshot_with_quiesce")
     quiet, loud = await machine(world, vmss, "quiet"), await machine(world, vmss, "loud")
@@ -166,7 +185,6 @@ async def test_it_is_changed_and_taken_away(world: World) -> None:
     await world.call("VMSS.add_to_schedule", vmss, "min", "45")
     await world.call("VMSS.set_retained_snapshots", vmss, 3)
     await world.call("VMSS.set_type", vmss, "snapshot_with_quiesce")
-    assert await refused(world, "VMSS.set_type", vmss, "checkpoint") == ["NOT_IMPLEMENTED", "VMSS of type checkpoint"]
     assert await refused(world, "VMSS.destroy", vmss) == ["VMSS_HAS_VM"]
     await world.call("VM.set_snapshot_schedule", vm, NULL_REF)
     await world.call("VMSS.destroy", vmss)
