@@ -90,7 +90,7 @@ def plan_snapshot(
     ignored: Sequence[str] = (),
     fields: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """``ignored``: VDIs left out, with their VBDs. ``fields``: more of the snapshot's record. That of a suspended VM has
+    """``ignored``: VDIs left out, with their VBDs. ``fields``: more of its record. That of a suspended VM has
     its memory, and is suspended, too."""
     assert_vm(db, vm, "snapshot")
     made = snapshot_disks(db, disks_to_snapshot(db, vm, ignored), capabilities, together, now)
