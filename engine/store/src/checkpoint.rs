@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 const OLDEST: u32 = 1;
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -81,6 +81,8 @@ enum Item {
     End {
         frames: u64,
     },
+    /// What is reserved in the volume's base file is to be given back. Since version 3.
+    Reserving(VolumeNumber),
 }
 
 struct Writer {
@@ -209,6 +211,9 @@ pub fn write(disk: &dyn Disk, number: u64, state: &State, record: u64) -> io::Re
             spills: volume.spills.clone(),
             top,
         }))?;
+        if volume.reserving {
+            writer.put(&Item::Reserving(volume.number))?;
+        }
     }
     let frames = writer.frames;
     writer.put(&Item::End { frames })?;
@@ -295,6 +300,7 @@ pub fn read(disk: &dyn Disk, number: u64) -> io::Result<Result<(State, u64), Str
             (Item::Middle(runs), Some(_)) => nodes.middle(&runs),
             (Item::Top(items), Some(_)) => nodes.top(&items),
             (Item::Volume(item), Some((state, _))) => add_volume(state, item, &nodes.tops),
+            (Item::Reserving(number), Some((state, _))) => state.volumes.get_mut(&number).map(|volume| volume.reserving = true),
             (Item::End { frames: all }, Some(_)) if all == frames => break,
             _ => None,
         };
@@ -312,6 +318,7 @@ fn add_volume(state: &mut State, item: VolumeItem, tops: &[Arc<Top>]) -> Option<
         id: item.id,
         size_bytes: item.size_bytes,
         thick: item.thick,
+        reserving: false,
         raw: item.raw,
         origin: item.origin,
         reservations: item.reservations,

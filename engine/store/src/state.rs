@@ -13,6 +13,8 @@ pub struct VolumeState {
     pub id: VolumeId,
     pub size_bytes: u64,
     pub thick: bool,
+    /// Thin, and its base file may hold space that was reserved for a thick one: to be given back.
+    pub reserving: bool,
     /// Never shared, never remapped: its base file is its image.
     pub raw: bool,
     pub origin: Option<VolumeId>,
@@ -61,6 +63,7 @@ impl State {
             id,
             size_bytes,
             thick,
+            reserving: false,
             raw: true,
             origin: None,
             reservations: None,
@@ -80,6 +83,7 @@ impl State {
             number: pair.number,
             id: pair.id,
             thick: pair.thick,
+            reserving: false,
             origin: Some(source.id),
             reservations: None,
             base: None,
@@ -129,7 +133,11 @@ impl State {
                 let raw = volume.base.filter(|_| volume.raw);
                 change::set_chunks(&mut volume.top, 0, &Uncounted, size_bytes.div_ceil(chunk_bytes), raw);
             }
-            Record::Thick { volume, thick } => self.volume(*volume)?.thick = *thick,
+            Record::Thick { volume, thick } => {
+                let volume = self.volume(*volume)?;
+                (volume.thick, volume.reserving) = (*thick, !*thick);
+            }
+            Record::Reserving { volume, under_way } => self.volume(*volume)?.reserving = *under_way,
             Record::Reservations { volume, text } => self.volume(*volume)?.reservations.clone_from(text),
             Record::Shareable { volume } => self.volume(*volume)?.raw = false,
             Record::Delete { volume } => {

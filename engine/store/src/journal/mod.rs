@@ -19,7 +19,9 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// A log of this version has no `Record::Reserving`.
+pub const OLDEST: u32 = 1;
 /// Space of the log is taken ahead in steps of this.
 const STEP_BYTES: u64 = 1 << 20;
 /// What ordinary changes leave free, so that a deletion can be told when nothing else can.

@@ -131,6 +131,11 @@ pub enum Record {
     Shareable {
         volume: VolumeNumber,
     },
+    /// Space is about to be reserved for a volume that is thin, or what was reserved for it is not all given back yet.
+    Reserving {
+        volume: VolumeNumber,
+        under_way: bool,
+    },
 }
 
 impl Record {
@@ -144,7 +149,8 @@ impl Record {
             | Self::Thick { volume, .. }
             | Self::Reservations { volume, .. }
             | Self::Delete { volume }
-            | Self::Shareable { volume } => Some(*volume),
+            | Self::Shareable { volume }
+            | Self::Reserving { volume, .. } => Some(*volume),
             Self::FileAdd(file) => Some(file.volume),
             Self::Begin { .. }
             | Self::Commit { .. }

@@ -76,7 +76,8 @@ impl MappedStore {
         // Whoever still has the volume open finds it without blocks.
         volume.set_size(0);
         for file in map.own_files() {
-            file.holds_reserve.store(file.reserved.swap(false, Ordering::AcqRel), Ordering::Release);
+            let reserved = file.reserved.swap(false, Ordering::AcqRel) || volume.is_reserving();
+            file.holds_reserve.store(reserved, Ordering::Release);
             file.ownerless.store(true, Ordering::Release);
         }
         (map.raw, map.base) = (false, None);
@@ -179,13 +180,19 @@ impl MappedStore {
     }
 
     fn set_reserved(&self, volume: &MappedVolume, thick: bool) -> io::Result<()> {
+        let journal = &self.shared.journal;
         let _changing = self.shared.changing();
+        journal.make_room()?;
+        if thick {
+            // Should this end half-way, the next start knows what to give back.
+            journal.sync(volume.set_reserving(true))?;
+        }
         let mut map = volume.map_alone();
-        self.shared.journal.make_room()?;
         if thick {
             let base = volume.own_file(&mut map, FileKind::Base)?;
             if let Err(error) = base.reserve(volume.size()).and_then(|()| base.sync()) {
                 base.dig_holes()?;
+                volume.set_reserving(false);
                 return Err(error);
             }
         }
@@ -194,9 +201,16 @@ impl MappedStore {
         Ok(())
     }
 
-    fn dig(&self, volume: &MappedVolume) -> io::Result<()> {
+    /// Gives back what is reserved for a thin volume.
+    pub(super) fn dig(&self, volume: &MappedVolume) -> io::Result<()> {
+        let _changing = self.shared.changing();
         let map = volume.map_alone();
-        map.base.as_ref().map_or(Ok(()), |base| base.dig_holes())
+        self.shared.journal.make_room()?;
+        map.base.as_ref().map_or(Ok(()), |base| base.dig_holes())?;
+        if volume.is_reserving() {
+            volume.set_reserving(false);
+        }
+        Ok(())
     }
 
     pub(super) fn keep_reservations(&self, id: VolumeId, reservations: Option<String>) -> Result<(), StoreError> {

@@ -141,7 +141,7 @@ struct Durable {
 impl Durable {
     fn note(&mut self, number: u64, record: Record) -> Result<(), String> {
         match record {
-            Record::Begin { version, .. } if version != journal::VERSION => {
+            Record::Begin { version, .. } if !(journal::OLDEST..=journal::VERSION).contains(&version) => {
                 return Err(format!("it is of version {version}, not {}", journal::VERSION));
             }
             Record::Begin { incarnation, .. } if incarnation == self.here => {
@@ -300,6 +300,11 @@ impl MappedStore {
         }
         self.forget_older(self.background.number(), whole)?;
         for volume in self.all_volumes() {
+            // A change of its reservation that ended half-way.
+            let dug = if volume.is_reserving() { self.dig(&volume) } else { Ok(()) };
+            if let Err(error) = dug {
+                self.notes.push(format!("volume {}: what was reserved for it is not given back: {error}", volume.id));
+            }
             if let Some(base) = super::is_whole_image(&volume) {
                 if base.len()? != volume.size() {
                     base.set_len(volume.size())?;

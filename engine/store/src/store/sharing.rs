@@ -123,6 +123,7 @@ impl MappedStore {
                 id: pair.id,
                 size_bytes: source.size(),
                 thick: pair.thick,
+                reserving: false,
                 raw: false,
                 origin: Some(source.id),
                 reservations: None,

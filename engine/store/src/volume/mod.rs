@@ -32,6 +32,8 @@ pub struct MappedVolume {
     pub shared: Arc<Shared>,
     size_bytes: AtomicU64,
     thick: AtomicBool,
+    /// Thin, and its base file may hold space that was reserved for a thick one.
+    reserving: AtomicBool,
     map: RwLock<VolumeMap>,
     /// The latest record that changed the map; all records up to `committed` are durable, with their data.
     latest: AtomicU64,
@@ -106,6 +108,7 @@ impl MappedVolume {
             shared,
             size_bytes: AtomicU64::new(state.size_bytes),
             thick: AtomicBool::new(state.thick),
+            reserving: AtomicBool::new(state.reserving),
             map: RwLock::new(map),
             latest: AtomicU64::new(latest),
             committed: AtomicU64::new(latest),
@@ -129,6 +132,7 @@ impl MappedVolume {
             id: self.id,
             size_bytes: self.size(),
             thick: self.is_thick(),
+            reserving: self.is_reserving(),
             raw: map.raw,
             origin: facts.origin,
             reservations: facts.reservations.clone(),
@@ -154,6 +158,17 @@ impl MappedVolume {
         self.thick.load(Ordering::Acquire)
     }
 
+    pub fn is_reserving(&self) -> bool {
+        self.reserving.load(Ordering::Acquire)
+    }
+
+    /// Tells the log that what is reserved in the base file is to be given back, unless the volume becomes thick; or that
+    /// it has been. The number of the record. `changing` is held.
+    pub fn set_reserving(&self, under_way: bool) -> u64 {
+        self.reserving.store(under_way, Ordering::Release);
+        self.shared.journal.append(&Record::Reserving { volume: self.number, under_way })
+    }
+
     pub fn chunks(&self) -> u64 {
         self.size().div_ceil(self.shared.chunk_bytes)
     }
@@ -164,6 +179,7 @@ impl MappedVolume {
 
     pub fn set_thick(&self, map: &VolumeMap, thick: bool) {
         self.thick.store(thick, Ordering::Release);
+        self.reserving.store(!thick, Ordering::Release);
         if let Some(base) = &map.base {
             base.reserved.store(thick, Ordering::Release);
         }

@@ -318,9 +318,6 @@ impl<'a> Run<'a> {
     /// With a request under way there are two worlds that it may be, and nothing between.
     fn compare_after_recovery(&mut self, since: Since) -> Outcome {
         let chunk_bytes = self.chunk_bytes();
-        if let Some(Operation::SetThick { id, .. }) = &self.limbo {
-            self.world.may_be_reserved(*id);
-        }
         let mut worlds: Vec<World> =
             self.limbo.take().map(|operation| self.world.with(&operation, chunk_bytes)).into_iter().collect();
         worlds.push(self.world.clone());

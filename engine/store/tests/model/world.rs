@@ -13,8 +13,6 @@ const SMALL_BYTES: u64 = 4 << 20;
 pub struct Expected {
     pub size_bytes: u64,
     pub thick: bool,
-    /// A request to make it thick was under way when the process died: its space may be reserved still.
-    pub may_be_reserved: bool,
     /// The largest size that it has had.
     pub reserved_bytes: u64,
     /// Made by a snapshot: nobody writes to it, so it must stay as it is for ever.
@@ -49,16 +47,7 @@ struct Seen {
 impl World {
     pub fn insert(&mut self, id: VolumeId, size_bytes: u64, thick: bool, chunk_bytes: u64) {
         let (sectors, chunks) = Default::default();
-        let new = Expected {
-            size_bytes,
-            thick,
-            may_be_reserved: thick,
-            reserved_bytes: size_bytes,
-            frozen: false,
-            poisoned: false,
-            sectors,
-            chunks,
-        };
+        let new = Expected { size_bytes, thick, reserved_bytes: size_bytes, frozen: false, poisoned: false, sectors, chunks };
         self.volumes.insert(id, new);
         self.ever_thick |= thick;
         if thick {
@@ -77,16 +66,10 @@ impl World {
         }
     }
 
-    /// A request to make it thick died on its way.
-    pub fn may_be_reserved(&mut self, id: VolumeId) {
-        self.ever_thick = true;
-        self.volume(id).may_be_reserved = true;
-    }
-
     pub fn set_thick(&mut self, id: VolumeId, thick: bool, chunk_bytes: u64) {
         self.ever_thick |= thick;
         let volume = self.volume(id);
-        (volume.thick, volume.may_be_reserved) = (thick, thick);
+        volume.thick = thick;
         if thick {
             self.reserve(id, chunk_bytes);
         }
@@ -97,16 +80,7 @@ impl World {
         let from = &self.volumes[&source];
         let (sectors, chunks) = (from.sectors.shared(), from.chunks.clone());
         let size_bytes = from.size_bytes;
-        let new = Expected {
-            size_bytes,
-            thick,
-            may_be_reserved: thick,
-            reserved_bytes: size_bytes,
-            frozen,
-            poisoned: false,
-            sectors,
-            chunks,
-        };
+        let new = Expected { size_bytes, thick, reserved_bytes: size_bytes, frozen, poisoned: false, sectors, chunks };
         self.volumes.insert(id, new);
     }
 
@@ -175,7 +149,7 @@ impl World {
         for volume in self.volumes.values() {
             shared.extend(volume.chunks.values().copied());
             separate_bytes += volume.chunks.len() as u64 * chunk_bytes;
-            if volume.may_be_reserved {
+            if volume.thick {
                 thick_bytes += whole(volume);
             }
         }

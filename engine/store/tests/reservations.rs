@@ -1,0 +1,165 @@
+//! A change between thin and thick that ends half-way: whichever call of the disk is the last one, the volume is one or the
+//! other afterwards, with all of its space reserved or with none that it does not use.
+
+use gespann_store::disk::SimDisk;
+use gespann_store::{MappedStore, Options, Share, Store, VolumeId};
+use std::sync::Arc;
+
+const CHUNK: u64 = 16 << 10;
+const CHUNKS: u64 = 40;
+const A: VolumeId = VolumeId([0xaa; 16]);
+const SNAPSHOT: VolumeId = VolumeId([0xbb; 16]);
+
+fn open(disk: &SimDisk) -> MappedStore {
+    let options = Options { chunk_bytes: CHUNK, log_bytes: 512 };
+    MappedStore::open(Arc::new(disk.clone()), options).unwrap()
+}
+
+fn settle(store: &MappedStore) {
+    let mut idle = 0;
+    while idle < 3 {
+        idle = if store.background() { 0 } else { idle + 1 };
+    }
+}
+
+/// A volume with one chunk written, in its own file alone or also held by a snapshot.
+fn prepare(seed: u64, thick: bool, shared: bool) -> (SimDisk, MappedStore) {
+    let disk = SimDisk::new(seed);
+    let store = open(&disk);
+    store.create(A, CHUNKS * CHUNK, thick).unwrap();
+    let volume = store.open(A).unwrap();
+    volume.write_at(&vec![1; CHUNK as usize], 3 * CHUNK).unwrap();
+    volume.flush().unwrap();
+    if shared {
+        store.snapshot(&[Share { source: A, id: SNAPSHOT, thick: false }]).unwrap();
+        volume.write_at(&vec![2; CHUNK as usize], 5 * CHUNK).unwrap();
+        volume.flush().unwrap();
+    }
+    (disk, store)
+}
+
+/// What the volume is, and that the disk holds as much as that needs.
+fn inspect(disk: &SimDisk, store: &MappedStore, written: u64) -> Result<bool, String> {
+    settle(store);
+    let data = |disk: &SimDisk| -> u64 {
+        disk.files().into_iter().filter(|(name, ..)| name.starts_with("volumes/")).map(|(_, _, used)| used).sum()
+    };
+    let (thick, used) = (store.info(A).unwrap().thick, data(disk));
+    let right = if thick { used >= CHUNKS * CHUNK } else { used <= written * CHUNK };
+    let mut bytes = vec![0; CHUNK as usize];
+    store.open(A).unwrap().read_at(&mut bytes, 3 * CHUNK).unwrap();
+    match right && bytes == vec![1; CHUNK as usize] && store.verify().is_empty() {
+        true => Ok(thick),
+        false => Err(format!("thick {thick}, {used} bytes on the disk, verify: {:?}", store.verify())),
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    to_thick: bool,
+    shared: bool,
+    /// The seed of the loss of power; none: the process dies.
+    power: Option<u64>,
+}
+
+impl Case {
+    fn all() -> impl Iterator<Item = Self> {
+        let powers = [None, Some(1), Some(2), Some(3)];
+        [(true, false), (true, true), (false, false), (false, true)]
+            .into_iter()
+            .flat_map(move |(to_thick, shared)| powers.map(|power| Self { to_thick, shared, power }))
+    }
+
+    fn next_disk(self, disk: &SimDisk) -> SimDisk {
+        self.power.map_or_else(|| disk.after_process_death(), |seed| disk.after_power_loss(seed))
+    }
+
+    fn written(self) -> u64 {
+        if self.shared { 2 } else { 1 }
+    }
+
+    /// The request dies after so many calls, the next start after so many more; none: there is no such call.
+    fn run(self, calls: u64, calls_of_start: Option<u64>) -> Option<Result<bool, String>> {
+        let (disk, store) = prepare(calls, !self.to_thick, self.shared);
+        disk.crash_after(calls);
+        let _ = store.set_thick(A, self.to_thick);
+        if !disk.is_dead() {
+            return None;
+        }
+        drop(store);
+        let mut disk = self.next_disk(&disk);
+        if let Some(calls) = calls_of_start {
+            disk.crash_after(calls);
+            let opened = MappedStore::open(Arc::new(disk.clone()), Options { chunk_bytes: CHUNK, log_bytes: 512 });
+            if !disk.is_dead() {
+                return None;
+            }
+            drop(opened);
+            disk = self.next_disk(&disk);
+        }
+        let store = open(&disk);
+        Some(inspect(&disk, &store, self.written()))
+    }
+}
+
+#[test]
+fn a_change_that_dies_at_any_call_is_done_or_undone_at_the_next_start() {
+    for case in Case::all() {
+        let (mut done, mut undone) = (0, 0);
+        for calls in 0.. {
+            let Some(outcome) = case.run(calls, None) else { break };
+            match outcome.unwrap_or_else(|error| panic!("{case:?}, call {calls}: {error}")) == case.to_thick {
+                true => done += 1,
+                false => undone += 1,
+            }
+        }
+        let (first, other) = if case.to_thick { (undone, 3) } else { (done, 1) };
+        assert!(first >= other, "{case:?}: {done} done, {undone} not");
+    }
+}
+
+#[test]
+fn a_start_that_dies_while_it_gives_back_leaves_that_to_the_next_one() {
+    for case in Case::all().filter(|case| case.shared && case.power.is_none_or(|seed| seed == 1)) {
+        let mut starts = 0;
+        for calls in 0.. {
+            for calls_of_start in 0.. {
+                let Some(outcome) = case.run(calls, Some(calls_of_start)) else { break };
+                outcome.unwrap_or_else(|error| panic!("{case:?}, calls {calls} and {calls_of_start}: {error}"));
+                starts += 1;
+            }
+            if case.run(calls, None).is_none() {
+                break;
+            }
+        }
+        assert!(starts > 100, "{case:?}: {starts}");
+    }
+}
+
+/// The same where a call fails: what the request says is what is so, and what could not be given back is at the next start.
+#[test]
+fn a_change_in_which_any_call_fails_leaves_nothing_reserved() {
+    use gespann_store::disk::sim::Fault;
+    for (to_thick, shared, errno) in
+        [(true, false, libc::ENOSPC), (true, true, libc::EIO), (false, true, libc::EIO), (false, false, libc::EIO)]
+    {
+        let case = Case { to_thick, shared, power: None };
+        let mut failed = 0;
+        for after in 0.. {
+            let (disk, store) = prepare(after, !to_thick, shared);
+            disk.plan(Fault { operation: None, after, errno });
+            let answer = store.set_thick(A, to_thick);
+            if disk.fired().is_empty() {
+                break;
+            }
+            disk.clear_faults();
+            failed += u32::from(answer.is_err());
+            drop(store);
+            let disk = disk.after_process_death();
+            let store = open(&disk);
+            let thick = inspect(&disk, &store, case.written()).unwrap_or_else(|error| panic!("{case:?}, {after}: {error}"));
+            assert!(answer.is_err() || thick == to_thick, "{case:?}, {after}");
+        }
+        assert!(failed >= 2, "{case:?}: {failed}");
+    }
+}
