@@ -26,6 +26,7 @@ from gespann.array.model.snapshots import Snapshots
 from gespann.array.model.storage_pools import StoragePools
 from gespann.array.model.volumes import Volumes
 from gespann.array.operations.admission import Admission
+from gespann.array.operations.leases import Leases
 from gespann.array.operations.policy_changes import PolicyChanges
 from gespann.array.operations.schedule_runner import ScheduleRunner
 from gespann.array.operations.snapshot_watch import SnapshotWatch
@@ -95,6 +96,7 @@ class Control:
             clock,
             random_bytes,
         )
+        self.leases = Leases(self.volumes, self.access, self.lifecycle, self.data_plane, self.events)
         self.snapshot_lifecycle = SnapshotLifecycle(
             self.snapshots, self.lifecycle, self.data_plane, self.events, clock, random_bytes
         )

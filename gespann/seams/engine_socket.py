@@ -78,6 +78,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     ``generation``: sessions carry the generation in force at their login; commands of any other are refused, so raising
     it shuts every older session out at once. Removing a record drops nobody (a PS group behaves the same).
+    ``writer``: the initiator that has the right to change blocks, if it is not everybody's who is logged in. What
+    others send is answered with RESERVATION CONFLICT; reading is open to all. When it changes, the old one's changes
+    are refused from that instant on, and the new one's admitted (BUSY until then) when all under way have finished.
     ``online`` false: logins are refused (status 0x0203, not found) and sessions dropped.
     """
 
@@ -89,6 +92,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     multihost: bool = False  # false: only one initiator name at a time
     generation: int = 1
     access: list[Access] = []
+    writer: str = ""
     vendor: str = "GESPANN"  # 8 bytes at most, T10 vendor identification
     product: str = "VOLUME"  # 16 bytes at most
     revision: str = "1.0"  # 4 bytes at most

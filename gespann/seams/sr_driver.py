@@ -109,7 +109,9 @@ class Opening:
     that finds openings again from the storage alone may use a name made of ``opening_id``. What counts is the source
     that ``open`` answers with.
     ``chap_secret``: 12 to 16 letters and digits. ``beside``: the one other opening that may stay in force meanwhile,
-    of a machine that is on its way to another host. Closing that one leaves this one's sessions alone if it can."""
+    of a machine that is on its way to another host. The other one keeps the right to write until ``hand_over``; before
+    that this one reads, and a storage that can tell the two apart refuses its writes. Closing the other one leaves this
+    one's sessions alone if it can."""
 
     opening_id: str
     mode: Literal["RO", "RW"]
@@ -213,6 +215,12 @@ class SrDriver(Protocol):
 
     async def close(self, sr: Sr, vdi_uuid: str, opening_id: str) -> None:
         """Ends an opening: its record and secret are gone, its sessions dropped. Gone already: succeeds."""
+        ...
+
+    async def hand_over(self, sr: Sr, vdi_uuid: str, opening_id: str, to_opening_id: str) -> None:
+        """The right to write goes from one opening to the one that was opened beside it. After it nothing that the
+        first has sent, or still sends, can land; it may be logged in and read until it is closed. A storage without
+        such a right closes the first. Repeated: succeeds."""
         ...
 
     async def openings(self, sr: Sr, vdi_uuid: str) -> list[str]:

@@ -134,6 +134,8 @@ pub struct Target {
     pub generation: u64,
     #[serde(default)]
     pub access: Vec<Access>,
+    #[serde(default)]
+    pub writer: String,
     #[serde(default = "vendor")]
     pub vendor: String,
     #[serde(default = "product")]

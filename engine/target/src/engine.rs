@@ -118,6 +118,9 @@ fn checked_target(target: &Target) -> Result<VolumeId, Refusal> {
     if target.vendor.len() > 8 || target.product.len() > 16 || target.revision.len() > 4 {
         return wrong("vendor, product or revision is too long (8, 16, 4 bytes)");
     }
+    if !target.writer.is_empty() && !text::is_iscsi_name(&target.writer) {
+        return wrong("the writer is no iSCSI name");
+    }
     if let Some(record) = target.access.iter().find(|record| !access::address_is_valid(&record.address)) {
         return wrong(&format!("{:?} is no address pattern", record.address));
     }
@@ -225,6 +228,10 @@ impl Engine {
         }
         let gate = self.gate(id);
         gate.set_generation(target.generation);
+        if gate.give_right(&target.writer) {
+            let writer = if target.writer.is_empty() { "whoever is logged in" } else { &target.writer };
+            log!(Info, "volume {id}: the right to write is now of {writer}");
+        }
         let (generation, online) = (target.generation, target.online);
         match policy.exports.get(&id).cloned() {
             Some(export) => {

@@ -52,7 +52,11 @@ pub fn carry_out(
     lun: &Lun,
     data: &[u8],
 ) -> Result<Outcome, Refused> {
-    let _permit = entry.export.gate.admit(&entry.ticket, resets, class)?;
+    let gate = &entry.export.gate;
+    let _permit = match plan.changes() {
+        true => gate.admit_change(&entry.ticket, resets, class)?,
+        false => gate.admit(&entry.ticket, resets, class)?,
+    };
     Ok(execute(&entry.export, &entry.ticket, plan, lun, data))
 }
 
@@ -64,7 +68,7 @@ pub fn carry_out_part(
     offset: u64,
     part: &[u8],
 ) -> Result<Result<(), Sense>, Refused> {
-    let _permit = entry.export.gate.admit(&entry.ticket, resets, class)?;
+    let _permit = entry.export.gate.admit_change(&entry.ticket, resets, class)?;
     Ok(entry.export.volume.write_at(part, offset).map_err(|error| write_sense(&error)))
 }
 

@@ -5,8 +5,11 @@
 //! last reset. What is admitted is known until it has finished. So, after `revoke` and then `drain`, no command of that
 //! session can change the volume any more, without any clock and without trust in the initiator.
 
+mod right;
+
 use crate::sanitize::Sanitizing;
 use gespann_scsi::persistent::{Class, Reservations};
+use right::Right;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +20,7 @@ pub enum Rule {
     Generation,
     Drop,
     Drain,
+    Right,
 }
 
 #[derive(Debug)]
@@ -45,6 +49,7 @@ struct State {
     closed_by: Option<u64>,
     reserved_by: Option<u64>,
     persistent: Reservations,
+    right: Right,
 }
 
 /// A session's right to have commands admitted. `revoked` changes only under the gate's lock.
@@ -67,8 +72,10 @@ pub enum Refused {
     Revoked,
     /// A reset came between receiving the command and running it.
     Aborted,
-    /// Another session holds a reservation.
+    /// Another session holds a reservation, or another initiator the right to write.
     Reserved,
+    /// The right to write has moved here, and what the one before had begun has not ended.
+    Moving,
     /// The volume is being sanitized, or that has failed.
     Closed,
 }
@@ -113,6 +120,11 @@ impl Drop for Closing {
 }
 
 impl Ticket {
+    /// The initiator's name is the front of its port's, in small letters; iSCSI names hold no comma.
+    fn initiator(&self) -> &str {
+        self.port.split(',').next().unwrap_or_default()
+    }
+
     pub fn revoked(&self) -> bool {
         self.revoked.load(Ordering::Acquire)
     }
@@ -153,6 +165,14 @@ impl Gate {
 
     pub fn set_generation(&self, generation: u64) {
         self.state().generation = generation;
+    }
+
+    /// Only this initiator may change the volume from now on, and not before the changes of others that are under way have
+    /// ended; empty: whoever is logged in. True if that is new.
+    pub fn give_right(&self, writer: &str) -> bool {
+        let mut state = self.state();
+        let from = state.next_number;
+        state.right.give(writer, from)
     }
 
     /// A ticket of the generation in force.
@@ -201,10 +221,22 @@ impl Gate {
         Ok(Permit { gate: self, number: Self::enter(&mut state) })
     }
 
-    /// Admitted as a write; from now on nothing else is, until `open`.
+    /// For what may change blocks of the volume: also asks whose the right to write is.
+    pub fn admit_change(&self, ticket: &Ticket, resets: u64, class: Class) -> Result<Permit<'_>, Refused> {
+        let mut state = self.state();
+        self.check_change(&state, ticket, resets, class)?;
+        if state.closed {
+            return Err(Refused::Closed);
+        }
+        let number = Self::enter(&mut state);
+        state.right.begin(number);
+        Ok(Permit { gate: self, number })
+    }
+
+    /// Admitted as a change; from now on nothing else is, until `open`.
     pub fn close(self: &Arc<Self>, ticket: &Ticket, resets: u64) -> Result<Closing, Refused> {
         let mut state = self.state();
-        self.check(&state, ticket, resets, Class::Write)?;
+        self.check_change(&state, ticket, resets, Class::Write)?;
         self.close_at(&mut state).ok_or(Refused::Closed)
     }
 
@@ -218,6 +250,7 @@ impl Gate {
             return None;
         }
         let number = Self::enter(state);
+        state.right.begin(number);
         (state.closed, state.closed_by) = (true, Some(number));
         Some(Closing { gate: self.clone(), number })
     }
@@ -242,6 +275,7 @@ impl Gate {
         if let Some(index) = state.running.iter().position(|other| *other == number) {
             state.running.swap_remove(index);
         }
+        state.right.end(number);
         if state.drains > 0 {
             self.finished.notify_all();
         }
@@ -260,6 +294,17 @@ impl Gate {
         }
         if !state.persistent.permits(&ticket.port, class) {
             return Err(Refused::Reserved);
+        }
+        Ok(())
+    }
+
+    fn check_change(&self, state: &State, ticket: &Ticket, resets: u64, class: Class) -> Result<(), Refused> {
+        self.check(state, ticket, resets, class)?;
+        if self.keeps(Rule::Right) && !state.right.is_of(ticket.initiator()) {
+            return Err(Refused::Reserved);
+        }
+        if self.keeps(Rule::Drain) && state.right.is_moving() {
+            return Err(Refused::Moving);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Leases from end to end: an initiator on a real socket writes to a volume that stands still, its right is revoked, its
-//! session dropped, the volume drained, and the next owner writes. No write of the first may land after that.
+//! session dropped, the volume drained, and the next owner writes. No write of the first may land after that. When a machine
+//! moves to another host while it runs, nobody is dropped: the right to write moves, and the first may go on reading.
 //!
 //! The same is then done with one rule taken out at a time: a late write must be found, or these tests would prove nothing.
 
@@ -133,6 +134,13 @@ fn target(generation: u64) -> Value {
            "access": [{}]})
 }
 
+/// As for a machine that moves: both are logged in, and the right is of the new one.
+fn move_right(engine: &Arc<Engine>) {
+    let mut moved = target(1);
+    moved["writer"] = json!(NEW.0);
+    ask(engine, "target.put", json!({"target": moved}));
+}
+
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !holds() {
@@ -174,7 +182,7 @@ fn revoke(engine: &Arc<Engine>) {
     ask(engine, "target.put", json!({"target": target(2)}));
 }
 
-const SCENARIOS: [Scenario; 3] = [
+const SCENARIOS: [Scenario; 4] = [
     Scenario {
         name: "revoked, dropped, drained",
         writes: 1,
@@ -193,6 +201,7 @@ const SCENARIOS: [Scenario; 3] = [
             ask(engine, "session.drop", json!({"volume": A.to_string(), "initiator": OLD.0}));
         },
     },
+    Scenario { name: "right moved, drained", writes: 2, steps: move_right },
 ];
 
 /// The number of writes of the first owner that landed after the grant.
@@ -242,7 +251,8 @@ fn no_late_write_lands_after_the_grant() {
 #[test]
 fn without_any_one_of_the_rules_a_late_write_lands() {
     let found = |rule| SCENARIOS.each_ref().map(|scenario| late_writes(scenario, Some(rule)) > 0);
-    assert_eq!(found(Rule::Drain), [true, true, true], "who does not wait is overtaken by what was admitted");
-    assert_eq!(found(Rule::Generation), [false, true, false], "who is only revoked goes on writing");
-    assert_eq!(found(Rule::Drop), [false, false, true], "who is not dropped goes on writing");
+    assert_eq!(found(Rule::Drain), [true, true, true, true], "who does not wait is overtaken by what was admitted");
+    assert_eq!(found(Rule::Generation), [false, true, false, false], "who is only revoked goes on writing");
+    assert_eq!(found(Rule::Drop), [false, false, true, false], "who is not dropped goes on writing");
+    assert_eq!(found(Rule::Right), [false, false, false, true], "who has lost only the right goes on writing");
 }

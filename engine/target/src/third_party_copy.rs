@@ -117,7 +117,7 @@ fn copy_segment(
         }
         let (reading, writing) = (side(entry, resets, &source), side(entry, resets, &target));
         let reading = reading.admit(&source, Class::Read)?;
-        let writing = writing.admit(&target, Class::Write)?;
+        let writing = writing.admit_change(&target, Class::Write)?;
         drop(policy);
         let (from_offset, to_offset) = (source_range.offset + at, target_range.offset + at);
         let copied = engine.store.copy_range(source.id, from_offset, target.id, to_offset, length);
@@ -179,11 +179,19 @@ fn side<'a>(entry: &'a SessionEntry, resets: u64, export: &Export) -> Side<'a> {
 
 impl Side<'_> {
     fn admit<'g>(&self, export: &'g Export, class: Class) -> Result<Permit<'g>, Stop> {
+        self.refusal(export, |ticket, resets| export.gate.admit(ticket, resets, class))
+    }
+
+    fn admit_change<'g>(&self, export: &'g Export, class: Class) -> Result<Permit<'g>, Stop> {
+        self.refusal(export, |ticket, resets| export.gate.admit_change(ticket, resets, class))
+    }
+
+    fn refusal<T>(&self, export: &Export, admit: impl FnOnce(&Ticket, u64) -> Result<T, Refused>) -> Result<T, Stop> {
         match self {
-            Self::Own(ticket, resets) => export.gate.admit(ticket, *resets, class).map_err(Stop::Refused),
+            Self::Own(ticket, resets) => admit(ticket, *resets).map_err(Stop::Refused),
             Self::Other(ticket) => {
                 let now = export.gate.resets(ticket);
-                export.gate.admit(ticket, now, class).map_err(|_| Stop::Failed(Sense::COPY_DEVICE_FAILED))
+                admit(ticket, now).map_err(|_| Stop::Failed(Sense::COPY_DEVICE_FAILED))
             }
         }
     }

@@ -140,6 +140,15 @@ class FakeEngine:
     def logout(self, session: int) -> None:
         self.sessions.pop(session, None)
 
+    def write_as(self, session: int, offset: int, length: int) -> bool:
+        """False: another initiator has the right to write."""
+        one = self.sessions[session]
+        writer = self.targets[one.volume].writer
+        if writer and writer.lower() != one.initiator.lower():
+            return False
+        self.store.write(one.volume, offset, length)
+        return True
+
     def write(self, volume: str, offset: int, length: int) -> None:
         self.store.write(volume, offset, length)
 

@@ -11,7 +11,7 @@ VENDOR, PRODUCT = "EQLOGIC", "100E-00"  # what the multipath rules of existing h
 def target_of(volume: Volume, records: Iterable[AccessRecord]) -> Target:
     """Records that apply to snapshots only open nothing here, and the other way round. One for a CHAP user who is
     disabled or unknown opens nothing either, because the engine then has no secret by that name."""
-    return _target(volume, volume.block_size, _access(records, "volume"))
+    return _target(volume, volume.block_size, _access(records, "volume"), volume.lease_holder)
 
 
 def target_of_snapshot(snapshot: Snapshot, volume: Volume, records: Iterable[AccessRecord]) -> Target:
@@ -19,7 +19,7 @@ def target_of_snapshot(snapshot: Snapshot, volume: Volume, records: Iterable[Acc
     return _target(snapshot, volume.block_size, _access(records, "snapshot"))
 
 
-def _target(served: Volume | Snapshot, block_size: int, access: list[Access]) -> Target:
+def _target(served: Volume | Snapshot, block_size: int, access: list[Access], writer: str = "") -> Target:
     return Target(
         volume=served.naa,
         name=served.target_name,
@@ -29,6 +29,7 @@ def _target(served: Volume | Snapshot, block_size: int, access: list[Access]) ->
         multihost=served.multihost,
         generation=served.generation,
         access=access,
+        writer=writer,
         vendor=VENDOR,
         product=PRODUCT,
         block_size=block_size,

@@ -67,3 +67,14 @@ class AccessRecords:
         with self._database.transaction():
             sql = "DELETE FROM access_record WHERE volume_id = ? AND number = ?"
             self._database.run(sql, volume_id, number)
+            self.end_lease(volume_id)
+
+    def end_lease(self, volume_id: int) -> None:
+        """A lease ends when nobody can be logged in or log in: the volume is offline, and no record opens it. Before
+        that it ends only by its own commands, so that no order of others lets a second one write."""
+        with self._database.transaction():
+            self._database.run(
+                "UPDATE volume SET lease_holder = '' WHERE id = ? AND NOT online AND NOT EXISTS"
+                " (SELECT 1 FROM access_record WHERE volume_id = volume.id AND apply_to != 'snapshot')",
+                volume_id,
+            )

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _SCHEMA = """
 CREATE TABLE parameter (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -77,6 +77,10 @@ CREATE TABLE snapshot (
     3: """
 ALTER TABLE volume ADD COLUMN thin_stopped INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE schedule ADD COLUMN weekdays INTEGER NOT NULL DEFAULT 0;
+""",
+    4: """
+ALTER TABLE volume ADD COLUMN lease_holder TEXT NOT NULL DEFAULT '';
+ALTER TABLE volume ADD COLUMN lease_generation INTEGER NOT NULL DEFAULT 0;
 """,
 }
 

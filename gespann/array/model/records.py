@@ -39,6 +39,8 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     bases: str = "[]"  # snapshots that its contents may come from; see ``model.descent``
     template: bool = False
     thin_clone_of: int | None = None  # the template it is attached to
+    lease_holder: str = ""  # the initiator that may write; empty: whoever is logged in
+    lease_generation: int = 0  # how often the right to write has been given
     thin_stopped: bool = False  # the group has set it offline at its maximum, and sets it online when that is raised
 
 

@@ -202,6 +202,7 @@ class VolumeLifecycle:
                 raise Conflict(f"The data plane has no volume {volume.name}; it cannot be set online.")
             generation = volume.generation if online else volume.generation + 1
             self._volumes.change(volume.id, online=online, generation=generation, thin_stopped=thin_stopped)
+            self._access.end_lease(volume.id)
             await self._data_plane.push_target(volume.naa)
             if not online and volume.naa in self._data_plane.present:
                 await self.drain(volume.naa, f"Volume {volume.name}")

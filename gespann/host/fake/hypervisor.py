@@ -190,6 +190,8 @@ class FakeHypervisor:
             self._set_state(running, "running", "")
             if not running.agent_up:
                 self._boot(running)
+            if not all(self.storage.admits_writes(_holder(running.domain, device)) for device in running.serials):
+                self.io_error(uuid)
 
     async def vcpus(self, uuid: str, vcpus: int) -> None:
         async with self._locks[uuid]:

@@ -18,6 +18,10 @@ class FakeStorage(Protocol):
 
     async def close(self, holder: str) -> None: ...
 
+    def admits_writes(self, holder: str) -> bool:
+        """False: the array would refuse what this machine, which has the disk open, writes now."""
+        ...
+
     def medium(self, source: Source) -> FakeMedium:
         """The contents, for image exports."""
         ...
@@ -38,6 +42,9 @@ class AnyStorage:
 
     async def close(self, holder: str) -> None:
         self.open_now.pop(holder, None)
+
+    def admits_writes(self, holder: str) -> bool:
+        return True
 
     def medium(self, source: Source) -> FakeMedium:
         name = f"{source.target}{source.offset_bytes or ''}" if isinstance(source, IscsiSource) else source.path

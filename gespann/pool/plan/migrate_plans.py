@@ -1,10 +1,10 @@
 """The plan for a VM that moves to another host while it runs.
 
-    openings for the destination ► it expects the machine ► memory goes over ═► the source's openings end ► it goes on
-                                                              (point of no return)
+    openings beside the source's ► it is expected ► memory goes over ═► the right to write moves ► it goes on ► the
+    (for reading)                                        (point of no return)            source's openings end
 
-The machine arrives standing still. The source's right to write ends on the storage itself, by the same words as after
-any stop, before the machine is let go on: so at no time two may write, whatever answer is lost.
+The machine arrives standing still, and could not write if it did not: the storage itself admits one writer, and who
+that is changes in one step there before the machine is let go on. So at no time two may write, whatever answer is lost.
 """
 
 from gespann.pool.model.database import Database
@@ -39,14 +39,17 @@ def plan_migrate(db: Database, vm: str, host: str, names: Names) -> Plan:
         raise XenApiError("OPERATION_NOT_ALLOWED", ["The VM runs on that host already"])
     record = db.get("VM", vm)
     old = {opening.vbd: opening for opening in openings_of_vm(db, vm)}
-    acts, disks = [Act("vm-claim", {"vm": vm})], []
+    acts, disks, moves = [Act("vm-claim", {"vm": vm})], [], []
     for vbd, shown in disks_of(db, vm):
         if not shown["currently_attached"]:
             continue
         opening_id = ""
         if vbd in old:
             act, opening_id = open_act(db, names, vm, vbd)
-            acts.append(Act(act.step, {**act.args, "beside": old[vbd].opening_id}))
+            before = old[vbd]
+            acts.append(Act(act.step, {**act.args, "beside": before.opening_id}))
+            held = {"sr": before.sr, "vdi_uuid": before.vdi_uuid, "opening_id": before.opening_id}
+            moves.append(Act("volume-hand-over", {**held, "to_opening_id": opening_id}))
         disks.append(disk_shape(db, vbd, opening_id))
     nics = [nic_shape(db, vif) for vif in sorted(record["VIFs"]) if db.get("VIF", vif)["currently_attached"]]
     for bridge, mtu in sorted({nic["bridge"]: nic["mtu"] for nic in nics}.items()):
@@ -56,8 +59,9 @@ def plan_migrate(db: Database, vm: str, host: str, names: Names) -> Plan:
     acts += [
         Act("domain-receive", {**ends, "spec": spec}),
         Act("domain-send", {**ends, "start_id": start.start_id, "spec": spec}),
-        *(Act("volume-close", {"sr": o.sr, "vdi_uuid": o.vdi_uuid, "opening_id": o.opening_id}) for o in old.values()),
+        *moves,
         Act("domain-go-on", {**ends, "new_start_id": names.start_id}),
+        *(Act("volume-close", {"sr": o.sr, "vdi_uuid": o.vdi_uuid, "opening_id": o.opening_id}) for o in old.values()),
     ]
     vdis = sorted({shown["VDI"] for _, shown in disks_of(db, vm)} - {NULL_REF})
     locks = (Lock("VM", vm, "pool_migrate"), *(Lock("VDI", vdi, shared=True) for vdi in vdis))

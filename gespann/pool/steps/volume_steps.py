@@ -162,6 +162,25 @@ class VolumeOpen(Step):
         forget_opening(tx, run.args["opening_id"])
 
 
+@step
+class VolumeHandOver(Step):
+    """args: sr, vdi_uuid, opening_id, to_opening_id. The one that was opened beside has the right to write from now on,
+    and the other has it no longer."""
+
+    name = "volume-hand-over"
+    point_of_no_return = True
+
+    async def do(self, run: Run) -> None:
+        args = run.args
+        with storage_words(args["sr"], ""):
+            await driver_of(run.pool, args["sr"]).hand_over(
+                sr_as_driver_sees_it(run.pool.db, args["sr"]),
+                args["vdi_uuid"],
+                args["opening_id"],
+                args["to_opening_id"],
+            )
+
+
 async def close_opening(run: Run) -> None:
     sr = run.args["sr"]
     with storage_words(sr, run.args.get("vdi", "")):

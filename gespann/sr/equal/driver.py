@@ -169,6 +169,11 @@ class EqualDriver:
             door = found or Door(names.vdi_volume(sr.uuid, vdi_uuid))
             await self._openings(self._group(sr)).revoke(door, opening_id, volume)
 
+    async def hand_over(self, sr: Sr, vdi_uuid: str, opening_id: str, to_opening_id: str) -> None:
+        async with self._at(sr, vdi_uuid, errors.VDI_UNAVAILABLE) as (found, volume):
+            door = refuse_missing(found, volume, vdi_uuid)
+            await self._openings(self._group(sr)).hand_over(door, opening_id, to_opening_id)
+
     async def openings(self, sr: Sr, vdi_uuid: str) -> list[str]:
         group = self._group(sr)
         with errors.refused_as(errors.GENERAL):

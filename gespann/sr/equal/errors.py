@@ -52,6 +52,11 @@ class CliRefusal(Exception):
     def missing(self) -> bool:
         return "does not exist" in self.text
 
+    @property
+    def unknown(self) -> bool:
+        """This firmware has no such command."""
+        return "bad command" in self.text.lower() or self.text.startswith("Unknown word")
+
     def as_sr_error(self, number: int) -> SrError:
         """``number`` says what was being done; the few texts that mean something else everywhere go first."""
         said = self.text.lower()

@@ -10,9 +10,12 @@ The record is made after its user and removed after it: while anything of an ope
 lists it. Going offline is what drops sessions; removing a record would leave them alive. A group has no way to drop one
 session of a volume, so when several read-only openings share it, closing one interrupts the others until their
 initiators log in again. A record for snapshots admits to every snapshot of the volume that is online
-(docs/decisions/vm-snapshots.md says why that is acceptable). A machine that moves between hosts has two writable
-openings for a while; when the first is closed and the group tells that only the second has a connection, nobody is
-interrupted.
+(docs/decisions/vm-snapshots.md says why that is acceptable).
+
+A machine that moves between hosts has two openings for a while. A group that knows leases lets only the initiator of
+the first write, and from ``hand_over`` on only that of the second; to one that does not (a PS group) both are alike,
+and ``hand_over`` ends the first. When the first is closed and the group tells that only the second has a connection,
+nobody is interrupted.
 """
 
 import logging
@@ -103,6 +106,8 @@ class Openings:
         if volume is None:
             raise SrError(errors.VDI_MISSING, "The volume has gone from the group", _name(door))
         try:
+            if opening.beside:
+                await self._keep_right(door, opening, ours)
             await self._prepare(door, volume, opening.mode, shared=bool(opening.beside))
             await self._make_chap_user(user, opening.chap_secret, create_user)
             if not repeated:
@@ -122,6 +127,34 @@ class Openings:
             chap_user=user,
             chap_secret=opening.chap_secret,
         )
+
+    async def _keep_right(self, door: Door, opening: Opening, ours: list[Held]) -> None:
+        """Who is there goes on writing, and nobody else. Repeated after the right has moved it changes nothing."""
+        before = [one.record.initiator for one in ours if (one.opening_id, one.mode) == (opening.beside, "RW")]
+        if before and not door.snapshot and not any(one.opening_id == opening.opening_id for one in ours):
+            await self._lease(door, before[0])
+
+    async def _lease(self, door: Door, initiator: str, instead_of: str = "") -> bool:
+        """False: this group has no leases."""
+        try:
+            await self._group.run(words.lease_grant(door.volume, initiator, instead_of))
+        except errors.CliRefusal as refusal:
+            if not refusal.unknown:
+                raise
+            log.debug("%s: the group has no leases", door.volume)
+            return False
+        return True
+
+    async def hand_over(self, door: Door, opening_id: str, to_opening_id: str) -> None:
+        ours, _ = held(await self._group.access_records(door.volume), door)
+        there = {one.opening_id: one for one in ours}
+        if to_opening_id not in there:
+            raise SrError(errors.VDI_UNAVAILABLE, "The volume is not open to who is to have it", to_opening_id)
+        ends, goes_on = there.get(opening_id), there[to_opening_id]
+        if ends is not None and (ends.mode, goes_on.mode) == ("RO", "RO"):
+            return
+        if ends is None or not await self._lease(door, goes_on.record.initiator, instead_of=ends.record.initiator):
+            await self.revoke(door, opening_id)
 
     async def revoke(self, door: Door, opening_id: str, seen: ArrayVolume | None = None) -> None:
         users = {chap_user(door, opening_id, "RW"), chap_user(door, opening_id, "RO")}
@@ -143,6 +176,8 @@ class Openings:
             if all(one.mode == "RW" for one in others):
                 await self._group.run(words.door_set(door, "multihost-access", "disable"))
             await self._group.run(words.door_set(door, "online"))
+        elif [one.mode for one in others] == ["RW"] and volume.multihost_access:  # an earlier try ended before this
+            await self._group.run(words.door_set(door, "multihost-access", "disable"))
 
     async def _hand_over(self, door: Door, ended: list[Held], others: list[Held]) -> bool:
         """A writable volume changes hands without an interruption: nobody can log in under the old name any more, and

@@ -212,6 +212,12 @@ def access_delete(name: str, record_id: str) -> Line:
     return line("volume", "select", name, "access", "delete", record_id)
 
 
+def lease_grant(name: str, initiator: str, instead_of: str = "") -> Line:
+    """A group that is ours; a PS group does not know the word."""
+    words = ("instead-of", instead_of) if instead_of else ()
+    return line("volume", "select", name, "lease", "grant", initiator, *words)
+
+
 def chap_user_show(user: str) -> Line:
     return line("chapuser", "show", user, reads=True)
 

@@ -112,6 +112,9 @@ class IsoDriver:
     async def close(self, sr: Sr, vdi_uuid: str, opening_id: str) -> None:
         """The host closes the file; the directory knows nothing of it."""
 
+    async def hand_over(self, sr: Sr, vdi_uuid: str, opening_id: str, to_opening_id: str) -> None:
+        """Nobody may write."""
+
     async def openings(self, sr: Sr, vdi_uuid: str) -> list[str]:
         await self._image(sr, vdi_uuid)
         return []

@@ -190,6 +190,13 @@ class LvmoiscsiDriver:
                 left = {name: mode for name, mode in disk.openings.items() if name != opening_id}
                 await metadata.change(on, group, group.with_disk(replace(disk, openings=left)))
 
+    async def hand_over(self, sr: Sr, vdi_uuid: str, opening_id: str, to_opening_id: str) -> None:
+        """The LUN does not tell the two apart: nothing but the end of the first machine keeps it from writing."""
+        disk = _present(await self._group(sr), vdi_uuid)
+        if to_opening_id not in disk.openings:
+            raise SrError(errors.VDI_IN_USE, "The disk is not open to who is to have it", to_opening_id)
+        await self.close(sr, vdi_uuid, opening_id)
+
     async def openings(self, sr: Sr, vdi_uuid: str) -> list[str]:
         return sorted(_present(await self._group(sr), vdi_uuid).openings)
 

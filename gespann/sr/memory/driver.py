@@ -240,6 +240,8 @@ class MemoryDriver:
         others = [o for o in held.openings.values() if o.opening_id not in (opening.opening_id, opening.beside)]
         if others and (opening.mode == "RW" or any(o.mode == "RW" for o in others)):
             raise SrError(24, "The VDI is in use", ", ".join(sorted(o.opening_id for o in others)))
+        if opening.beside in held.openings and opening.mode == "RW" and opening.opening_id not in held.openings:
+            held.lease = opening.beside
         held.openings[opening.opening_id] = opening
         return IscsiSource(
             host="memory.invalid",
@@ -255,6 +257,15 @@ class MemoryDriver:
         held = self._held(sr).volumes.get(vdi_uuid)
         if held is not None:
             held.openings.pop(opening_id, None)
+            held.lease = held.lease if held.openings else ""
+
+    @_faulty
+    async def hand_over(self, sr: Sr, vdi_uuid: str, opening_id: str, to_opening_id: str) -> None:
+        held = self._volume(sr, vdi_uuid)
+        if to_opening_id not in held.openings:
+            raise SrError(46, "The volume is not open to who is to have it", to_opening_id)
+        if opening_id in held.openings and held.openings[to_opening_id].mode == "RW":
+            held.lease = to_opening_id
 
     @_faulty
     async def openings(self, sr: Sr, vdi_uuid: str) -> list[str]:

@@ -15,6 +15,7 @@ class MemoryVolume:
 
     volume: Volume
     openings: dict[str, Opening] = field(default_factory=dict)
+    lease: str = ""  # the opening that may write; empty: any
     content: str = ""
 
 
@@ -74,6 +75,14 @@ class MemoryStorage:
                     wanted = (source.initiator, source.chap_user, source.chap_secret)
                     return any((o.initiator, o.chap_user, o.chap_secret) == wanted for o in held.openings.values())
         return False
+
+    def lets_write(self, source: IscsiSource | FileSource) -> bool:
+        """Would a write of who is logged in so be admitted now?"""
+        if not self.admits(source) or not isinstance(source, IscsiSource):
+            return False
+        volumes = {self.target(uuid): held for sr in self.srs.values() for uuid, held in sr.volumes.items()}
+        held = volumes[source.target]
+        return held.lease in ("", *(o.opening_id for o in held.openings.values() if o.initiator == source.initiator))
 
     def leftovers(self) -> list[str]:
         """Everything a test that has undone all its doings must not find here."""

@@ -1,4 +1,4 @@
-"""Shutting an initiator out: generation, drop, drain, configure (design: an access record is a lease)."""
+"""Shutting an initiator out: generation, drop, drain, configure; the right to write (an access record is a lease)."""
 
 import struct
 import threading
@@ -177,3 +177,31 @@ def test_a_wrong_configuration_changes_nothing(control: Control, connect: Connec
         with pytest.raises(SeamError):
             control.call(Configure(targets=targets, chap_users=[]))
     assert initiator.read10(0, 1) == bytes(512)
+
+
+def right_of(initiator: str) -> TargetPut:
+    """Both may log in; one of them may write."""
+    access = [Access(initiator=OLD), Access(initiator=NEW)]
+    target = Target(volume=VOLUME, name=NAME, online=True, multihost=True, access=access, writer=initiator)
+    return TargetPut(target=target)
+
+
+RESERVATION_CONFLICT = 0x18
+
+
+def test_a_late_write_of_who_has_lost_the_right_does_not_land(control: Control, connect: Connect) -> None:
+    """A machine moves to another host: its right to write was moved while a write of its old host was under way."""
+    control.call(Configure(targets=[right_of(OLD).target], chap_users=[]))
+    old, new = connect(name=OLD).login(NAME), connect(name=NEW).login(NAME)
+    assert old.write10(0, b"\x01" * 4096).header[3] == 0
+    assert new.write10(0, b"\x02" * 4096).header[3] == RESERVATION_CONFLICT
+    assert new.read10(0, 8) == b"\x01" * 4096
+    send = write_begun(old, 0xAA)
+    control.call(right_of(NEW))
+    control.call(VolumeDrain(volume=VOLUME))
+    assert new.write10(0, b"\xbb" * 4096).header[3] == 0
+    send()
+    assert old.receive().header[3] == RESERVATION_CONFLICT
+    assert old.read10(0, 8) == b"\xbb" * 4096, "it is still logged in, and reads what the other has written"
+    control.call(right_of(""))
+    assert old.write10(0, b"\xcc" * 4096).header[3] == 0

@@ -6,9 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from gespann.seams.engine_socket import Access, ChapUser, Configure, SessionList, Target, VolumeList, VolumeResize
+from gespann.seams.engine_socket import (
+    Access,
+    ChapUser,
+    Configure,
+    SessionList,
+    Target,
+    TargetPut,
+    VolumeList,
+    VolumeResize,
+)
 from tests.product.engine.conftest import MIB, NAME, VOLUME
 from tests.product.engine.engine_process import Control, EngineProcess
 
@@ -106,3 +116,21 @@ def test_discards_of_an_open_disk_give_space_back(machine: Machine, control: Con
     assert "discard 33554432/33554432" in machine.io("discard 0 32M")
     assert control.call(VolumeList(volume=VOLUME)).volumes[0].allocated_bytes < MIB
     assert "Pattern verification failed" not in machine.io("read -P 0 0 32M")
+
+
+def test_who_has_not_the_right_to_write_reads_and_gets_an_error_for_a_write(machine: Machine, control: Control) -> None:
+    """As the destination of a machine that moves has its disks open: an error, with which QEMU pauses a guest, and no
+    write-protected disk, which QEMU would not open for writing. Once the right is its own it writes at once."""
+    (name,) = {session.initiator for session in control.call(SessionList(volume=VOLUME)).sessions}
+    assert "wrote" in machine.io("write -P 1 0 4096")
+    put = TargetPut(
+        target=Target(
+            volume=VOLUME, name=NAME, online=True, access=[Access(chap_user="vm1")], writer="iqn.2026-01.test:b"
+        )
+    )
+    control.call(put)
+    assert "error" in machine.io("write -P 2 0 4096")
+    assert "error" in machine.io("discard 0 4096")
+    assert "read 4096" in machine.io("read -P 1 0 4096")
+    control.call(msgspec.structs.replace(put, target=msgspec.structs.replace(put.target, writer=name)))
+    assert "wrote" in machine.io("write -P 3 0 4096")

@@ -374,6 +374,31 @@ async def test_a_volume_changes_hands_while_it_is_in_use(bench: Bench, sr: Sr) -
     assert await bench.driver.openings(sr, DISK) == []
 
 
+async def test_the_right_to_write_moves_and_whoever_lost_it_is_closed_later(bench: Bench, sr: Sr) -> None:
+    """As the pool moves a machine: it goes on at its new host before the old one's opening ends."""
+    await bench.driver.volume_create(sr, SPEC)
+    old = await bench.driver.open(sr, DISK, opening("old"))
+    assert await bench.log_in(old)
+    assert (await refusal(bench.driver.hand_over(sr, DISK, "old", "new"))).number in (24, 46)
+    new = await bench.driver.open(sr, DISK, replace(opening("new"), beside="old"))
+    assert await bench.log_in(new)
+    for _ in range(2):
+        await bench.driver.hand_over(sr, DISK, "old", "new")
+    assert "new" in await bench.driver.openings(sr, DISK)
+    assert await bench.log_in(new)
+    await bench.driver.close(sr, DISK, "old")
+    await bench.driver.hand_over(sr, DISK, "old", "new")
+    assert await bench.driver.openings(sr, DISK) == ["new"]
+    assert not await bench.log_in(old)
+    assert await bench.log_in(new)
+    third = await bench.driver.open(sr, DISK, replace(opening("third"), beside="new"))
+    await bench.driver.hand_over(sr, DISK, "new", "third")
+    await bench.driver.close(sr, DISK, "new")
+    assert await bench.log_in(third)
+    await bench.driver.close(sr, DISK, "third")
+    assert await bench.driver.openings(sr, DISK) == []
+
+
 async def test_a_volume_stays_where_it_is(bench: Bench, sr: Sr) -> None:
     """The move is undone: the first opening is as it was."""
     await bench.driver.volume_create(sr, SPEC)

@@ -19,6 +19,7 @@ COPY_SPEC = VolumeSpec(COPY, 0, "web2 0", sm_config={"allocation": "thick"})
 OTHER, MONDAY, TUESDAY, KEPT = (f"{n}2267eb7-23c0-4479-a063-f5c34916727d" for n in (4, 5, 6, 7))
 ONE = [SnapshotSpec(DISK, VolumeSpec(MONDAY, 0, "monday"))]
 TWO = [*ONE, SnapshotSpec(OTHER, VolumeSpec(TUESDAY, 0, "monday"))]
+BESIDE = Opening("start-8", "RW", "iqn.2026-11.org.example:start-8", "", "s3cretS3cret16ch", beside="start-7")
 OPENING = Opening("start-7", "RW", "iqn.2026-11.org.example:start-7", "", "s3cretS3cret16ch")
 PATIENT = Timing(connect_timeout_s=5.0, command_timeout_s=10.0, drain_timeout_s=5.0, drain_poll_s=0.001)
 #: where the group never answers: each such command costs this long, and one that does answer must not be that late
@@ -44,6 +45,11 @@ async def with_disk(driver: SrDriver, sr: Sr) -> None:
 async def with_open_disk(driver: SrDriver, sr: Sr) -> None:
     await with_disk(driver, sr)
     await driver.open(sr, DISK, OPENING)
+
+
+async def with_moving_disk(driver: SrDriver, sr: Sr) -> None:
+    await with_open_disk(driver, sr)
+    await driver.open(sr, DISK, BESIDE)
 
 
 async def with_two_disks(driver: SrDriver, sr: Sr) -> None:
@@ -96,6 +102,24 @@ OPERATIONS = {
         with_disk, lambda d, sr: d.open(sr, DISK, OPENING), lambda d, sr: d.close(sr, DISK, OPENING.opening_id)
     ),
     "close": Operation(with_open_disk, lambda d, sr: d.close(sr, DISK, OPENING.opening_id), nothing, takes_back=False),
+    "open, beside": Operation(
+        with_open_disk,
+        lambda d, sr: d.open(sr, DISK, BESIDE),
+        lambda d, sr: d.close(sr, DISK, "start-8"),
+        takes_back=False,
+    ),
+    "open, beside, with leases": Operation(
+        with_open_disk,
+        lambda d, sr: d.open(sr, DISK, BESIDE),
+        lambda d, sr: d.close(sr, DISK, "start-8"),
+        takes_back=False,
+    ),
+    "hand_over, with leases": Operation(
+        with_moving_disk, lambda d, sr: d.hand_over(sr, DISK, "start-7", "start-8"), nothing, takes_back=False
+    ),
+    "hand_over": Operation(
+        with_moving_disk, lambda d, sr: d.hand_over(sr, DISK, "start-7", "start-8"), nothing, takes_back=False
+    ),
     "volume_resize": Operation(
         with_disk, lambda d, sr: d.volume_resize(sr, DISK, 200 * 2**20), nothing, takes_back=False
     ),
@@ -180,6 +204,7 @@ async def rehearsed(request: pytest.FixtureRequest) -> AsyncIterator[Rehearsed]:
         patient = EqualDriver(timing=PATIENT)
         driver = EqualDriver(timing=QUICK) if silent else patient
         sr = Sr(SR_UUID, array.device_config(), {}, "Array", "All of it")
+        array.state.leases = "with leases" in request.param
         await operation.prepare(patient, sr)
         before = array.state.copy()
         await operation.run(driver, sr)  # what is asked once and kept, such as the data address, is known now

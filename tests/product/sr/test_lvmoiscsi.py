@@ -301,6 +301,9 @@ async def test_a_machine_on_its_way_to_another_host(lun: OneLun, sr: Sr) -> None
     await lun.driver.open(sr, DISK, there)
     assert await lun.driver.openings(sr, DISK) == ["here", "there"]
     assert (await refusal(lun.driver.open(sr, DISK, replace(lun.opening("third"), beside="here")))).number == 24
+    assert (await refusal(lun.driver.hand_over(sr, DISK, "here", "nobody"))).number == 24
+    for _ in range(2):
+        await lun.driver.hand_over(sr, DISK, "here", "there")
     await lun.driver.close(sr, DISK, "here")
     assert await lun.driver.openings(sr, DISK) == ["there"]
 

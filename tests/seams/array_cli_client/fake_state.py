@@ -37,6 +37,7 @@ class Volume:
     records: dict[int, Record] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     content: str = ""  # in place of blocks
+    lease: str = ""  # the initiator that may write
 
     @property
     def reserve_mb(self) -> int:
@@ -53,6 +54,7 @@ class State:
     volumes: dict[str, Volume] = field(default_factory=dict)
     chap_users: dict[str, str] = field(default_factory=dict)
     collections: dict[str, Collection] = field(default_factory=dict)
+    leases: bool = False  # a group of ours; a PS group has none
     made: int = 0
     slow_drain: int = 0
 
@@ -208,6 +210,8 @@ class Commands:
                 return self._clone(volume, name, options)
             case ["access", *rest]:
                 return self._access(volume, rest)
+            case ["lease", "grant", initiator, *rest] if self.state.leases:
+                self._lease(volume, initiator, rest)
             case _:
                 raise Unknown(" ".join(words))
         return []
@@ -259,6 +263,15 @@ class Commands:
             _set(copied, rest.pop(0), rest.pop(0))
         return self._add(copied)
 
+    def _lease(self, volume: Volume, initiator: str, words: list[str]) -> None:
+        if words[:1] == ["instead-of"] and volume.lease not in (words[1], initiator):
+            raise Refused(
+                f"The lease of volume {volume.name} is held by {volume.lease or 'nobody'}, not by {words[1]}."
+            )
+        if not any(record.initiator == initiator for record in volume.records.values()):
+            raise Refused(f"No access control record of volume {volume.name} names {initiator}. Create it first.")
+        volume.lease = initiator
+
     def _access(self, volume: Volume, words: list[str]) -> list[str]:
         match words:
             case ["show"]:
@@ -278,6 +291,7 @@ class Commands:
                 if int(number) not in volume.records:
                     raise Refused(f"Access control record {number} does not exist.")
                 del volume.records[int(number)]
+                volume.lease = volume.lease if volume.online or volume.records else ""
                 return []
         raise Unknown(" ".join(words))
 

@@ -25,6 +25,7 @@ STEPS = {
     "restore": ["volume.snapshot", "volume.rollback"],
     "resize after a snapshot": ["volume.snapshot", "volume.resize"],
     "clone of a snapshot": ["volume.clone", "target.put"],
+    "lease": ["target.put", "volume.drain"],
 }
 CASES = [
     (operation, op, after, way)
@@ -60,6 +61,8 @@ async def act(control, operation: str) -> None:
             await lifecycle.delete(control.volumes.get("gone"))
         case "resize":
             await lifecycle.grow(old, 3 * GB)
+        case "lease":
+            await control.leases.grant(old, "iqn.2000-01.a:b")
         case "thin":
             await lifecycle.set_thin(old, True)
         case _:
@@ -118,6 +121,8 @@ def succeeded(control, operation: str) -> bool:
             return control.volumes.get("kept").asked_bytes == 3 * GB
         case "delete":
             return "gone" not in names
+        case "lease":
+            return control.volumes.get("old").lease_holder == "iqn.2000-01.a:b"
         case "resize":
             return control.volumes.get("old").asked_bytes == 3 * GB
         case _:
@@ -141,6 +146,7 @@ def agree(control, engine: FakeEngine) -> None:
         assert engine.volumes[naa].size_bytes == volume.size_bytes
         assert engine.volumes[naa].thick is not volume.thin
         assert engine.targets[naa].online is volume.online
+        assert engine.targets[naa].writer == volume.lease_holder
         assert len(engine.targets[naa].access) == len(control.access.of(volume.id))
 
 

@@ -82,6 +82,7 @@ class StrictStorage(AnyStorage):
     def __init__(self, storage: MemoryStorage) -> None:
         super().__init__()
         self._storage = storage
+        self.read_only: set[str] = set()
         storage.block_copies.append(self._copied)
         storage.block_differences = self._different
 
@@ -104,6 +105,12 @@ class StrictStorage(AnyStorage):
         if not self._storage.admits(source):
             raise SeamError("STORAGE", f"iSCSI: Failed to log in to target: {source!r}")
         await super().open(holder, source, read_only)
+        if read_only:
+            self.read_only.add(holder)
+
+    def admits_writes(self, holder: str) -> bool:
+        source = self.open_now.get(holder)
+        return source is None or holder in self.read_only or self._storage.lets_write(source)
 
     def medium(self, source: IscsiSource | FileSource) -> FakeMedium:
         """As large as the volume is."""

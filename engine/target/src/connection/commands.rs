@@ -159,6 +159,10 @@ impl FullFeature<'_> {
                 let residual = Residual::of(expected, 0);
                 self.session.respond(&mut self.wire.out, tag, status::RESERVATION_CONFLICT, &[], residual);
             }
+            Refused::Moving => {
+                let residual = Residual::of(expected, 0);
+                self.session.respond(&mut self.wire.out, tag, status::BUSY, &[], residual);
+            }
         }
         Ok(())
     }

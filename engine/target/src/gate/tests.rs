@@ -149,3 +149,35 @@ fn a_reservation_goes_with_its_generation() {
     bench.gate.reserve(&old);
     assert!(bench.gate.admit(&new, 0, Class::Write).is_ok(), "too late to reserve anything");
 }
+
+const OLD: &str = "iqn.2026-01.test:old,i,0x000000000001";
+const NEW: &str = "iqn.2026-01.test:new,i,0x000000000002";
+
+#[test]
+fn the_right_is_of_one_initiator_and_others_read() {
+    let bench = Bench::new();
+    let (old, new) = (bench.gate.ticket(1, OLD.to_owned()), bench.gate.ticket(2, NEW.to_owned()));
+    assert!(bench.gate.give_right("iqn.2026-01.test:OLD"));
+    assert!(!bench.gate.give_right("iqn.2026-01.test:old"), "given again nothing moves");
+    assert!(bench.gate.admit_change(&old, 0, Class::Write).is_ok());
+    assert_eq!(bench.gate.admit_change(&new, 0, Class::Write).unwrap_err(), Refused::Reserved);
+    assert_eq!(bench.gate.close(&new, 0).unwrap_err(), Refused::Reserved);
+    assert!(bench.gate.admit(&new, 0, Class::Read).is_ok());
+    assert!(bench.gate.admit(&new, 0, Class::Write).is_ok(), "what changes no block, as MODE SENSE");
+    assert!(bench.gate.give_right(""));
+    assert!(bench.gate.admit_change(&new, 0, Class::Write).is_ok() && bench.gate.admit_change(&old, 0, Class::Write).is_ok());
+}
+
+#[test]
+fn the_right_arrives_when_the_last_change_of_the_one_before_has_ended() {
+    let bench = Bench::new();
+    let (old, new) = (bench.gate.ticket(1, OLD.to_owned()), bench.gate.ticket(2, NEW.to_owned()));
+    let under_way = bench.gate.admit_change(&old, 0, Class::Write).unwrap();
+    let reading = bench.gate.admit(&old, 0, Class::Read).unwrap();
+    bench.gate.give_right("iqn.2026-01.test:new");
+    assert_eq!(bench.gate.admit_change(&old, 0, Class::Write).unwrap_err(), Refused::Reserved);
+    assert_eq!(bench.gate.admit_change(&new, 0, Class::Write).unwrap_err(), Refused::Moving);
+    drop(under_way);
+    assert!(bench.gate.admit_change(&new, 0, Class::Write).is_ok(), "a reader is not waited for");
+    drop(reading);
+}
