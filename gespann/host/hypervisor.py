@@ -106,6 +106,10 @@ class Hypervisor(Protocol):
         """Of the host itself."""
         ...
 
+    async def kernel_log(self, *, clear: bool) -> str:
+        """The messages of the host's kernel; ``clear``: and they are forgotten."""
+        ...
+
     async def migrate_receive(self, spec: DomainSpec, ticket: str) -> Landing: ...
 
     async def migrate_send(self, request: MigrateSend, relay: Path | None) -> None:

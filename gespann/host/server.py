@@ -13,6 +13,7 @@ from gespann.host.holds import Holds
 from gespann.host.hypervisor import Hypervisor
 from gespann.host.membership import Membership
 from gespann.host.migration import Migrations
+from gespann.host.reports import Reports
 from gespann.seams import host_agent as seam
 from gespann.seams.engine_socket import Empty
 from gespann.seams.host_membership import HostPower
@@ -33,6 +34,7 @@ class AgentServer:
         self.membership = membership
         self.holds = Holds(hypervisor, socket_path.parent / "held-guests")
         self.migrations = Migrations(hypervisor, socket_path.parent, membership)
+        self.reports = Reports(hypervisor)
         self._server = JsonLinesServer(socket_path, self._handlers(), failure_code="HYPERVISOR")
 
     async def start(self) -> None:
@@ -79,6 +81,7 @@ class AgentServer:
             VlanEnsure: self._vlan_ensure,
             VlanRemove: self._vlan_remove,
             **self.migrations.handlers(),
+            **self.reports.handlers(),
             **(self.membership.handlers() if self.membership is not None else {}),
         }
 

@@ -8,6 +8,7 @@ which the pool knows this host, and whose member it is.
 
 import argparse
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -23,10 +24,12 @@ from gespann.host.nbd_export import QemuNbdImages
 from gespann.host.server import AgentServer
 from gespann.system.files import private_directory
 from gespann.system.log import start_logging
+from gespann.system.restart import begin_anew
 
 log = logging.getLogger("gespann.main.agent")
 
 SOCKET = "agent.sock"
+RESTART_AFTER_S = 0.5
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -57,7 +60,8 @@ def lock(run_dir: Path) -> int:
     return fd
 
 
-async def serve(options: argparse.Namespace) -> None:
+async def serve(options: argparse.Namespace) -> bool:
+    """Whether it ended only to begin anew."""
     ended = asyncio.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sig, ended.set)
@@ -72,10 +76,16 @@ async def serve(options: argparse.Namespace) -> None:
         await door.open()
         server.migrations.door = door
         log.info("door on %s:%d", address, membership.door_port)
-    await ended.wait()
+    restart = server.reports.restart
+    waits = [asyncio.create_task(event.wait()) for event in (ended, restart)]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    if restart.is_set():  # whoever asked for it gets his answer before the doors close
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), RESTART_AFTER_S)
     if door is not None:
         await door.close()
     await server.stop()
+    return restart.is_set() and not ended.is_set()
 
 
 def main(words: list[str]) -> int:
@@ -90,7 +100,8 @@ def main(words: list[str]) -> int:
         log.error("another agent serves %s", options.run)
         return 1
     try:
-        asyncio.run(serve(options))
+        if asyncio.run(serve(options)):
+            begin_anew()
     except OSError as error:
         log.error("cannot serve %s: %s", options.run / SOCKET, error)
         return 1

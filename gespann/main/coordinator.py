@@ -28,7 +28,7 @@ from typing import Any
 from gespann.pool import classes
 from gespann.pool.api.accounts import Accounts
 from gespann.pool.api.api import Api
-from gespann.pool.api.certificate import ensure_certificate, server_context
+from gespann.pool.api.certificate import ServerCertificate
 from gespann.pool.api.server import Address, ApiServer
 from gespann.pool.links import EVENTS, AgentLinks
 from gespann.pool.member import MemberApi, put_aside
@@ -49,6 +49,7 @@ from gespann.system.files import private_directory
 from gespann.system.json_lines import JsonLinesClient
 from gespann.system.log import start_logging
 from gespann.system.mutual_tls import ensure_identity
+from gespann.system.restart import begin_anew
 from gespann.xe.server import serve_cli
 
 log = logging.getLogger("gespann.main.coordinator")
@@ -99,6 +100,7 @@ class Coordinator:
     reconciler: Reconciler | None = None
     host: str = ""  # the one that this process runs on, once its agent has answered
     retired: asyncio.Event = field(default_factory=asyncio.Event)  # the host has joined another pool
+    restart: asyncio.Event = field(default_factory=asyncio.Event)  # the process is to begin anew
 
     async def __aenter__(self) -> "Coordinator":
         await self.start()
@@ -119,6 +121,7 @@ class Coordinator:
             self.pool = Pool(_open(settings.data / "pool.db"), drivers, {}, self.clock)
             if settings.listen and settings.listen[0].port:
                 self.pool.tls_port = settings.listen[0].port
+            self.pool.services["restart"] = self.restart.set
             prepare(self.pool)
             self._open_links()
             accounts = Accounts(settings.data)
@@ -229,7 +232,10 @@ class Coordinator:
     async def _open_doors(self) -> None:
         names = [self.settings.address, *(str(pif["IP"]) for pif in self.pool.db.all("PIF").values())]
         await self.server.listen_unix(self.settings.run / SOCKET)
-        self.ports += await _listen(self.server, self.settings, names, self.clock)
+        certificate = _certificate(self.settings, names, self.clock)
+        if certificate is not None:
+            self.pool.services["certificate"] = certificate
+        self.ports += await _listen(self.server, self.settings, certificate)
 
     def _agent_client(self) -> JsonLinesClient | None:
         if self.settings.agent is None:
@@ -300,7 +306,8 @@ class Member:
         log.warning("this host is a member of the pool at %s", self.allegiance.coordinator_address)
         self.server = ApiServer(MemberApi(self.allegiance.coordinator_address), cli=serve_cli, streams=False)
         await self.server.listen_unix(settings.run / SOCKET)
-        self.ports += await _listen(self.server, settings, [settings.address], self.clock)
+        certificate = _certificate(settings, [settings.address], self.clock)
+        self.ports += await _listen(self.server, settings, certificate)
         assert settings.agent is not None
         hello = host_agent.Hello(version=host_agent.VERSION)
         self._agent = JsonLinesClient(
@@ -343,15 +350,20 @@ async def _refuse_member(agent: JsonLinesClient) -> None:
         raise IsMember(allegiance)
 
 
-async def _listen(server: ApiServer, settings: Settings, names: list[str], clock: Clock) -> list[int]:
-    """The ports, TLS first. ``names``: under which this host is reached."""
+def _certificate(settings: Settings, names: list[str], clock: Clock) -> ServerCertificate | None:
+    """``names``: under which this host is reached too. None: there is no door that would show it."""
+    if not settings.listen:
+        return None
+    names = [name for name in [*(address.host for address in settings.listen), *names] if name]
+    return ServerCertificate(settings.data, names, clock)
+
+
+async def _listen(server: ApiServer, settings: Settings, certificate: ServerCertificate | None) -> list[int]:
+    """The ports, TLS first."""
     ports = []
-    if settings.listen:
-        names = [address.host for address in settings.listen] + names
-        pem = ensure_certificate(settings.data, [name for name in names if name], clock.now())
-        context = server_context(pem)
+    if certificate is not None:
         for address in settings.listen:
-            ports.append(await server.listen_tcp(address, context))
+            ports.append(await server.listen_tcp(address, certificate.door))
     for address in settings.plain:
         log.warning("serving %s:%d without TLS: passwords cross the network in the clear", *_pair(address))
         ports.append(await server.listen_tcp(address, None))
@@ -404,7 +416,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings) -> bool:
+    """Whether it ended only to begin anew."""
     ended = asyncio.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sig, ended.set)
@@ -417,15 +430,18 @@ async def serve(settings: Settings) -> None:
                 gc.set_threshold(50_000, 20, 50)
                 gc.enable()
                 log.info("serving %s and ports %s", settings.run / SOCKET, coordinator.ports)
-                await _until(ended, coordinator.retired)
+                await _until(ended, coordinator.retired, coordinator.restart)
+            if coordinator.restart.is_set() and not ended.is_set():
+                return True
         except IsMember as found:
             async with Member(settings, found.allegiance) as member:
                 await _until(ended, member.released)
+    return False
 
 
-async def _until(ended: asyncio.Event, turned: asyncio.Event) -> None:
-    """Until the process is to end, or (a little later than that) has become something else."""
-    waits = [asyncio.create_task(event.wait()) for event in (ended, turned)]
+async def _until(ended: asyncio.Event, *turned: asyncio.Event) -> None:
+    """Until the process is to end, or (a little later than that) is to become something else."""
+    waits = [asyncio.create_task(event.wait()) for event in (ended, *turned)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
@@ -454,7 +470,8 @@ def main(words: list[str]) -> int:
     )
     gc.disable()  # until the records are read: see serve()
     try:
-        asyncio.run(serve(settings))
+        if asyncio.run(serve(settings)):
+            begin_anew()
     except (CannotStart, OSError) as error:
         log.error("cannot start: %s", error)
         return 1

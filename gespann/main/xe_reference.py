@@ -4,6 +4,7 @@ import sys
 
 from gespann.xe.command_table import declared_commands
 from gespann.xe.help import description
+from gespann.xe.not_there import REASONS
 from gespann.xe.records.catalog import object_classes
 from gespann.xe.registry import commands, missing_commands
 
@@ -60,7 +61,11 @@ def _commands() -> str:
 def _missing() -> str:
     total = len(declared_commands())
     lines = [f"{len(missing_commands())} of the {total} commands of the original are refused as unknown:", ""]
-    return "\n".join([*lines, *(f"* {name}" for name in missing_commands())])
+    missing = set(missing_commands())
+    for why, names in REASONS.items():
+        if shown := sorted(missing & set(names)):
+            lines.append(f"* {why}: {', '.join(shown)}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

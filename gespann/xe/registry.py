@@ -8,6 +8,7 @@ from gespann.xe.commands import (
     console,
     diagnostics,
     events,
+    host_care,
     hosts,
     messages,
     networks,
@@ -30,7 +31,7 @@ from gespann.xe.object_commands import generated_commands
 
 _WRITTEN = (
     *(console, diagnostics, events, hosts, networks, pools, secrets, snapshots, storage, subjects, messages, transfers),
-    snapshot_schedules,
+    *(snapshot_schedules, host_care),
     *(vm_devices, vm_install, vm_lifecycle, vm_memory, vm_migrate, vm_uninstall),
 )
 

@@ -68,6 +68,7 @@ class FakeHypervisor:
         self.powered: list[str] = []  # what the host itself was told to do
         self.images = images if images is not None else FakeImages(self.storage, run_dir)
         self.memory = SavedMemory(self.storage)
+        self.kernel_lines = ["Linux, the fake one"]
         self._behaviours: dict[str, GuestBehaviour] = {}
         self._running: dict[str, FakeDomain] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -364,6 +365,13 @@ class FakeHypervisor:
     async def power(self, *, reboot: bool) -> None:
         self._maybe_fail("power")
         self.powered.append("reboot" if reboot else "off")
+
+    async def kernel_log(self, *, clear: bool) -> str:
+        self._maybe_fail("kernel_log")
+        text = "".join(f"{line}\n" for line in self.kernel_lines)
+        if clear:
+            self.kernel_lines.clear()
+        return text
 
     async def migrate_receive(self, spec: DomainSpec, ticket: str) -> Landing:
         async with self._locks[spec.uuid]:

@@ -13,6 +13,7 @@ from gespann.host.bridges import bridge_ensure
 from gespann.host.counters import host_counters
 from gespann.host.hypervisor import Told
 from gespann.host.images import Images
+from gespann.host.kernel_log import kernel_log
 from gespann.host.libvirt.devices import Devices
 from gespann.host.libvirt.domain_counters import domain_counters
 from gespann.host.libvirt.guest_clock import GuestClocks
@@ -211,6 +212,9 @@ class LibvirtHypervisor:
             await processes.run_async(["systemctl", "--no-block", "reboot" if reboot else "poweroff"])
         except processes.CommandFailed as error:
             raise SeamError("HYPERVISOR", str(error)) from error
+
+    async def kernel_log(self, *, clear: bool) -> str:
+        return await kernel_log(clear=clear)
 
     async def migrate_receive(self, spec: DomainSpec, ticket: str) -> Landing:
         await self._read_capabilities()

@@ -1,4 +1,5 @@
-"""The pool's TLS certificate: made once, signed by itself, and shown to be pinned (its SHA-256 is logged)."""
+"""The pool's TLS certificate: made once, signed by itself, and shown to be pinned (its SHA-256 is logged). An
+administrator may put another in its place while the doors are open (``certificate_check`` says which)."""
 
 import ipaddress
 import logging
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gespann.system import files
+from gespann.system.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +71,36 @@ def _names(addresses: Iterable[str]) -> list[x509.GeneralName]:
     return names
 
 
-def server_context(pem: Path) -> ssl.SSLContext:
+class ServerCertificate:
+    """``pool.services["certificate"]``: what the doors show. ``names``: addresses and names that a certificate made
+    here is for. Whoever connects after a change sees the new one; connections that are open stay."""
+
+    def __init__(self, directory: Path, names: Iterable[str], clock: Clock) -> None:
+        self._directory, self._names, self._clock = directory, list(names), clock
+        self._current = _context(ensure_certificate(directory, self._names, clock.now()))
+        # a context keeps a key of each kind that it was ever given, so that a replaced one might still be shown: the
+        # door has a context of its own, which passes each newcomer on to the current one
+        self.door = _context(directory / "pool.pem")
+        self.door.sni_callback = self._show
+
+    def _show(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = self._current
+
+    def text(self) -> str:
+        """The certificate alone, PEM."""
+        return (self._directory / "pool.crt").read_text(encoding="ascii")
+
+    def install(self, pem: bytes) -> None:
+        """``pem``: a private key, its certificate, and those that vouch for it, as ``certificate_check`` gives them."""
+        files.write_secret(self._directory / "pool.pem", pem)
+        self._current = _context(ensure_certificate(self._directory, self._names, self._clock.now()))
+
+    def reset(self) -> None:
+        """Back to one that this pool signs itself: a new one."""
+        self.install(make_pem(self._names, self._clock.now()))
+
+
+def _context(pem: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(pem)

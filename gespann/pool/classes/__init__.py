@@ -2,9 +2,12 @@
 
 from gespann.pool.classes import (
     host,
+    host_care,
     http_archives,
     http_console,
+    http_database,
     http_images,
+    http_status,
     network,
     pbd,
     pif,
@@ -24,7 +27,8 @@ from gespann.pool.rrd import figures, http_rrd
 
 #: imported for the handlers that they register
 HANDLER_MODULES = (
-    *(host, http_archives, http_console, http_images, network, pbd, pif, pool, pool_members),
+    *(host, host_care, http_archives, http_console, http_database, http_images, http_status),
+    *(network, pbd, pif, pool, pool_members),
     *(snapshot, sr, vbd, vdi, vdi_changes, vif, vm_machine, vm_power, vmss),
     *(figures, http_rrd),
 )

@@ -62,6 +62,7 @@ class Database:
         self._listeners: list[Callable[[], None]] = []
         self._derivers: list[Callable[[Transaction, set[tuple[str, str]]], None]] = []  # see derive()
         self._open: Transaction | None = None
+        self.path = path
         self.sqlite = _connect(path)
         self.history = History(self._next_generations())
         self._load()

@@ -29,20 +29,20 @@ async def host_evacuate(call: Call) -> None:
     await for_each(call, HOSTS, evacuate)
 
 
-async def _host_or_coordinator(call: Call) -> str:
-    uuid = call.arguments.text("uuid")
+async def host_or_coordinator(call: Call, key: str = "uuid") -> str:
+    uuid = call.arguments.text(key)
     if uuid:
         return await call.ref_of("host", uuid)
     return str(await call.request("pool.get_master", await call.only_pool()))
 
 
 async def host_cpu_info(call: Call) -> None:
-    info = await call.request("host.get_cpu_info", await _host_or_coordinator(call))
+    info = await call.request("host.get_cpu_info", await host_or_coordinator(call))
     await call.printer.table([[(str(key), str(value)) for key, value in info.items()]])
 
 
 async def host_get_cpu_features(call: Call) -> None:
-    info = await call.request("host.get_cpu_info", await _host_or_coordinator(call))
+    info = await call.request("host.get_cpu_info", await host_or_coordinator(call))
     await call.printer.values([str(info.get("features", ""))])
 
 

@@ -3,6 +3,7 @@
 from gespann.seams.xenapi.errors import XenApiError
 from gespann.xe.call import Call, Handler
 from gespann.xe.commands.parameters import enum_value
+from gespann.xe.commands.transfers import transfer
 from gespann.xe.failures import CommandFailure
 
 # The pool's own words; scripts wait for them.
@@ -141,7 +142,12 @@ async def subject_role_remove(call: Call) -> None:
     await call.request("subject.remove_from_roles", *await _subject_and_role(call))
 
 
+async def pool_dump_database(call: Call) -> None:
+    await transfer(call, "Dumping the database", "/pool/xmldbdump", {}, upload=False, file_key="file-name")
+
+
 COMMANDS: dict[str, Handler] = {
+    "pool-dump-database": pool_dump_database,
     "pool-ha-enable": pool_ha_enable,
     "pool-ha-compute-hypothetical-max-host-failures-to-tolerate": pool_ha_compute_hypothetical,
     "pool-ha-compute-vm-failover-plan": pool_ha_compute_vm_failover_plan,

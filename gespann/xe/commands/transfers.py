@@ -14,13 +14,15 @@ _FORMATS = ("raw", "vhd", "qcow2", "tar")
 _REF = re.compile(r"OpaqueRef:[^<\s]+")
 
 
-async def _transfer(call: Call, label: str, path: str, query: dict[str, str], *, upload: bool) -> str:
+async def transfer(
+    call: Call, label: str, path: str, query: dict[str, str], *, upload: bool, file_key: str = "filename"
+) -> str:
     """The task's result once the transfer is complete. XenApiError: why it is not."""
     own_task = call.arguments.get("task-uuid", None)
     task = await call.ref_of("task", own_task) if own_task else str(await call.request("task.create", label, ""))
     try:
         url = f"{path}?{urlencode({'session_id': call.session, 'task_id': task, **query}, safe=':')}"
-        filename = call.arguments.required("filename")
+        filename = call.arguments.required(file_key)
         send = call.client.http_put if upload else call.client.http_get
         progress = asyncio.ensure_future(call.wait_for_task(task)) if "progress" in call.arguments else None
         try:
@@ -57,13 +59,13 @@ async def vdi_export(call: Call) -> None:
     query = {"vdi": uuid, "format": _format(call)}
     if base := call.arguments.text("base"):
         query["base"] = base
-    await _transfer(call, f"Exporting {uuid}", "/export_raw_vdi", query, upload=False)
+    await transfer(call, f"Exporting {uuid}", "/export_raw_vdi", query, upload=False)
 
 
 async def vdi_import(call: Call) -> None:
     uuid = call.arguments.required("uuid")
     await call.ref_of("VDI", uuid)
-    await _transfer(call, f"Importing {uuid}", "/import_raw_vdi", {"vdi": uuid, "format": _format(call)}, upload=True)
+    await transfer(call, f"Importing {uuid}", "/import_raw_vdi", {"vdi": uuid, "format": _format(call)}, upload=True)
 
 
 async def _export(call: Call, vm: Selected) -> None:
@@ -75,14 +77,14 @@ async def _export(call: Call, vm: Selected) -> None:
         "preserve_power_state": str(arguments.boolean("preserve-power-state")).lower(),
     }
     path = "/export_metadata" if metadata else "/export"
-    await _transfer(call, f"Export of VM: {vm.record['uuid']}", path, query, upload=False)
+    await transfer(call, f"Export of VM: {vm.record['uuid']}", path, query, upload=False)
     await call.printer.remark("Export succeeded")
 
 
 async def audit_log_get(call: Call) -> None:
     since = call.arguments.text("since")
     query = {"since": since} if since else {}
-    await _transfer(call, "Downloading the audit log", "/audit_log", query, upload=False)
+    await transfer(call, "Downloading the audit log", "/audit_log", query, upload=False)
 
 
 async def vm_export(call: Call) -> None:
@@ -112,7 +114,7 @@ async def vm_import(call: Call) -> None:
     elif sr_uuid := arguments.text("sr-uuid"):
         query["sr_uuid"] = str((await call.request("SR.get_record", await call.ref_of("SR", sr_uuid)))["uuid"])
     path = "/import_metadata" if metadata else "/import"
-    result = await _transfer(call, "Importing VM", path, query, upload=True)
+    result = await transfer(call, "Importing VM", path, query, upload=True)
     await call.printer.values([await call.uuid_of("VM", ref) for ref in _REF.findall(result)])
 
 

@@ -69,9 +69,14 @@ class ThinClient:
                 self._send(struct.pack("<iii", BLOB, CHUNK, len(answer)))
                 self.stream.sendall(answer)
                 self._send(struct.pack("<ii", BLOB, END))
+            case 1:  # Load
+                self._load(Path(_text(rest)[0]))
             case 12:  # HttpGet
                 name, rest = _text(rest)
                 self._download(Path(name), _text(rest)[0])
+            case 13:  # HttpPut
+                name, rest = _text(rest)
+                self._upload(Path(name), _text(rest)[0])
             case 4:  # Exit
                 (self.status,) = struct.unpack("<i", rest)
                 return False
@@ -90,6 +95,31 @@ class ThinClient:
         ok = b" 200 " in head.split(b"\r\n")[0]
         if ok:
             path.write_bytes(body)
+        self._send(struct.pack("<ii", RESPONSE, OK if ok else FAILED))
+
+    def _load(self, path: Path) -> None:
+        if not path.is_file():
+            self._send(struct.pack("<ii", RESPONSE, FAILED))
+            return
+        self._send(struct.pack("<ii", RESPONSE, OK))
+        data = path.read_bytes()
+        for piece in (data[:100], data[100:]):
+            self._send(struct.pack("<iii", BLOB, CHUNK, len(piece)))
+            self.stream.sendall(piece)
+        self._send(struct.pack("<ii", BLOB, END))
+
+    def _upload(self, path: Path, url: str) -> None:
+        """The head, and the file only once that has been answered."""
+        assert self.fetch is not None
+        data = path.read_bytes()
+        self.fetch.sendall(f"PUT {url} HTTP/1.0\r\ncontent-length: {len(data)}\r\n\r\n".encode())
+        head = self.fetch.recv(65536)
+        self._send(struct.pack("<ii", RESPONSE, WAIT))
+        ok = b" 200 " in head.split(b"\r\n")[0]
+        if ok:
+            self.fetch.sendall(data)
+            while self.fetch.recv(65536):
+                pass
         self._send(struct.pack("<ii", RESPONSE, OK if ok else FAILED))
 
     def _send(self, frame: bytes) -> None:

@@ -126,3 +126,57 @@ def test_secrets_are_in_no_log_and_no_file_that_others_can_read(base):
         for file in (base / directory).rglob("*"):
             assert file.stat().st_mode & 0o077 == 0, file
     assert os.stat(base / "data/pool.db").st_uid == os.geteuid()
+
+
+def test_agent_and_coordinator_begin_anew_and_what_runs_runs_on(base):
+    with agent(base) as beside, coordinator(base) as process:
+        session = session_when_up(base, process)
+        (host,) = session.xenapi.host.get_all()
+        old = session.handle
+        before = session.xenapi.host.get_record(host)
+        session.xenapi.host.restart_agent(host)
+        deadline = time.monotonic() + LIMIT_S
+        while True:
+            assert time.monotonic() < deadline, (base / "c").read_text()
+            session = session_when_up(base, process)
+            if session.host.get_all(old)["Status"] == "Failure":
+                break
+            time.sleep(0.02)
+        assert (process.poll(), beside.poll()) == (None, None)
+        assert session.xenapi.host.get_uuid(host) == before["uuid"]
+        while not session.xenapi.host_metrics.get_live(session.xenapi.host.get_metrics(host)):
+            assert time.monotonic() < deadline, (base / "a").read_text()
+            time.sleep(0.02)
+        assert "beginning anew" in (base / "c").read_text()
+        assert "beginning anew" in (base / "a").read_text()
+        assert "agent.sock" in session.xenapi.host.get_log(host)
+
+
+def test_what_was_dumped_takes_the_place_of_the_database(base):
+    """The dump is taken while the pool works; it is put in place with the coordinator stopped, as the docs say."""
+    xe = Path(__file__).resolve().parents[3] / "bin/xe"
+    env = {**os.environ, "GESPANN_XAPI_SOCKET": str(base / "run/xapi")}
+    with agent(base):
+        with coordinator(base) as process:
+            session = session_when_up(base, process)
+            (pool,) = session.xenapi.pool.get_all()
+            session.xenapi.pool.set_name_label(pool, "as it was")
+            secret = session.xenapi.secret.create({"value": "hush-hush-hush", "other_config": {}})
+            token = session.xenapi.event_from(["pool"], "", 1.0)["token"]
+            done = subprocess.run([xe, "pool-dump-database", f"file-name={base}/dump"], env=env, timeout=LIMIT_S)
+            assert done.returncode == 0
+            assert (base / "dump").stat().st_mode & 0o777 == 0o600
+            assert list((base / "data").glob("pool.db.dump-*")) == []
+            session.xenapi.pool.set_name_label(pool, "by mistake")
+            process.terminate()
+            assert process.wait(LIMIT_S) == 0
+        for old in (base / "data").glob("pool.db*"):
+            old.unlink()
+        (base / "dump").rename(base / "data/pool.db")
+        with coordinator(base) as process:
+            session = session_when_up(base, process)
+            assert session.xenapi.pool.get_name_label(pool) == "as it was"
+            assert session.xenapi.secret.get_value(secret) == "hush-hush-hush"
+            with pytest.raises(XenAPI.Failure) as caught:
+                session.xenapi.event_from(["pool"], token, 1.0)
+            assert caught.value.details[0] == "EVENTS_LOST"

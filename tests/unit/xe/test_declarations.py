@@ -12,6 +12,7 @@ from gespann.xe.commands.plain_call import PlainCall
 from gespann.xe.commands.plain_calls import plain_commands
 from gespann.xe.error_texts import error_text, sentences
 from gespann.xe.help import description
+from gespann.xe.not_there import reasons
 from gespann.xe.records.catalog import object_classes
 from gespann.xe.records.change import _message
 from gespann.xe.records.columns import Row
@@ -47,6 +48,10 @@ def test_a_selecting_call_is_declared_to_select(name: str, declared: PlainCall) 
     assert bool(selects) == (declared.selects is not None) or name == "host-set-hostname-live"
     if declared.selects is not None:
         assert selects == {f"{declared.selects.object_class}-selectors"}
+
+
+def test_every_missing_command_has_its_reason() -> None:
+    assert sorted(reasons()) == missing_commands()
 
 
 def test_every_handler_is_a_declared_command() -> None:
