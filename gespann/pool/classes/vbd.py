@@ -26,6 +26,8 @@ async def create(call: Call, args: dict[str, Any]) -> str:
     fields["userdevice"] = _userdevice(call, fields["VM"], fields["userdevice"])
     if not given(fields["VDI"]):
         fields |= {"VDI": NULL_REF, "empty": True}
+    elif db.get("VDI", fields["VDI"])["type"] == legal_moves.METADATA_TYPE:
+        raise XenApiError("VDI_INCOMPATIBLE_TYPE", [fields["VDI"], legal_moves.METADATA_TYPE])
     else:
         fields["empty"] = False
     if fields["empty"] and fields["type"] != "CD":
@@ -45,7 +47,7 @@ async def create(call: Call, args: dict[str, Any]) -> str:
 def assert_free_or_shared(call: Call, vdi: str) -> None:
     """A VDI about to go must not get a new user."""
     for operation in call.pool.db.get("VDI", vdi)["current_operations"].values():
-        if operation in ("destroy", "forget"):
+        if operation in ("destroy", "forget", "data_destroy"):
             raise XenApiError("VDI_IN_USE", [vdi, operation])
 
 

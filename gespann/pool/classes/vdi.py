@@ -4,6 +4,7 @@ from typing import Any
 
 from gespann.pool.api.messages import Call, implements, on_set
 from gespann.pool.classes.context import assert_free, capabilities_of, given, set_fields, work_of
+from gespann.pool.model.kept_changes import is_dataless
 from gespann.pool.plan import copy_plans, disk_plans, legal_moves
 from gespann.pool.plan.shapes import Plan
 from gespann.pool.plan.storage_view import assert_attached
@@ -91,7 +92,8 @@ async def _write(call: Call, vdi: str, fields: dict[str, Any]) -> None:
     """Fields that the storage keeps too, if it can; they change together or not at all."""
     pool = call.pool
     sr = pool.db.get("VDI", vdi)["SR"]
-    if "VDI_UPDATE" in capabilities_of(pool)(pool.db.get("SR", sr)["type"]):
+    kept_there = not is_dataless(pool.db, pool.db.get("VDI", vdi)["uuid"])
+    if kept_there and "VDI_UPDATE" in capabilities_of(pool)(pool.db.get("SR", sr)["type"]):
         await work_of(pool).run(
             lambda: disk_plans.plan_update(pool.db, vdi, fields, capabilities_of(pool)), task=call.task
         )

@@ -5,6 +5,9 @@ import base64
 from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import assert_free, capabilities_of, set_fields, work_of
 from gespann.pool.plan.change_plans import assert_trackable, plan_compare, plan_list_changed_blocks
+from gespann.pool.plan.data_plans import plan_data_destroy
+from gespann.pool.plan.legal_moves import METADATA_TYPE
+from gespann.pool.reconcile.data_shedding import shed_when_possible
 from gespann.pool.steps.runner import Memory
 
 
@@ -24,6 +27,15 @@ def _set(call: Call, vdi: str, doing: str, value: bool) -> None:
     assert_trackable(call.pool.db, vdi, doing, capabilities_of(call.pool))
     assert_free(call.pool, "VDI", vdi)
     set_fields(call, "VDI", vdi, cbt_enabled=value)
+
+
+@implements("VDI.data_destroy")
+async def data_destroy(call: Call, vdi: str) -> None:
+    """What has changed since this snapshot, and up to it, can still be told. Done already: nothing to do."""
+    pool = call.pool
+    if pool.db.get("VDI", vdi)["type"] != METADATA_TYPE:
+        await work_of(pool).run(lambda: plan_data_destroy(pool.db, vdi, capabilities_of(pool)), task=call.task)
+    await shed_when_possible(pool, vdi)
 
 
 @implements("VDI.list_changed_blocks")

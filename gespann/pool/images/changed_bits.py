@@ -3,12 +3,19 @@
 BLOCK_BYTES = 64 * 1024
 
 
+def bits_length(size_bytes: int) -> int:
+    """Bytes of bits for a disk."""
+    return -(-size_bytes // (BLOCK_BYTES * 8))
+
+
 class ChangedBits:
-    """Of a disk of ``size_bytes``; none is set at first."""
+    """Of a disk of ``size_bytes``; none is set at first, or those of ``bits``."""
 
     def __init__(self, size_bytes: int, bits: bytes = b"") -> None:
         self.blocks = -(-size_bytes // BLOCK_BYTES)
-        self._bits = bytearray(bits.ljust(-(-self.blocks // 8), b"\0"))
+        self._bits = bytearray(bits[: bits_length(size_bytes)].ljust(bits_length(size_bytes), b"\0"))
+        if self.blocks % 8:  # behind the end there is nothing
+            self._bits[-1] &= 0xFF00 >> self.blocks % 8 & 0xFF
 
     def add(self, offset: int, length: int) -> None:
         """Sets what these bytes touch; what lies behind the disk's end is left out."""

@@ -6,7 +6,8 @@ from typing import Any
 from uuid import uuid4
 
 from gespann.pool.model.database import Database, new_ref
-from gespann.pool.plan.legal_moves import Capabilities, assert_sr, assert_vdi
+from gespann.pool.plan.legal_moves import METADATA_TYPE, Capabilities, assert_sr, assert_vdi
+from gespann.pool.plan.lineage import keeping_before_destroy
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
 from gespann.pool.plan.storage_view import attached_hosts, peek
 from gespann.pool.steps.openings import start_of
@@ -134,8 +135,9 @@ def plan_destroy(db: Database, vdi: str, capabilities: Capabilities) -> Plan:
     assert_vdi(db, vdi, "destroy", capabilities)
     record = db.get("VDI", vdi)
     act = Act("volume-destroy", {"sr": record["SR"], "vdi": vdi, "vdi_uuid": record["uuid"]})
-    locks = (Lock("VDI", vdi, "destroy"), Lock("SR", record["SR"], "vdi_destroy", shared=True))
-    return Plan("VDI.destroy", (act,), locks)
+    keeping, held = keeping_before_destroy(db, vdi)
+    locks = (Lock("VDI", vdi, "destroy"), Lock("SR", record["SR"], "vdi_destroy", shared=True), *held)
+    return Plan("VDI.destroy", (*keeping, act), locks)
 
 
 @operation("VDI.clone")
@@ -199,6 +201,8 @@ def assert_streamable(db: Database, vdi: str, mode: str, doing: str) -> str:
     hosts = attached_hosts(db, record["SR"])
     if not hosts:
         raise XenApiError("SR_NOT_ATTACHED", [record["SR"]])
+    if record["type"] == METADATA_TYPE:
+        raise XenApiError("VDI_INCOMPATIBLE_TYPE", [vdi, METADATA_TYPE])
     if mode == "RW" and record["read_only"]:
         raise XenApiError("VDI_READONLY", [vdi])
     if any(db.get("VBD", vbd)["currently_attached"] for vbd in record["VBDs"]):

@@ -76,7 +76,12 @@ VDI_MOVES: dict[str, str] = {
     "enable_cbt": "VDI_SNAPSHOT",
     "disable_cbt": "VDI_SNAPSHOT",
     "list_changed_blocks": "VDI_SNAPSHOT",
+    "data_destroy": "VDI_SNAPSHOT",
 }
+_NEEDS_NO_USER = frozenset({"destroy", "forget", "resize", "copy", "list_changed_blocks", "data_destroy"})
+#: what a VDI is whose data has been destroyed, and what cannot be done to it then
+METADATA_TYPE = "cbt_metadata"
+_NEEDS_DATA = frozenset({"clone", "snapshot", "copy", "resize", "resize_online", "enable_cbt", "disable_cbt"})
 #: SR operation -> capability
 SR_MOVES: dict[str, str] = {
     "scan": "",
@@ -92,6 +97,7 @@ SR_MOVES: dict[str, str] = {
     "vdi_resize_online": "VDI_RESIZE_ONLINE",
     "vdi_clone": "VDI_CLONE",
     "vdi_snapshot": "VDI_SNAPSHOT",
+    "vdi_data_destroy": "VDI_SNAPSHOT",
     "vdi_copy": "",
     "vdi_update": "VDI_UPDATE",
     "vdi_forget": "",
@@ -178,9 +184,15 @@ def assert_vdi(records: Records, vdi: str, operation: str, capabilities: Capabil
         raise XenApiError("SR_OPERATION_NOT_SUPPORTED", [record["SR"]])
     if not record["managed"] and operation != "forget":
         raise XenApiError("VDI_NOT_MANAGED", [vdi])
+    if record["type"] == METADATA_TYPE and operation in _NEEDS_DATA:
+        raise XenApiError("VDI_INCOMPATIBLE_TYPE", [vdi, METADATA_TYPE])
+    if operation == "data_destroy" and not record["is_a_snapshot"]:
+        raise XenApiError("OPERATION_NOT_ALLOWED", [f"VDI is not a snapshot: {vdi}"])
+    if operation == "data_destroy" and not record["cbt_enabled"]:
+        raise XenApiError("VDI_NO_CBT_METADATA", [vdi])
     if operation != "forget" and not attached_hosts(records, record["SR"]):
         raise XenApiError("SR_NOT_ATTACHED" if sr["PBDs"] else "SR_HAS_NO_PBDS", [record["SR"]])
-    if operation in ("destroy", "forget", "resize", "copy", "list_changed_blocks") and vdi_in_use(records, vdi):
+    if operation in _NEEDS_NO_USER and vdi_in_use(records, vdi):
         raise XenApiError("VDI_IN_USE", [vdi, operation])
     if operation in ("destroy", "forget", "resize", "resize_online") and holds_memory(records, vdi):
         raise XenApiError("VDI_IN_USE", [vdi, operation])

@@ -14,6 +14,7 @@ from uuid import uuid4
 from gespann.pool.model.database import Database, new_ref
 from gespann.pool.plan.disk_plans import KEPT_BY_COPY, NewDisk, cloned_disk, spec_of
 from gespann.pool.plan.legal_moves import HALTED, RUNNING, Capabilities, assert_vdi, assert_vm, other_operation
+from gespann.pool.plan.lineage import SOURCE_KEY
 from gespann.pool.plan.machine_plans import copied_devices, copy_of_vm, restored_fields
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
 from gespann.pool.plan.storage_view import disks_of, peek
@@ -24,8 +25,6 @@ from gespann.seams.xenapi.errors import XenApiError
 
 Together = Callable[[str], int]  # SR type -> how many volumes its driver takes at one instant
 Records = list[tuple[str, str, dict[str, Any]]]
-#: what the storage calls the source of a snapshot: in its sm_config, since ``snapshot_of`` follows the pool's wishes
-SOURCE_KEY = "snapshot-of"
 
 
 @dataclass

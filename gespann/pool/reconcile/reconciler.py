@@ -13,8 +13,10 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from gespann.pool.classes.context import capabilities_of
+from gespann.pool.model import kept_changes
 from gespann.pool.plan.allowed_operations import derive_allowed_operations, refresh_all, rules_mark
 from gespann.pool.plan.storage_view import attached_hosts
+from gespann.pool.reconcile.data_shedding import Shedding
 from gespann.pool.reconcile.domains import look_at_host, refresh_guest
 from gespann.pool.reconcile.held_up import HeldUp
 from gespann.pool.reconcile.host_facts import ensure_vlans, refresh_host, show_live
@@ -43,6 +45,7 @@ def prepare(pool: "Pool") -> Work:
     """Before anything else is done with a pool: its tables, its work, its derived fields."""
     prepare_tables(pool.db)
     host_steps.prepare_tables(pool.db)
+    kept_changes.prepare_tables(pool.db)
     derive_allowed_operations(pool.db, capabilities_of(pool))
     return Work(pool)
 
@@ -63,6 +66,7 @@ class Reconciler:
         self._unreached: set[str] = set()  # SRs that could not be attached again yet
         self._alerts = StorageAlerts(pool)
         self._held_up = HeldUp(pool)
+        self._shedding = Shedding(pool)
         self._unfinished: set[str] = set()  # VMs whose install ended with an earlier coordinator
 
     # -- from start to stop
@@ -77,6 +81,7 @@ class Reconciler:
         await self._attach_again(set(self.pool.db.all("SR")))
         self._unfinished = unfinished_vms(self.pool.db)
         await self._discard_unfinished()
+        kept_changes.forget_strangers(self.pool.db)
         for host in self.pool.db.all("host"):
             self._watch_over(host)
         self._spawn(self._sweep())
@@ -255,6 +260,7 @@ class Reconciler:
             for host in set(self._looking) - set(self.pool.db.all("host")):
                 self._look_soon(host)  # the watch finds that it has left, and ends
         if count % STORAGE_EVERY_ROUNDS == 0:
+            await self._shedding.round()
             await self._measure_storage(set(self.pool.db.all("SR")))
         for vm, record in list(self.pool.db.all("VM").items()):
             if record["power_state"] == "Running" and start_of(self.pool.db, vm) is not None:

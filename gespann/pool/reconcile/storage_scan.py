@@ -4,6 +4,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from gespann.pool.model.database import Transaction
+from gespann.pool.model.kept_changes import dataless
 from gespann.pool.plan.shapes import Lock
 from gespann.pool.plan.storage_view import attached_hosts
 from gespann.pool.steps.openings import all_openings
@@ -30,6 +31,7 @@ async def scan_sr(pool: "Pool", sr: str) -> None:
             volumes = await driver.scan(seen)
             stat = await driver.stat(seen)
         moving |= work.volumes_in_motion()
+        gone = dataless(pool.db)
         found = {volume.vdi_uuid: volume for volume in volumes if volume.vdi_uuid not in moving}
         with pool.db.transaction() as tx:
             here = {tx.get("VDI", vdi)["uuid"]: vdi for vdi in tx.get("SR", sr)["VDIs"]}
@@ -39,7 +41,7 @@ async def scan_sr(pool: "Pool", sr: str) -> None:
                 elif uuid not in known:
                     _introduce(tx, sr, volume)
             for uuid, vdi in here.items():
-                if uuid in known and uuid not in found and uuid not in moving:
+                if uuid in known and uuid not in found and uuid not in moving and uuid not in gone:
                     log.warning("VDI %s is no longer on its storage", uuid)
                     tx.set("VDI", vdi, missing=True)
             _relate(tx, sr, [volume for uuid, volume in found.items() if uuid not in known])
@@ -119,12 +121,12 @@ async def refresh_stat(pool: "Pool", sr: str) -> None:
 async def close_strays(pool: "Pool", sr: str) -> int:
     """Closes openings that the storage has in force and nobody here knows of. Gives how many there were."""
     work: Work = pool.services["work"]
-    driver, closed = driver_of(pool, sr), 0
+    driver, closed, gone = driver_of(pool, sr), 0, dataless(pool.db)
     if not attached_hosts(pool.db, sr):
         return 0
     for vdi in list(pool.db.get("SR", sr)["VDIs"]):
         record = pool.db.find("VDI", vdi)
-        if record is None or record["missing"] or work.locks.is_held("VDI", vdi):
+        if record is None or record["missing"] or record["uuid"] in gone or work.locks.is_held("VDI", vdi):
             continue
         seen = sr_as_driver_sees_it(pool.db, sr)
         with storage_words(sr, vdi):

@@ -6,6 +6,7 @@ A ``spec`` argument is a VolumeSpec as JSON; the volume that came of it is noted
 from dataclasses import asdict
 from typing import Any
 
+from gespann.pool.model import kept_changes
 from gespann.pool.model.database import Transaction
 from gespann.pool.steps.openings import OpenVolume, forget_opening, opening_with_secret, record_opening
 from gespann.pool.steps.registry import Run, Step, step
@@ -84,6 +85,12 @@ class VolumeDestroy(Step):
             for vbd in list(tx.get("VDI", run.args["vdi"])["VBDs"]):
                 tx.destroy("VBD", vbd)
         tx.destroy("VDI", run.args["vdi"])
+        kept_changes.forget(run.pool.db, tx, run.args["vdi_uuid"], lambda uuid: _taken(run, uuid))
+
+
+def _taken(run: Run, uuid: str) -> str:
+    found = run.pool.db.where("VDI", uuid=uuid)
+    return str(found[0][1]["snapshot_time"]) if found else ""
 
 
 @step
@@ -157,6 +164,8 @@ class VolumeOpen(Step):
     def commit(self, run: Run, tx: Transaction) -> None:
         args = run.args
         record_opening(tx, OpenVolume(args["opening_id"], args["sr"], args["vdi_uuid"], args["vm"], args["vbd"]))
+        if args["mode"] == "RW":
+            kept_changes.is_written(tx, args["vdi_uuid"])
 
     def revert(self, run: Run, tx: Transaction) -> None:
         forget_opening(tx, run.args["opening_id"])

@@ -70,6 +70,9 @@ async def test_a_vm_goes_out_and_comes_in_again(whole: Whole, tmp_path: Path) ->
     target = await whole.xe(f"vdi-copy uuid={base} sr-uuid={whole.sr}")
     assert await whole.xe(f"vdi-copy uuid={vdi} base-vdi-uuid={base} into-vdi-uuid={target}") == target
     assert await contents(whole, target, tmp_path / "out") == b"other words" + image[11:]
+    await whole.xe(f"vdi-data-destroy uuid={before}")
+    assert await whole.xe(f"vdi-param-get uuid={before} param-name=type") == "CBT metadata"
+    assert await whole.xe(f"vdi-list-changed-blocks vdi-from-uuid={before} vdi-to-uuid={after}") == changed
     for loose in (before, after, base, target):
         await whole.xe(f"vdi-destroy uuid={loose}")
     await whole.settled()

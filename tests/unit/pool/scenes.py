@@ -14,6 +14,7 @@ from gespann.pool.images.streams import Pieces
 from gespann.pool.images.tar import TarReader
 from gespann.pool.images.xva import ArchiveReader
 from gespann.pool.plan import export_plans, image_plans, import_plans
+from gespann.pool.plan.data_plans import plan_shed_data
 from gespann.pool.plan.disk_plans import plan_export, plan_import
 from gespann.pool.plan.power_plans import plan_stopped
 from gespann.seams.xenapi.datamodel import NULL_REF
@@ -313,6 +314,38 @@ async def _tracked_where_nobody_can_tell(world: World) -> tuple[str, str]:
     return await _tracked(world)
 
 
+async def _last_of_two(world: World) -> str:
+    """Its volume stays for now."""
+    older, _ = await _tracked(world)
+    world.clock.advance(1.0)
+    return await world.call("VDI.snapshot", world.get("VDI", older)["snapshot_of"], {})
+
+
+async def _without_data(world: World) -> str:
+    """A snapshot whose volume is only there until somebody looks: the next one has been made since."""
+    vdi = await _vdi(world)
+    await world.call("VDI.enable_cbt", vdi)
+    older = await world.call("VDI.snapshot", vdi, {})
+    await world.call("VDI.data_destroy", older)
+    world.clock.advance(1.0)
+    await world.call("VDI.snapshot", vdi, {})
+    return older
+
+
+async def _between_without_data(world: World) -> str:
+    """The snapshot by way of which another is compared that has no volume any more."""
+    older = await _without_data(world)
+    await _shed(world, older)
+    world.clock.advance(1.0)
+    disk = world.get("VDI", older)["snapshot_of"]
+    await world.call("VDI.snapshot", disk, {})
+    return next(ref for ref in world.get("VDI", disk)["snapshots"] if ref != older)
+
+
+async def _shed(world: World, vdi: str) -> None:
+    await world.work.run(lambda: plan_shed_data(world.db, vdi))
+
+
 async def _stopped(world: World, vm: str) -> None:
     await world.work.run(lambda: plan_stopped(world.db, vm))
 
@@ -461,6 +494,9 @@ SCENES: dict[str, Scene] = {
     "VDI.export_image": Scene(_disk_and_base, _export_image),
     "VDI.list_changed_blocks": Scene(_tracked, call("VDI.list_changed_blocks")),
     "VDI.compare": Scene(_tracked_where_nobody_can_tell, call("VDI.list_changed_blocks")),
+    "VDI.data_destroy": Scene(_last_of_two, call("VDI.data_destroy")),
+    "VDI.shed_data": Scene(_without_data, _shed),
+    "VDI.destroy of what others are compared by": Scene(_between_without_data, call("VDI.destroy")),
     "VDI.forget": Scene(_vdi, call("VDI.forget")),
     "VBD.plug": Scene(_running_with_loose_disk, call("VBD.plug")),
     "VBD.unplug": Scene(_plugged, call("VBD.unplug")),
