@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gespann.host.fake.guest import GuestBehaviour
 from tests.conftest import ROOT
 from tests.product.clients.served_pool import ServedPool
 from tests.unit.pool.world import DEVICE_CONFIG, MIB
@@ -61,6 +62,22 @@ def test_a_guest_from_beginning_to_end(pool: ServedPool, template: str, tmp_path
     assert set(pool.call("VDI.get_all")) == before | {pool.get("VBD", v)["VDI"] for v in pool.get("VM", copied)["VBDs"]}
     assert pool.get("VDI", iso)["VBDs"] == []
     assert pool.call("session.get_all_subject_identifiers") == []
+
+
+def test_guests_of_snapshots_and_what_would_change(pool: ServedPool, tmp_path: Path) -> None:
+    vm = pool.make_vm("snapshotted")
+    pool.call("VM.snapshot", vm, "before the change", [])
+    deaf = pool.get("VM", pool.make_vm("deaf"))
+    pool.hypervisor.behave(deaf["uuid"], GuestBehaviour(has_agent=False))
+    disks = len(pool.call("VDI.get_all"))
+
+    uuid = pool.get("VM", vm)["uuid"]
+    play(pool, "sources.yml", tmp_path, snapshot="before the change", vm_uuid=uuid, deaf="deaf")
+
+    called = [line for line in pool.coordinator.api.audit.lines("") if b"of snapshot" in line or b"of vm" in line]
+    assert sum(b"VM.clone" in line for line in called) == 2
+    assert not any(b"VM.copy" in line for line in called)
+    assert len(pool.call("VDI.get_all")) == disks + 2
 
 
 def test_a_guest_in_every_power_state(pool: ServedPool, tmp_path: Path) -> None:
