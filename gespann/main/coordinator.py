@@ -304,7 +304,9 @@ class Member:
         self._lock = _lock(settings.data)
         put_aside(settings.data)
         log.warning("this host is a member of the pool at %s", self.allegiance.coordinator_address)
-        self.server = ApiServer(MemberApi(self.allegiance.coordinator_address), cli=serve_cli, streams=False)
+        self.server = ApiServer(
+            MemberApi(self.allegiance.coordinator_address), cli=serve_cli, web=settings.web, streams=False
+        )
         await self.server.listen_unix(settings.run / SOCKET)
         certificate = _certificate(settings, [settings.address], self.clock)
         self.ports += await _listen(self.server, settings, certificate)

@@ -3,6 +3,7 @@
 
 CLASSES = frozenset(
     {
+        "Bond",
         "PBD",
         "PIF",
         "PIF_metrics",
@@ -16,6 +17,7 @@ CLASSES = frozenset(
         "VLAN",
         "VM",
         "VMSS",
+        "VTPM",
         "VM_guest_metrics",
         "VM_metrics",
         "auth",

@@ -7,6 +7,9 @@ from subprocess import PIPE, STDOUT, Popen
 
 import pytest
 
+from gespann.pool.api.server import Address, ApiServer
+from gespann.pool.member import MemberApi
+from gespann.xe.server import serve_cli
 from tests.conftest import ROOT
 from tests.product.clients.served_pool import ServedPool
 
@@ -40,6 +43,15 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedPool]:
     (web / "link.txt").symlink_to(beside / "secret.txt")
     with ServedPool(web) as served:
         yield served
+
+
+@pytest.fixture
+def member_url(pool: ServedPool) -> Iterator[str]:
+    """A host of the pool that is not its coordinator; it serves the same files."""
+    server = ApiServer(MemberApi(pool.address), cli=serve_cli, web=pool.web, streams=False)
+    port = pool.run(server.listen_tcp(Address("127.0.0.1", 0), None))
+    yield f"http://127.0.0.1:{port}"
+    pool.run(server.stop())
 
 
 @pytest.fixture(params=["json-rpc", "xml-rpc"])

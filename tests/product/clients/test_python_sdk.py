@@ -15,9 +15,6 @@ import pytest
 import XenAPI
 
 from gespann.pool.api import sessions as sessions_module
-from gespann.pool.api.server import Address, ApiServer
-from gespann.pool.member import MemberApi
-from gespann.xe.server import serve_cli
 from tests.product.clients.served_pool import ServedPool
 from tests.unit.pool.world import MIB, vdi_fields
 
@@ -56,15 +53,6 @@ def test_login_takes_a_version_and_a_name_of_the_program(pool: ServedPool, more:
     assert session.handle is None
     missing = refusal(session.login_with_password, "root")
     assert missing == ["MESSAGE_PARAMETER_COUNT_MISMATCH", "session.login_with_password", "4", "1"]
-
-
-@pytest.fixture
-def member_url(pool: ServedPool) -> Iterator[str]:
-    """Where a host answers that is a member of the pool."""
-    server = ApiServer(MemberApi(pool.address), cli=serve_cli, streams=False)
-    port = pool.run(server.listen_tcp(Address("127.0.0.1", 0), None))
-    yield f"http://127.0.0.1:{port}"
-    pool.run(server.stop())
 
 
 def test_a_member_names_the_coordinator_to_which_a_script_then_goes(pool: ServedPool, member_url: str) -> None:

@@ -24,10 +24,10 @@ def ask(pool: ServedPool, method: str, path: str, headers: dict[str, str] | None
         plain.close()
 
 
-def test_what_a_web_console_does(pool: ServedPool) -> None:
+def test_what_a_web_console_does(pool: ServedPool, member_url: str) -> None:
     vm = pool.make_vm("watched by the web")
     env = {"PATH": os.environ["PATH"], "NODE_EXTRA_CA_CERTS": str(pool.certificate)}
-    env |= {"POOL_URL": pool.url, "POOL_PASSWORD": pool.password}
+    env |= {"POOL_URL": pool.url, "POOL_PASSWORD": pool.password, "MEMBER_URL": member_url}
     words = [NODE, Path(__file__).parent / "node/web_console.mjs", vm]
     ended = subprocess.run(words, env=env, capture_output=True, text=True, timeout=LIMIT_S)
     assert (ended.returncode, ended.stdout) == (0, "done\n"), ended.stderr

@@ -182,7 +182,7 @@ async def test_map_cannot_grow_for_ever(world):
         "Async.VM.get_all",  # only work is asynchronous
         "Async.Async.task.create",
         "VM_",
-        "Bond.get_all",  # published, but not here
+        "blob.get_all",  # published, but not here
         "system.shutdown",
         "VM.__class__",
         "_" * 100_000,
