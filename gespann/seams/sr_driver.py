@@ -129,6 +129,16 @@ class Changes:
     next_offset: int | None  # where to ask on; none: all has been said
 
 
+@dataclass(frozen=True)
+class StorageWarning:
+    """``number`` rises from one to the next. ``vdi_uuid_begins``: how the uuid of the VDI does that it is about; empty:
+    it is about the storage as a whole."""
+
+    number: int
+    text: str
+    vdi_uuid_begins: str = ""
+
+
 class SrDriver(Protocol):
     """The volume half: runs on the coordinator. ``open`` answers with the datapath half: what QEMU must open."""
 
@@ -159,6 +169,11 @@ class SrDriver(Protocol):
         ...
 
     async def stat(self, sr: Sr) -> SrStat: ...
+
+    async def warnings(self, sr: Sr, after: int | None) -> list[StorageWarning] | None:
+        """What the storage has warned of, as far as it concerns the repository, in order: since the one with the number
+        ``after``, or (none) the last few. None: this storage does not tell."""
+        ...
 
     async def scan(self, sr: Sr) -> list[Volume]:
         """All volumes of the repository, from the storage alone."""

@@ -1,12 +1,14 @@
 """Words about the session itself and about what happened."""
 
-from gespann.array.commands.declare import Command, Lines, command
+from gespann.array.commands.declare import Command, Lines, Option, command
 from gespann.array.commands.session import Session
 from gespann.array.commands.table import table
+from gespann.array.model.events import LEVELS
 from gespann.array.model.records import Event
 
 SESSION_COLUMNS = (("ID", 4), ("Account", 20), ("Protocol", 8), ("Ipaddress", 15), ("Since", 19))
 EVENTS_SHOWN = 50
+EVENTS_AT_ONCE = 1000
 
 
 def event_line(event: Event) -> str:
@@ -28,9 +30,19 @@ async def usersession_show(session: Session) -> Lines:
     return table(SESSION_COLUMNS, rows)
 
 
-@command("recentevents", f"Prints the last {EVENTS_SHOWN} events.", changes=False)
-async def recentevents(session: Session) -> Lines:
-    return [event_line(event) for event in session.control.events.recent(EVENTS_SHOWN)]
+@command(
+    "recentevents",
+    f"Prints the last {EVENTS_SHOWN} events.",
+    Option("level", "warning|error", help="none that are less than this"),
+    Option("after", "event", help=f"those that came after this one, {EVENTS_AT_ONCE} at most; for programs"),
+    changes=False,
+)
+async def recentevents(session: Session, level: str = "", after: int | None = None) -> Lines:
+    """``level`` and ``after`` are no words of a PS group."""
+    events = session.control.events
+    levels = LEVELS[LEVELS.index(level.upper()) :] if level else LEVELS
+    found = events.recent(EVENTS_SHOWN, levels) if after is None else events.after(after, EVENTS_AT_ONCE, levels)
+    return [event_line(event) for event in found]
 
 
 @command("recentevents show", f"Prints the last {EVENTS_SHOWN} events.", changes=False, hidden=True)

@@ -157,6 +157,7 @@ KINDS: dict[str, Kind] = {
     "password": Kind("password of 3 to 255 characters", lambda _, text: text),
     "group-name": Kind("name for the group", _plain(names.group_name)),
     "member": Kind("name of a member", _member, complete=lambda _: [MEMBER]),
+    "event": Kind("number of an event", _number(0, 2**63 - 1)),
     "bytes": Kind("number of bytes", _number(0, 2**63 - 1)),
     "extents": Kind("number from 1 to 10000", _number(1, 10_000)),
     "count": Kind("number from 1 to 1000", _number(1, 1000)),

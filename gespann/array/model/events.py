@@ -2,7 +2,7 @@
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -14,6 +14,7 @@ from gespann.system.clock import Clock
 log = logging.getLogger(__name__)
 
 KEPT = 10_000
+LEVELS = ("INFO", "WARNING", "ERROR", "FATAL")  # the least first
 _LOG_LEVELS = {"WARNING": logging.WARNING, "ERROR": logging.ERROR, "FATAL": logging.CRITICAL}
 
 Listener = Callable[[Event], None]
@@ -49,21 +50,27 @@ class Events:
                 self._database.run("DELETE FROM event WHERE number <= ?", number - KEPT)
         return number
 
-    def recent(self, count: int) -> list[Event]:
-        """The last ``count``, oldest first."""
-        rows = self._database.rows("SELECT * FROM event ORDER BY number DESC LIMIT ?", count)
-        return [
-            Event(
-                number=row["number"],
-                at=datetime.fromisoformat(row["at"]),
-                level=row["level"],
-                code=row["code"],
-                text=row["text"],
-            )
-            for row in reversed(rows)
-        ]
+    def recent(self, count: int, levels: Sequence[str] = LEVELS) -> list[Event]:
+        """The last ``count`` of these levels, oldest first."""
+        rows = self._database.rows(f"{_of(levels)} ORDER BY number DESC LIMIT ?", *levels, count)
+        return [_event(row) for row in reversed(rows)]
+
+    def after(self, number: int, count: int, levels: Sequence[str]) -> list[Event]:
+        """The first ``count`` of these levels that came after that one, oldest first."""
+        rows = self._database.rows(f"{_of(levels)} AND number > ? ORDER BY number LIMIT ?", *levels, number, count)
+        return [_event(row) for row in rows]
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Calls ``listener`` for each new event until the returned function is called."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+
+def _of(levels: Sequence[str]) -> str:
+    places = ", ".join("?" * len(levels))
+    return f"SELECT * FROM event WHERE level IN ({places})"  # noqa: S608 question marks only
+
+
+def _event(row: sqlite3.Row) -> Event:
+    at = datetime.fromisoformat(row["at"])
+    return Event(number=row["number"], at=at, level=row["level"], code=row["code"], text=row["text"])

@@ -10,7 +10,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from weakref import WeakValueDictionary
 
 from gespann.seams.host_agent import FileSource, IscsiSource
-from gespann.seams.sr_driver import Changes, Opening, SnapshotSpec, Sr, SrError, SrStat, Volume, VolumeSpec
+from gespann.seams.sr_driver import (
+    Changes,
+    Opening,
+    SnapshotSpec,
+    Sr,
+    SrError,
+    SrStat,
+    StorageWarning,
+    Volume,
+    VolumeSpec,
+)
 from gespann.sr.equal import errors, names, settings
 from gespann.sr.equal.connection import Address, GroupConnection, Timing
 from gespann.sr.equal.group import ArrayVolume, Group
@@ -22,6 +32,14 @@ from gespann.sr.equal.snapshots import Known, Snapshots, refuse_missing
 from gespann.sr.equal.volumes import Volumes
 from gespann.sr.equal.words import Door
 from gespann.system.clock import Clock, SystemClock
+
+
+def warning_of(sr: Sr, number: int, text: str) -> StorageWarning | None:
+    named = names.mentioned(text)
+    ours = [vdi for of, vdi in named if of == names.canonical_uuid(sr.uuid)]
+    if ours:
+        return StorageWarning(number, text, ours[0])
+    return StorageWarning(number, text) if not named and " space" in text and "olume " not in text else None
 
 
 class EqualDriver:
@@ -87,6 +105,13 @@ class EqualDriver:
     async def stat(self, sr: Sr) -> SrStat:
         with errors.refused_as(errors.GENERAL):
             return await Repository(self._group(sr)).stat(sr)
+
+    async def warnings(self, sr: Sr, after: int | None) -> list[StorageWarning] | None:
+        """Events of the group, from warnings on, that name a volume of the repository; and those that name no volume
+        and tell of space, which all repositories of the group share."""
+        with errors.refused_as(errors.GENERAL):
+            found = await self._group(sr).warnings(after)
+        return None if found is None else [one for event in found if (one := warning_of(sr, *event)) is not None]
 
     async def scan(self, sr: Sr) -> list[Volume]:
         group = self._group(sr)

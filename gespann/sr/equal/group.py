@@ -133,6 +133,13 @@ class Group:
         except (output.NotThere, KeyError, ValueError) as failure:
             raise _unintelligible(line, str(failure)) from None
 
+    async def warnings(self, after: int | None) -> list[tuple[int, str]] | None:
+        """(number, text). None: this group does not know the command."""
+        try:
+            return output.events((await self.connection.run(words.warnings(after))).lines)
+        except errors.CliRefusal:
+            return None
+
     async def collections(self) -> list[str]:
         return [row["name"] for row in await self._table(words.collection_list(), "name")]
 

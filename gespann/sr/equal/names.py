@@ -15,6 +15,7 @@ from gespann.sr.equal import errors
 
 PREFIX = "XenStorage"
 _VDI = re.compile(PREFIX + r"([0-9a-f]{32})([0-9a-f]{20})\Z")
+_MENTIONED = re.compile(PREFIX + r"([0-9a-f]{32})(?:-management|([0-9a-f]{20}))?(?![0-9a-f])")
 _MANAGEMENT = re.compile(PREFIX + r"([0-9a-f]{32})-management\Z")
 
 
@@ -57,3 +58,13 @@ def is_vdi_name(name: str) -> bool:
 def is_vdi_volume(name: str, sr_uuid: str) -> bool:
     found = _VDI.match(name)
     return found is not None and found[1] == _hex(sr_uuid)
+
+
+def mentioned(text: str) -> list[tuple[str, str]]:
+    """(uuid of the SR, with what the uuid of the VDI begins) of each of our volumes and snapshots that a text names; ""
+    for a management volume."""
+    return [(str(uuid.UUID(found[1])), _uuid_begins(found[2] or "")) for found in _MENTIONED.finditer(text)]
+
+
+def _uuid_begins(digits: str) -> str:
+    return "-".join(filter(None, (digits[:8], digits[8:12], digits[12:16], digits[16:20])))

@@ -10,6 +10,7 @@ _DASHES = re.compile(r"-+( +-+)*\s*\Z")
 _SECTION = re.compile(r"_+( .+ _+)?\s*\Z")
 _PAIR = re.compile(r"(?P<key>[A-Za-z][A-Za-z0-9 /-]*):(?: (?P<value>.*)|)\Z")
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s?(?P<unit>[KMGTP]?B)\b")
+_EVENT = re.compile(r"(?P<number>\d+):[^:]*:[^:]*:\S+ [\d:.]+:[A-Z]+::[\d.]+:(?P<text>.*)\Z")
 _UNIT_BYTES = {"B": 1, "KB": 1024, "MB": MIB, "GB": 1024 * MIB, "TB": 1024 * 1024 * MIB, "PB": 1024**3 * MIB}
 
 
@@ -78,6 +79,12 @@ def changes(lines: tuple[str, ...], offset: int) -> Changes:
     if next_offset is not None and not extents:
         raise NotThere("no extent, and yet more of them")
     return Changes(extents, next_offset)
+
+
+def events(lines: tuple[str, ...]) -> list[tuple[int, str]]:
+    """(number, text) of ``number:member:process:time:level::id:text``; the time has colons of its own."""
+    found = (_EVENT.match(text) for text in lines)
+    return [(int(one["number"]), one["text"]) for one in found if one]
 
 
 def size_bytes(text: str) -> int:

@@ -116,6 +116,12 @@ def changes(volume: str, older: str, newer: str, offset: int) -> Line:
     return line("volume", "select", volume, "changes", *names, *bounds, reads=True)
 
 
+def warnings(after: int | None) -> Line:
+    """Not words of a PS group, but for the first."""
+    since = () if after is None else ("after", str(after))
+    return line("recentevents", "level", "warning", *since, reads=True)
+
+
 def snapshot_list(volume: str) -> Line:
     return line("volume", "select", volume, "snapshot", "show", reads=True)
 

@@ -14,7 +14,18 @@ from shutil import disk_usage
 from typing import NoReturn, TypeVar
 
 from gespann.seams.host_agent import FileSource, IscsiSource
-from gespann.seams.sr_driver import Changes, DriverInfo, Opening, SnapshotSpec, Sr, SrError, SrStat, Volume, VolumeSpec
+from gespann.seams.sr_driver import (
+    Changes,
+    DriverInfo,
+    Opening,
+    SnapshotSpec,
+    Sr,
+    SrError,
+    SrStat,
+    StorageWarning,
+    Volume,
+    VolumeSpec,
+)
 
 UNIMPLEMENTED, READ_ONLY, SR_UNAVAILABLE, BAD_REQUEST = 38, 46, 47, 143
 VDI_MISSING, NO_LOCATION, BAD_PATH = 144, 220, 226
@@ -67,6 +78,9 @@ class IsoDriver:
         usage = await _look(disk_usage, location)
         images = await _look(_images, location)
         return SrStat(usage.total, usage.used, sum(images.values()))
+
+    async def warnings(self, sr: Sr, after: int | None) -> list[StorageWarning] | None:
+        return None
 
     async def scan(self, sr: Sr) -> list[Volume]:
         images = await _look(_images, _location(sr.device_config))

@@ -14,7 +14,17 @@ from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from gespann.seams.host_agent import FileSource, IscsiSource
-from gespann.seams.sr_driver import Changes, Opening, SnapshotSpec, Sr, SrError, SrStat, Volume, VolumeSpec
+from gespann.seams.sr_driver import (
+    Changes,
+    Opening,
+    SnapshotSpec,
+    Sr,
+    SrError,
+    SrStat,
+    StorageWarning,
+    Volume,
+    VolumeSpec,
+)
 from gespann.sr.lvmoiscsi import errors, label, lun, metadata, probe_xml, settings
 from gespann.sr.lvmoiscsi.group import EXTENT_BYTES, Disk, Group, NoRoom
 from gespann.sr.lvmoiscsi.lun import FoundLun, Lun
@@ -81,6 +91,9 @@ class LvmoiscsiDriver:
         group = await self._group(sr)
         virtual = sum(disk.size_bytes for disk in group.disks.values())
         return SrStat(group.extents * EXTENT_BYTES, group.used_extents * EXTENT_BYTES, virtual)
+
+    async def warnings(self, sr: Sr, after: int | None) -> list[StorageWarning] | None:
+        return None
 
     async def scan(self, sr: Sr) -> list[Volume]:
         return [_volume(disk) for disk in (await self._group(sr)).disks.values() if not disk.meta.get("being_made")]

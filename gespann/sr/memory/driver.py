@@ -9,7 +9,18 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from xml.sax.saxutils import escape
 
 from gespann.seams.host_agent import FileSource, IscsiSource
-from gespann.seams.sr_driver import Changes, DriverInfo, Opening, SnapshotSpec, Sr, SrError, SrStat, Volume, VolumeSpec
+from gespann.seams.sr_driver import (
+    Changes,
+    DriverInfo,
+    Opening,
+    SnapshotSpec,
+    Sr,
+    SrError,
+    SrStat,
+    StorageWarning,
+    Volume,
+    VolumeSpec,
+)
 from gespann.sr.memory.faults import Faults
 from gespann.sr.memory.storage import MemorySr, MemoryStorage, MemoryVolume
 
@@ -106,6 +117,11 @@ class MemoryDriver:
         held = self._held(sr)
         virtual = sum(v.volume.virtual_size_bytes for v in held.volumes.values() if not v.volume.is_a_snapshot)
         return SrStat(self.storage.capacity_bytes, self.storage.allocated_bytes(), virtual)
+
+    @_faulty
+    async def warnings(self, sr: Sr, after: int | None) -> list[StorageWarning] | None:
+        self._held(sr)
+        return [one for one in self.storage.warnings if after is None or one.number > after]
 
     @_faulty
     async def scan(self, sr: Sr) -> list[Volume]:

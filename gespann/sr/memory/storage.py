@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gespann.seams.host_agent import FileSource, IscsiSource
-from gespann.seams.sr_driver import Opening, Volume
+from gespann.seams.sr_driver import Opening, StorageWarning, Volume
 
 MIB = 1024 * 1024
 
@@ -39,6 +39,7 @@ class MemoryStorage:
     password: str = field(default="grpadmin", repr=False)
     reachable: bool = True
     drivers_shut_down: int = 0  # how often a driver said good-bye
+    warnings: list[StorageWarning] = field(default_factory=list)
     srs: dict[str, MemorySr] = field(default_factory=dict)
     block_differences: Callable[[str, str, int], list[tuple[int, int]]] | None = field(default=None, repr=False)
     block_copies: list[Callable[[str, str], None]] = field(default_factory=list, repr=False)

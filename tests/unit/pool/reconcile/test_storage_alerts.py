@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from gespann.pool.reconcile import reconciler as reconciler_module
+from gespann.seams.sr_driver import StorageWarning
 from tests.unit.pool.reconcile.test_pool_reconcile import running, uuid_of
 from tests.unit.pool.world import World, until
 
@@ -93,3 +94,27 @@ async def test_a_machine_that_waits_obeys(world: World, message: str) -> None:
     await world.reconciler.round(1)
     await until(lambda: world.reconciler.quiet)
     assert world.get("VM", vm)["power_state"] == expected
+
+
+async def test_what_the_array_warns_of(world: World) -> None:
+    sr = await world.make_sr()
+    vdi = await world.make_vdi(sr)
+    warnings = world.storage.warnings
+    warnings.append(StorageWarning(7, "The group's space is used to 80%."))
+    await world.reconciler.round(MEASURES)  # what was before the SR is old news
+    uuid = world.get("VDI", vdi)["uuid"]
+    warnings.append(StorageWarning(8, "Volume x uses 65% of its size.", uuid[:23]))
+    warnings.append(StorageWarning(9, "The group's space is used to 85%."))
+    for _ in range(2):
+        await world.reconciler.round(MEASURES)
+    (about_vdi,), (about_sr,) = told(world, "VDI_STORAGE_WARNING"), told(world, "SR_STORAGE_WARNING")
+    assert (about_vdi["cls"], about_vdi["obj_uuid"], about_vdi["priority"]) == ("VDI", uuid, 3)
+    assert about_vdi["body"] == "Volume x uses 65% of its size."
+    assert (about_sr["cls"], about_sr["obj_uuid"]) == ("SR", world.get("SR", sr)["uuid"])
+    await world.power_cut()
+    warnings.append(StorageWarning(12, "Volume y has gone.", "00000000"))  # while nobody looked
+    await world.boot()
+    for _ in range(2):
+        await world.reconciler.round(MEASURES)
+    assert [one["body"] for one in told(world, "SR_STORAGE_WARNING")][1:] == ["Volume y has gone."]
+    assert len(told(world, "VDI_STORAGE_WARNING")) == 1
