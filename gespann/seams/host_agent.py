@@ -360,13 +360,15 @@ class GuestThaw(Request, frozen=True):
 
 
 class DiskCounters(msgspec.Struct, frozen=True, kw_only=True):
-    """Since the domain started."""
+    """Since the domain started. ``reads_us``, ``writes_us``: how long the requests took, all together."""
 
     device: int
     read_bytes: int
     written_bytes: int
     reads: int
     writes: int
+    reads_us: int = 0
+    writes_us: int = 0
 
 
 class NicCounters(msgspec.Struct, frozen=True, kw_only=True):

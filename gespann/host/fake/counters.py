@@ -8,6 +8,7 @@ from gespann.seams.host_agent import CountersReply, DiskCounters, DomainCounters
 
 BUSY = 0.5
 READ_BYTES, WRITTEN_BYTES, READS, WRITES = 1_048_576, 524_288, 100, 50  # a second, of each disk
+READ_US, WRITE_US = 250, 800  # that a request takes
 RECEIVED_BYTES, SENT_BYTES = 4096, 2048  # a second, of each card
 
 
@@ -44,6 +45,8 @@ def _of(running_s: float, machine: FakeDomain) -> DomainCounters:
                 written_bytes=int(running_s * WRITTEN_BYTES),
                 reads=int(running_s * READS),
                 writes=int(running_s * WRITES),
+                reads_us=int(running_s * READS * READ_US),
+                writes_us=int(running_s * WRITES * WRITE_US),
             )
             for device in domain.disks
         ],

@@ -67,6 +67,8 @@ def _disks(numbers: dict[str, Any]) -> list[DiskCounters]:
                 written_bytes=int(numbers[f"block.{at}.wr.bytes"]),
                 reads=int(numbers[f"block.{at}.rd.reqs"]),
                 writes=int(numbers[f"block.{at}.wr.reqs"]),
+                reads_us=int(numbers.get(f"block.{at}.rd.times", 0)) // 1000,
+                writes_us=int(numbers.get(f"block.{at}.wr.times", 0)) // 1000,
             )
         )
     return found

@@ -41,6 +41,7 @@ CLASSES = frozenset(
 #: field: answered like those of RW fields (``on_set`` hooks apply)
 PLAIN_FIELDS = frozenset(
     {
+        "VDI.allow_caching",
         "VM.HVM_boot_policy",
         "VM.NVRAM",
         "VM.actions_after_crash",

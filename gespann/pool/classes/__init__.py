@@ -18,6 +18,7 @@ from gespann.pool.classes import (
     vbd,
     vdi,
     vdi_changes,
+    vdi_small,
     vif,
     vm_machine,
     vm_power,
@@ -29,6 +30,6 @@ from gespann.pool.rrd import figures, http_rrd
 HANDLER_MODULES = (
     *(host, host_care, http_archives, http_console, http_database, http_images, http_status),
     *(network, pbd, pif, pool, pool_members),
-    *(snapshot, sr, vbd, vdi, vdi_changes, vif, vm_machine, vm_power, vmss),
+    *(snapshot, sr, vbd, vdi, vdi_changes, vdi_small, vif, vm_machine, vm_power, vmss),
     *(figures, http_rrd),
 )

@@ -105,9 +105,19 @@ def _add_disk(values: _Values, new: DiskCounters, old: DiskCounters | None, elap
     values.add(f"vbd_{name}_iops_read", f"Read requests per second of device {name}", "requests/s", reads)
     values.add(f"vbd_{name}_iops_write", f"Write requests per second of device {name}", "requests/s", writes)
     values.add(f"vbd_{name}_iops_total", f"Requests per second of device {name}", "requests/s", reads + writes)
+    read_us = rate(new.reads_us, old.reads_us if old else None, elapsed_s)
+    write_us = rate(new.writes_us, old.writes_us if old else None, elapsed_s)
+    for what, spent_us, requests in (("read", read_us, reads), ("write", write_us, writes)):
+        text = f"Time that a request of device {name} takes ({what})"
+        values.add(f"vbd_{name}_{what}_latency", text, "us", mean_us(spent_us, requests))
     for what, amount in (("read", read), ("write", written), ("total", read + written)):
         text = f"Throughput of device {name} ({what})"
         values.add(f"vbd_{name}_io_throughput_{what}", text, "MiB/s", amount / MIB)
+
+
+def mean_us(spent_us: float, requests: float) -> float:
+    """Of one request, both given for a second; 0 without any."""
+    return 0.0 if requests == 0 else spent_us / requests
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gespann.pool.model.database import Database
 from gespann.pool.rrd.archive import NAN, Source
-from gespann.pool.rrd.sources import MIB, Values, domains_by_start, rate
+from gespann.pool.rrd.sources import MIB, Values, domains_by_start, mean_us, rate
 from gespann.seams.host_agent import CountersReply, DiskCounters
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -19,12 +19,14 @@ SHORT = 8
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes and requests a second."""
+    """Bytes and requests a second; ``reads_us``, ``writes_us``: how long the requests of a second took together."""
 
     read: float = 0.0
     written: float = 0.0
     reads: float = 0.0
     writes: float = 0.0
+    reads_us: float = 0.0
+    writes_us: float = 0.0
 
     def __add__(self, other: "Traffic") -> "Traffic":
         return Traffic(
@@ -32,10 +34,12 @@ class Traffic:
             self.written + other.written,
             self.reads + other.reads,
             self.writes + other.writes,
+            self.reads_us + other.reads_us,
+            self.writes_us + other.writes_us,
         )
 
 
-UNKNOWN = Traffic(NAN, NAN, NAN, NAN)
+UNKNOWN = Traffic(NAN, NAN, NAN, NAN, NAN, NAN)
 
 
 def traffic_by_sr(db: Database, host: str, new: CountersReply, old: CountersReply | None) -> dict[str, Traffic]:
@@ -82,6 +86,8 @@ def _traffic(new: DiskCounters, old: DiskCounters, elapsed_s: float) -> Traffic:
         rate(new.written_bytes, old.written_bytes, elapsed_s),
         rate(new.reads, old.reads, elapsed_s),
         rate(new.writes, old.writes, elapsed_s),
+        rate(new.reads_us, old.reads_us, elapsed_s),
+        rate(new.writes_us, old.writes_us, elapsed_s),
     )
 
 
@@ -98,6 +104,10 @@ def traffic_values(traffic: Traffic, sr_uuid: str = "") -> Values:
     for what, value in asked.items():
         name = f"iops_{what}{ending}"
         found[name] = (Source(name, f"Requests of the machines' disks{of} ({what})", "requests/s"), value)
+    latency = {"read": mean_us(traffic.reads_us, traffic.reads), "write": mean_us(traffic.writes_us, traffic.writes)}
+    for what, value in latency.items():
+        name = f"{what}_latency{ending}"
+        found[name] = (Source(name, f"Time that a request of the machines' disks{of} takes ({what})", "us"), value)
     return found
 
 

@@ -32,7 +32,7 @@ def test_counters_of_a_machine():
         "balloon.current": 131072, "balloon.usable": 65536,
         "net.count": 2, "net.0.rx.bytes": 10, "net.0.tx.bytes": 20, "net.1.rx.bytes": 30, "net.1.tx.bytes": 40,
         "block.count": 2, "block.0.name": "sdb", "block.0.rd.bytes": 1, "block.0.wr.bytes": 2,
-        "block.0.rd.reqs": 3, "block.0.wr.reqs": 4, "block.1.name": "sdc",
+        "block.0.rd.times": 7_999, "block.0.rd.reqs": 3, "block.0.wr.reqs": 4, "block.1.name": "sdc",
     }  # fmt: skip
     found = counters_of("u", "s", {4: "mac", 0: "mac"}, numbers)
     assert found.vcpu_seconds == [1.5, 0.5]
@@ -40,6 +40,7 @@ def test_counters_of_a_machine():
     assert [(nic.device, nic.received_bytes) for nic in found.nics] == [(4, 10), (0, 30)]
     (disk,) = found.disks  # the other one is an empty drive
     assert (disk.device, disk.read_bytes, disk.written_bytes, disk.reads, disk.writes) == (1, 1, 2, 3, 4)
+    assert (disk.reads_us, disk.writes_us) == (7, 0)
 
 
 def test_machine_that_another_call_holds_tells_what_it_can():

@@ -1,9 +1,12 @@
 """Messages that answer a question or change a record or two, each once as it is meant and once refused."""
 
+import hashlib
+
 import pytest
 
 from gespann.pool.plan.vm_limits import OVERHEAD_BYTES
 from gespann.seams.xenapi.errors import XenApiError
+from gespann.sr.lvmoiscsi import LvmoiscsiDriver
 from tests.unit.pool.world import DEVICE_CONFIG, MIB, cd_fields
 
 GIB = 1024 * MIB
@@ -272,3 +275,42 @@ async def test_password_opens_a_session_on_a_host_that_is_the_coordinator(world)
     assert wrong[0] == "SESSION_AUTHENTICATION_FAILED"
     assert (await refusal(world.api.call("session.slave_login", world.host, "x")))[0] == "SESSION_AUTHENTICATION_FAILED"
     assert (await refusal(world.api.call("session.slave_local_login", "x")))[0] == "SESSION_AUTHENTICATION_FAILED"
+
+
+# -- VDI
+
+
+async def test_what_a_disk_does_when_its_machine_starts(world):
+    sr = await world.make_sr()
+    vdi = await world.make_vdi(sr)
+    await world.call("VDI.set_on_boot", vdi, "persist")
+    assert await refusal(world.call("VDI.set_on_boot", vdi, "reset")) == ["SR_OPERATION_NOT_SUPPORTED", sr]
+    assert (await refusal(world.call("VDI.set_on_boot", vdi, "never")))[0] in ("INVALID_VALUE", "FIELD_TYPE_ERROR")
+    assert world.get("VDI", vdi)["on_boot"] == "persist"
+    await world.call("VDI.set_allow_caching", vdi, True)
+    assert world.get("VDI", vdi)["allow_caching"]
+
+
+async def test_the_checksum_of_a_disk(world):
+    vm = await world.make_vm_with_disk(await world.make_sr())
+    vdi = world.get("VBD", world.get("VM", vm)["VBDs"][0])["VDI"]
+    world.medium(vdi).write(5 * MIB, b"something")
+    whole = world.medium(vdi).read(0, world.get("VDI", vdi)["virtual_size"])
+    assert await world.call("VDI.checksum", vdi) == hashlib.md5(whole, usedforsecurity=False).hexdigest()
+    assert world.openings() == []
+    await world.call("VM.start", vm, False, False)
+    assert (await refusal(world.call("VDI.checksum", vdi)))[:2] == ["VDI_IN_USE", vdi]
+
+
+async def test_what_several_disks_on_one_lun_cannot_do(world):
+    sr = await world.make_sr()
+    vdi = await world.make_vdi(sr)
+    world.pool.drivers["lvmoiscsi"] = LvmoiscsiDriver()
+    with world.db.transaction() as tx:
+        tx.set("SR", sr, type="lvmoiscsi")
+        tx.set("VDI", vdi, name_label="on the LUN")
+    asked = {"snapshot": [{}], "clone": [{}], "enable_cbt": [], "data_destroy": [], "resize_online": [60 * MIB]}
+    for message, params in asked.items():
+        assert await refusal(world.call(f"VDI.{message}", vdi, *params)) == ["SR_OPERATION_NOT_SUPPORTED", sr], message
+    assert await refusal(world.call("VDI.list_changed_blocks", vdi, vdi)) == ["SR_OPERATION_NOT_SUPPORTED", sr]
+    assert not {"snapshot", "clone", "enable_cbt"} & set(world.get("VDI", vdi)["allowed_operations"])

@@ -184,6 +184,8 @@ async def test_rates_of_a_machine(running):
         "vbd_xvda_iops_read": fake.READS,
         "vbd_xvda_iops_total": fake.READS + fake.WRITES,
         "vbd_xvda_io_throughput_total": 1.5,
+        "vbd_xvda_read_latency": fake.READ_US,
+        "vbd_xvda_write_latency": fake.WRITE_US,
     }
     for name, value in expected.items():
         assert await world.call("VM.query_data_source", vm, name) == pytest.approx(value), name

@@ -46,6 +46,8 @@ async def test_what_machines_do_on_an_sr(busy: tuple[World, str, str]) -> None:
             "iops_read": fake.READS * disks,
             "iops_write": fake.WRITES * disks,
             "iops_total": (fake.READS + fake.WRITES) * disks,
+            "read_latency": fake.READ_US,
+            "write_latency": fake.WRITE_US,
         }
         short = world.get("SR", sr)["uuid"][:8]
         for name, value in expected.items():
@@ -106,4 +108,8 @@ def test_nobody_has_told() -> None:
     assert math.isnan(values["iops_read"][1])
     known = sr_values({"physical_size": 10, "physical_utilisation": 4}, [Traffic(1.0, 2.0, 3.0, 4.0), Traffic()])
     assert known["iops_total"][1] == 7.0
+    slow = Traffic(1.0, 2.0, 10.0, 0.0, 5000.0, 0.0) + Traffic(1.0, 2.0, 30.0, 0.0, 3000.0, 0.0)
+    both = sr_values({"physical_size": 10, "physical_utilisation": 4}, [slow])
+    assert (both["read_latency"][1], both["write_latency"][1]) == (200.0, 0.0)
+    assert math.isnan(sr_values({"physical_size": 1, "physical_utilisation": 1}, [UNKNOWN])["read_latency"][1])
     assert math.isnan(sr_values({"physical_size": 1, "physical_utilisation": 1}, [UNKNOWN])["iops_total"][1])
