@@ -13,8 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from gespann.host.membership import Membership
+from gespann.host.membership import Membership, NotLeading
 from gespann.seams.host_membership import FIRST_LINE_BYTES, Open
+from gespann.seams.host_succession import Refusal
 from gespann.seams.json_lines import LINE_LIMIT_BYTES
 from gespann.system.mutual_tls import fingerprint, notice_silence, peer_fingerprint, server_context
 from gespann.system.streams import join
@@ -43,6 +44,7 @@ class Door:
         self._server: asyncio.Server | None = None
         self._tickets: dict[str, Ticket] = {}
         self._joined: dict[asyncio.Task[None], tuple[str, str]] = {}  # -> fingerprint, ticket
+        self._led_by: dict[asyncio.Task[None], int] = {}  # -> the epoch of the coordinator that came
 
     async def open(self) -> None:
         """OSError if the port cannot be had."""
@@ -91,6 +93,7 @@ class Door:
         self._server = server
         allowed = {fingerprint(certificate) for certificate in expected}
         unwanted = [task for task, (shown, _) in self._joined.items() if shown not in allowed]
+        unwanted += [task for task, epoch in self._led_by.items() if epoch < self._membership.leader[0]]
         if unwanted:
             loop = asyncio.get_running_loop()
             loop.call_later(DROP_AFTER_S, lambda: [task.cancel() for task in unwanted])
@@ -115,19 +118,35 @@ class Door:
                 raise ValueError("too long a first line")
             wanted = msgspec.json.decode(line, type=Open)
             path = self._path_for(shown, wanted)
+            if wanted.what != "libvirt":
+                await self._membership.heed(wanted.epoch, wanted.coordinator_address)
             self._joined[task] = (shown, wanted.ticket)
             near = await asyncio.open_unix_connection(str(path), limit=LINE_LIMIT_BYTES)
+        except NotLeading as error:
+            epoch, address = self._membership.leader
+            self._refuse(writer, task, Refusal(error=str(error), epoch=epoch, coordinator_address=address))
+            return
         except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            log.warning("the door opens nothing: %s", error)
-            writer.write(msgspec.json.encode({"error": str(error) or type(error).__name__}) + b"\n")
-            writer.close()
-            self._joined.pop(task, None)
+            self._refuse(writer, task, Refusal(error=str(error) or type(error).__name__))
             return
         writer.write(b'{"ok":true}\n')
+        if wanted.what != "libvirt":
+            self._led_by[task] = wanted.epoch
+        if wanted.what == "agent":
+            self._membership.coordinator_came()
         try:
             await join((reader, writer), near)
         finally:
             self._joined.pop(task, None)
+            self._led_by.pop(task, None)
+            if wanted.what == "agent":
+                self._membership.coordinator_went()
+
+    def _refuse(self, writer: asyncio.StreamWriter, task: asyncio.Task[None], refusal: Refusal) -> None:
+        log.warning("the door opens nothing: %s", refusal.error)
+        writer.write(msgspec.json.encode(refusal) + b"\n")
+        writer.close()
+        self._joined.pop(task, None)
 
     def _path_for(self, shown: str, wanted: Open) -> Path:
         """ValueError: not for this one."""

@@ -7,13 +7,13 @@ DATA holds what must not be lost, readable by its owner only: pool.db, accounts.
 pool.crt (the certificate alone, for clients), agents.pem (key and certificate towards the agents of other hosts), and
 root.password until the password is changed. RUN holds sockets.
 
-On a host that has joined another pool the same process only says where that is: see ``Member``.
+On a host that has joined another pool the same process only says where that is: see ``Member``. One that was about to
+give the pool to another host, and does not know whether it has, leads nothing before it knows: see ``Doubtful``.
 """
 
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import gc
 import logging
 import os
@@ -25,21 +25,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gespann.main.coordinator_doors import SOCKET, CannotStart, Settings, certificate_of_doors, listen, lock
+from gespann.main.coordinator_waiting import Doubtful, InDoubt, IsMember, Member, ready_to_lead
 from gespann.pool import classes
 from gespann.pool.api.accounts import Accounts
 from gespann.pool.api.api import Api
-from gespann.pool.api.certificate import ServerCertificate
+from gespann.pool.api.classes.message import post
 from gespann.pool.api.server import Address, ApiServer
 from gespann.pool.links import EVENTS, AgentLinks
-from gespann.pool.member import MemberApi, put_aside
 from gespann.pool.model.database import Database, DatabaseTooNew
 from gespann.pool.pool import Pool
 from gespann.pool.reconcile.first_start import first_start
 from gespann.pool.reconcile.reconciler import Reconciler, prepare
 from gespann.pool.rrd.collector import Collector
 from gespann.pool.steps.host_steps import all_doors
+from gespann.pool.succession import doubt, terms
+from gespann.pool.succession.succession import Succession, answering
 from gespann.seams import host_agent
-from gespann.seams.host_membership import Allegiance, AllegianceChanged, AllegianceReply, JoinWithdraw
+from gespann.seams.host_membership import Allegiance, AllegianceChanged
+from gespann.seams.host_succession import PoolFollow
 from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.seams.sr_driver import SrDriver
 from gespann.seams.xenapi.errors import XenApiError
@@ -54,35 +58,12 @@ from gespann.xe.server import serve_cli
 
 log = logging.getLogger("gespann.main.coordinator")
 
-SOCKET = "xapi"
 HANDLER_MODULES = (classes,)  # imported for the handlers that they register
 AGENT_LIMIT_S, AGENT_LATER_LIMIT_S, AGENT_RETRY_S = 60.0, 5.0, 0.2
+MEMBERS_ASKED_S = 3.0  # whether one of them obeys a later coordinator
+COPY_MESSAGE, COPY_PRIORITY = "POOL_MASTER_TRANSITION", 4  # as published
+FOLLOW_AGAIN_S = 2.0
 TURN_AFTER_S = 2.0  # so that who asked for it gets his answer before the doors close
-
-
-class CannotStart(Exception):
-    """Text for the administrator."""
-
-
-class IsMember(Exception):
-    """This host belongs to another coordinator's pool, as its agent says."""
-
-    def __init__(self, allegiance: AllegianceReply) -> None:
-        super().__init__(f"a member of the pool at {allegiance.coordinator_address}")
-        self.allegiance = allegiance
-
-
-@dataclass(frozen=True)
-class Settings:
-    data: Path
-    run: Path
-    listen: tuple[Address, ...] = ()
-    plain: tuple[Address, ...] = ()
-    agent: Path | None = None
-    name_label: str = ""
-    address: str = ""
-    web: Path | None = None
-    root_password_file: Path | None = None
 
 
 @dataclass
@@ -112,8 +93,11 @@ class Coordinator:
     async def start(self) -> None:
         """CannotStart, OSError: nothing is left running."""
         settings = self.settings
-        self._lock = _lock(settings.data)
+        self._lock = lock(settings.data)
         try:
+            handing = doubt.noted(settings.data)
+            if handing is not None:
+                raise InDoubt(handing)
             self.agent = self._agent_client()
             if self.agent is not None:
                 await self._assert_ours(self.agent)
@@ -148,6 +132,9 @@ class Coordinator:
             await self.api.close()
         if hasattr(self, "figures"):
             await self.figures.stop()
+        for name in ("_copying", "_following"):
+            if hasattr(self, name):
+                getattr(self, name).cancel()
         if self.reconciler is not None:
             await self.reconciler.stop()
         if hasattr(self, "links"):
@@ -175,7 +162,7 @@ class Coordinator:
         deadline_s = self.clock.monotonic_s() + (AGENT_LIMIT_S if new else AGENT_LATER_LIMIT_S)
         while True:
             try:
-                return await _refuse_member(agent)
+                return await ready_to_lead(agent, self.settings.data)
             except SeamLost as lost:
                 if self.clock.monotonic_s() > deadline_s:
                     if new:
@@ -186,16 +173,71 @@ class Coordinator:
     def _open_links(self) -> None:
         identity = ensure_identity(self.settings.data / "agents.pem")
         self.links = AgentLinks(self.pool, identity, self.settings.run, self._told_by, self._up_again, self._gone)
+        self.links.deposed = self._deposed
+        self.links.address = self._address()
         self.pool.services["links"] = self.links
+        self.succession = Succession(self.pool, self.settings.data, in_doubt=self.retired.set)
+        self.pool.services["succession"] = self.succession
 
     async def _take_up_work(self, agent: JsonLinesClient) -> None:
         """Before any client: what was interrupted is finished, and records and world agree."""
         self.host = await self._first_facts(agent)
         for host, door in all_doors(self.pool.db).items():
             await self.links.open(host, door)
+        await self._assert_leading(agent)
         self.reconciler = Reconciler(self.pool)
         await self.reconciler.start()
         agent.start()
+        self._tell_of_the_copy()
+        self._copying = asyncio.create_task(self.succession.run())
+
+    def _tell_of_the_copy(self) -> None:
+        """Once, for the administrator: this database may lack what was done last."""
+        term, db = terms.term_of(self.pool.db), self.pool.db
+        known = [m for m in db.all("message").values() if m["name"] == COPY_MESSAGE and str(term.epoch) in m["body"]]
+        if term.how == "emergency" and not known:
+            text = (
+                f"This host leads the pool (epoch {term.epoch}) from a copy of the database that was the latest at"
+                f" {term.taken_at}: what the pool was told after that is not in it"
+            )
+            post(db, self.clock, COPY_MESSAGE, COPY_PRIORITY, "Pool", self.succession.pool_uuid, text)
+
+    async def _assert_leading(self, agent: JsonLinesClient) -> None:
+        """IsMember if one of the other hosts obeys a later coordinator: before anything is done that it may have done
+        otherwise."""
+        members = self.succession.members()
+        await answering(self.pool, members, MEMBERS_ASKED_S)
+        epoch, address = max((self.links.leader_seen(host) for host in members), default=(0, ""))
+        if epoch > terms.term_of(self.pool.db).epoch:
+            raise IsMember(await agent.call(self._follow(epoch, address)))
+        try:
+            await self.succession.lead(self.links.certificate)
+        except XenApiError as error:
+            if getattr(error, "seam_code", "") == "BAD_STATE":
+                raise CannotStart(f"the agent of this host: {error}") from error
+            log.warning("the agent of this host does not know who leads: %s", error)
+
+    def _follow(self, epoch: int, address: str) -> PoolFollow:
+        certificate, pool_uuid = self.links.certificate, self.succession.pool_uuid
+        return PoolFollow(pool_uuid=pool_uuid, epoch=epoch, certificate=certificate, coordinator_address=address)
+
+    def _deposed(self, epoch: int, address: str) -> None:
+        """Another host leads: nothing more is done here, and this one's agent is told."""
+        if self.pool.db.still or not self.host:
+            return
+        log.warning("the pool is led by the host at %s: this coordinator ends", address)
+        self.pool.db.hold_still("", XenApiError("HOST_IS_SLAVE", [address]))
+
+        async def follow() -> None:
+            while not self.retired.is_set():
+                try:
+                    await self.pool.agents[self.host].call(self._follow(epoch, address))
+                    self.retired.set()
+                except (SeamError, SeamLost) as error:
+                    log.warning("the agent of this host does not follow: %s", error)
+                    await self.clock.sleep(FOLLOW_AGAIN_S)
+
+        self._following = asyncio.get_running_loop().create_task(follow())
 
     async def _first_facts(self, agent: JsonLinesClient) -> str:
         """Both processes start at boot: the agent may be the later one. Without it there can be no pool; a pool that
@@ -232,10 +274,10 @@ class Coordinator:
     async def _open_doors(self) -> None:
         names = [self.settings.address, *(str(pif["IP"]) for pif in self.pool.db.all("PIF").values())]
         await self.server.listen_unix(self.settings.run / SOCKET)
-        certificate = _certificate(self.settings, names, self.clock)
+        certificate = certificate_of_doors(self.settings, names, self.clock)
         if certificate is not None:
             self.pool.services["certificate"] = certificate
-        self.ports += await _listen(self.server, self.settings, certificate)
+        self.ports += await listen(self.server, self.settings, certificate)
 
     def _agent_client(self) -> JsonLinesClient | None:
         if self.settings.agent is None:
@@ -286,105 +328,6 @@ class Coordinator:
     def _address(self) -> str:
         given = self.settings.address or next((a.host for a in self.settings.listen + self.settings.plain), "")
         return given if given not in ("", "::", "0.0.0.0") else "127.0.0.1"  # noqa: S104 compared, not bound
-
-
-@dataclass
-class Member:
-    """The process while its host is a member of another pool: clients are told where the coordinator is. It keeps
-    nothing; the database of the pool that this host was is put aside."""
-
-    settings: Settings
-    allegiance: AllegianceReply
-    clock: Clock = field(default_factory=SystemClock)
-    ports: list[int] = field(default_factory=list)
-    released: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def __aenter__(self) -> "Member":
-        settings = self.settings
-        self._lock = _lock(settings.data)
-        put_aside(settings.data)
-        log.warning("this host is a member of the pool at %s", self.allegiance.coordinator_address)
-        self.server = ApiServer(
-            MemberApi(self.allegiance.coordinator_address), cli=serve_cli, web=settings.web, streams=False
-        )
-        await self.server.listen_unix(settings.run / SOCKET)
-        certificate = _certificate(settings, [settings.address], self.clock)
-        self.ports += await _listen(self.server, settings, certificate)
-        assert settings.agent is not None
-        hello = host_agent.Hello(version=host_agent.VERSION)
-        self._agent = JsonLinesClient(
-            settings.agent, hello=hello, events=EVENTS, on_event=self._told, on_up=lambda _: self._ask()
-        )
-        self._agent.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._agent.close()
-        await self.server.stop()
-        os.close(self._lock)
-
-    def _told(self, event: Any) -> None:
-        if isinstance(event, AllegianceChanged) and event.allegiance.state != "member":
-            self.released.set()
-
-    def _ask(self) -> None:
-        async def ask() -> None:
-            try:
-                if (await self._agent.call(Allegiance())).state != "member":
-                    self.released.set()
-            except (SeamError, SeamLost) as error:
-                log.warning("whose this host is, its agent does not say: %s", error)
-
-        self._asking = asyncio.get_running_loop().create_task(ask())
-
-
-async def _refuse_member(agent: JsonLinesClient) -> None:
-    """IsMember. An offer that a crash left is taken back: either it has been adopted before that, or never will be."""
-    try:
-        allegiance: AllegianceReply = await agent.call(Allegiance())
-        if allegiance.state == "joining":
-            allegiance = await agent.call(JoinWithdraw())
-    except SeamError as error:
-        if error.code != "BAD_REQUEST":  # an agent that can join no pool
-            raise
-        return
-    if allegiance.state == "member":
-        raise IsMember(allegiance)
-
-
-def _certificate(settings: Settings, names: list[str], clock: Clock) -> ServerCertificate | None:
-    """``names``: under which this host is reached too. None: there is no door that would show it."""
-    if not settings.listen:
-        return None
-    names = [name for name in [*(address.host for address in settings.listen), *names] if name]
-    return ServerCertificate(settings.data, names, clock)
-
-
-async def _listen(server: ApiServer, settings: Settings, certificate: ServerCertificate | None) -> list[int]:
-    """The ports, TLS first."""
-    ports = []
-    if certificate is not None:
-        for address in settings.listen:
-            ports.append(await server.listen_tcp(address, certificate.door))
-    for address in settings.plain:
-        log.warning("serving %s:%d without TLS: passwords cross the network in the clear", *_pair(address))
-        ports.append(await server.listen_tcp(address, None))
-    return ports
-
-
-def _pair(address: Address) -> tuple[str, int]:
-    return address.host, address.port
-
-
-def _lock(data: Path) -> int:
-    """One coordinator per DATA; the lock goes with the process."""
-    fd = os.open(data / "lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise CannotStart(f"another coordinator uses {data}") from None
-    return fd
 
 
 def _open(path: Path) -> Database:
@@ -438,6 +381,9 @@ async def serve(settings: Settings) -> bool:
         except IsMember as found:
             async with Member(settings, found.allegiance) as member:
                 await _until(ended, member.released)
+        except InDoubt as found:
+            async with Doubtful(settings, found.handing) as doubtful:
+                await _until(ended, doubtful.released)
     return False
 
 

@@ -17,9 +17,12 @@ from typing import Any
 import msgspec
 
 from gespann.pool.pool import HostDoor, Pool
+from gespann.pool.succession.terms import term_of
 from gespann.seams import host_agent
 from gespann.seams.host_membership import AllegianceChanged, Open
+from gespann.seams.host_succession import Refusal
 from gespann.seams.json_lines import LINE_LIMIT_BYTES
+from gespann.seams.xenapi.errors import XenApiError
 from gespann.system.files import private_directory
 from gespann.system.json_lines import JsonLinesClient
 from gespann.system.mutual_tls import certificate_of, connect_pinned
@@ -31,8 +34,13 @@ CONNECT_WITHIN_S = 5.0
 EVENTS: tuple[type[host_agent.Event], ...] = (*host_agent.EVENTS, AllegianceChanged)
 
 
-class _Refused(ConnectionError):
-    """The agent answered, and does not open this."""
+class DoorRefused(ConnectionError):
+    """The agent answered, and does not open this. ``leader``: the epoch that it obeys, and that coordinator's address,
+    if that is why."""
+
+    def __init__(self, text: str, leader: tuple[int, str] = (0, "")) -> None:
+        super().__init__(text)
+        self.leader = leader
 
 
 @dataclass
@@ -40,6 +48,7 @@ class _Link:
     door: HostDoor
     client: JsonLinesClient | None = None
     shut_out: bool = False
+    leader: tuple[int, str] = (0, "")
 
 
 @dataclass
@@ -52,6 +61,8 @@ class AgentLinks:
     told: Callable[[str, Any], None] = lambda host, event: None
     up: Callable[[str], None] = lambda host: None
     down: Callable[[str, str], None] = lambda host, why: None
+    deposed: Callable[[int, str], None] = lambda epoch, address: None  # an agent obeys a later coordinator, there
+    address: str = ""  # where clients find this coordinator
     _links: dict[str, _Link] = field(default_factory=dict)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
@@ -93,6 +104,16 @@ class AgentLinks:
         link = self._links.get(host)
         return link is not None and link.shut_out
 
+    def door(self, host: str) -> HostDoor:
+        """HOST_OFFLINE for one that is not another host."""
+        if host not in self._links:
+            raise XenApiError("HOST_OFFLINE", [host])
+        return self._links[host].door
+
+    def leader_seen(self, host: str) -> tuple[int, str]:
+        link = self._links.get(host)
+        return link.leader if link is not None else (0, "")
+
     async def stream(self, host: str, path: str) -> Streams:
         """A Unix socket of that host. OSError, TimeoutError."""
         link = self._links.get(host)
@@ -114,21 +135,31 @@ class AgentLinks:
             await relay.stop()
 
     async def _connect(self, link: _Link, wanted: Open) -> Streams:
-        door = link.door
+        epoch = term_of(self.pool.db).epoch
         try:
-            reader, writer = await connect_pinned(
-                door.address, door.port, self.identity, door.certificate, CONNECT_WITHIN_S
-            )
-            try:
-                await _ask_for(reader, writer, wanted)
-            except BaseException:
-                writer.transport.abort()
-                raise
+            streams = await open_door(link.door, self.identity, wanted, epoch, self.address)
+        except DoorRefused as refused:
+            link.leader = refused.leader
+            if refused.leader[0] > epoch:
+                self.deposed(*refused.leader)
+            raise
         except ssl.SSLError:
             link.shut_out = True
             raise
-        link.shut_out = False
-        return reader, writer
+        link.shut_out, link.leader = False, (0, "")
+        return streams
+
+
+async def open_door(door: HostDoor, identity: Path, wanted: Open, epoch: int, address: str) -> Streams:
+    """What is wanted of another host. DoorRefused; OSError, ssl.SSLError, TimeoutError."""
+    wanted = msgspec.structs.replace(wanted, epoch=epoch, coordinator_address=address)
+    reader, writer = await connect_pinned(door.address, door.port, identity, door.certificate, CONNECT_WITHIN_S)
+    try:
+        await _ask_for(reader, writer, wanted)
+    except BaseException:
+        writer.transport.abort()
+        raise
+    return reader, writer
 
 
 async def _ask_for(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wanted: Open) -> None:
@@ -137,6 +168,11 @@ async def _ask_for(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, w
         try:
             line = await reader.readuntil(b"\n")
         except asyncio.IncompleteReadError:
-            raise _Refused("the agent closed the connection") from None
-    if len(line) > LINE_LIMIT_BYTES or msgspec.json.decode(line, type=dict[str, Any]).get("ok") is not True:
-        raise _Refused(line.decode(errors="replace").strip()[:500])
+            raise DoorRefused("the agent closed the connection") from None
+    try:
+        if len(line) <= LINE_LIMIT_BYTES and msgspec.json.decode(line, type=dict[str, Any]).get("ok") is True:
+            return
+        refusal = msgspec.json.decode(line, type=Refusal)
+    except msgspec.MsgspecError:
+        raise DoorRefused(line.decode(errors="replace").strip()[:500]) from None
+    raise DoorRefused(refusal.error[:500], (refusal.epoch, refusal.coordinator_address))

@@ -5,11 +5,12 @@ alone ──JoinOffer──► joining ──JoinAdopt──► member
   └─────────────────────┴──────────────────────┘
 
 The agent's state is the only home of this answer: the coordinators on both sides ask it. It is durable before it is
-answered. ``alone``: the coordinator on the same machine, by the Unix socket. ``joining``: still that one; the offered
-one may connect and adopt. ``member``: the adopted one, over mutual TLS with both certificates pinned.
+answered. ``alone``: the coordinator on the same machine, by the Unix socket, of a pool of one or of many. ``joining``:
+still that one; the offered one may connect and adopt. ``member``: the adopted one, over mutual TLS with both
+certificates pinned. Who leads the pool may change: ``seams.host_succession``.
 
 On the TLS door the first line of a connection says what it is for (``Open``, as JSON); the answer is one line,
-``{"ok": true}`` or ``{"error": text}``; then come the bytes of what was opened.
+``{"ok": true}`` or a ``host_succession.Refusal``; then come the bytes of what was opened.
 """
 
 from typing import ClassVar, Literal
@@ -31,6 +32,10 @@ class AllegianceReply(msgspec.Struct, frozen=True, kw_only=True):
     door_port: int  # 0: this agent has no door
     coordinator_address: str = ""  # where the pool's API is, of a member
     pool_uuid: str = ""
+    epoch: int = 0  # the highest that it has seen (``seams.host_succession``)
+    taken_copy: str = ""  # this machine's coordinator leads by that epoch from this copy
+    taken_how: str = ""
+    silent_s: float = 0.0  # of a member: since when no coordinator is connected
 
 
 class Allegiance(Request, frozen=True):
@@ -46,6 +51,7 @@ class JoinOffer(Request, frozen=True):
     pool_uuid: str
     coordinator_certificate: str
     coordinator_address: str
+    epoch: int = 0
 
 
 class JoinWithdraw(Request, frozen=True):
@@ -87,8 +93,11 @@ class AllegianceChanged(Event, frozen=True):
 
 class Open(msgspec.Struct, frozen=True, kw_only=True):
     """``agent``: the lines of seam 5. ``socket``: a Unix socket of this host, of a console or an image, by its path.
-    ``libvirt``: of a machine that is to arrive here, by its ticket."""
+    ``libvirt``: of a machine that is to arrive here, by its ticket. A coordinator says which epoch it leads by, and
+    where its clients find it."""
 
     what: Literal["agent", "socket", "libvirt"]
     path: str = ""
     ticket: str = ""
+    epoch: int = 0
+    coordinator_address: str = ""

@@ -13,6 +13,7 @@ from gespann.pool.classes import (
     pif,
     pool,
     pool_members,
+    pool_succession,
     snapshot,
     sr,
     vbd,
@@ -29,7 +30,7 @@ from gespann.pool.rrd import figures, http_rrd
 #: imported for the handlers that they register
 HANDLER_MODULES = (
     *(host, host_care, http_archives, http_console, http_database, http_images, http_status),
-    *(network, pbd, pif, pool, pool_members),
+    *(network, pbd, pif, pool, pool_members, pool_succession),
     *(snapshot, sr, vbd, vdi, vdi_changes, vdi_small, vif, vm_machine, vm_power, vmss),
     *(figures, http_rrd),
 )

@@ -21,11 +21,6 @@ async def has_extension(call: Call, pool: str, name: str) -> bool:
     return False
 
 
-@implements("pool.sync_database")
-async def sync_database(call: Call) -> None:
-    """Every change is durable before it is answered."""
-
-
 async def _set_sr(call: Call, pool: str, field: str, sr: str) -> None:
     if given(sr) and call.pool.db.find("SR", sr) is None:
         raise XenApiError("HANDLE_INVALID", ["SR", sr])

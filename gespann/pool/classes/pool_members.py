@@ -27,6 +27,7 @@ from gespann.pool.reconcile.first_start import known_before_facts
 from gespann.pool.remote_pool import RemotePool
 from gespann.pool.steps.host_door import ask
 from gespann.pool.steps.host_steps import links_of
+from gespann.pool.succession.terms import term_of
 from gespann.seams.host_membership import Allegiance, AllegianceReply, JoinOffer, JoinWithdraw
 from gespann.seams.xenapi.errors import XenApiError
 from gespann.system.mutual_tls import checked_certificate
@@ -92,6 +93,7 @@ async def _join(call: Call, address: str, user: str, password: str, *, force: bo
             pool_uuid=str(known["pool_uuid"]),
             coordinator_certificate=str(known["certificate"]),
             coordinator_address=str(known["address"]),
+            epoch=int(known.get("epoch", 0)),
         )
         if offer.pool_uuid == _the_pool(pool.db)["uuid"]:
             raise XenApiError("OPERATION_NOT_ALLOWED", ["The host is a member of this pool already"])
@@ -137,6 +139,7 @@ async def tell_newcomer(request: HttpRequest) -> None:
         "pool_uuid": _the_pool(pool.db)["uuid"],
         "certificate": links_of(pool).certificate,
         "address": pool.db.get("host", coordinator(pool))["address"],
+        "epoch": term_of(pool.db).epoch,
     }
     await request.respond(200, json.dumps(known).encode(), {"Content-Type": "application/json"})
 

@@ -63,6 +63,8 @@ class Database:
         self._derivers: list[Callable[[Transaction, set[tuple[str, str]]], None]] = []  # see derive()
         self._open: Transaction | None = None
         self.path = path
+        self._still: tuple[str, XenApiError] | None = None
+        self.durable_commits = 0  # of this run: whether a copy is still new
         self.sqlite = _connect(path)
         self.history = History(self._next_generations())
         self._load()
@@ -166,11 +168,23 @@ class Database:
 
     # -- changing
 
+    def hold_still(self, owner: str, refusal: XenApiError) -> None:
+        """From here on whatever would have to be durable is refused, except in transactions of ``owner``."""
+        self._still = owner, refusal
+
+    def go_on(self) -> None:
+        self._still = None
+
+    @property
+    def still(self) -> bool:
+        return self._still is not None
+
     @contextmanager
-    def transaction(self) -> Iterator["Transaction"]:
+    def transaction(self, of: str = "") -> Iterator["Transaction"]:
+        """``of``: the operation that it belongs to (``hold_still``)."""
         if self._open is not None:
             raise RuntimeError("a transaction is open already: pass it on instead of opening another")
-        self._open = tx = Transaction(self)
+        self._open = tx = Transaction(self, of)
         try:
             yield tx
             changed = tx._commit()
@@ -228,8 +242,9 @@ def _own_copy(value: Any) -> Any:
 class Transaction:
     """Changes that become true together. Reads through it see its own changes."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, of: str = "") -> None:
         self._db = db
+        self._of = of
         self._changed: dict[tuple[str, str], dict[str, Any] | None] = {}
         self._own_members: set[tuple[str, str, str]] = set()  # many sides that are copies of this transaction
         self._given_uuids: dict[tuple[str, str], str] = {}  # (class, uuid) -> who was given it here last
@@ -369,6 +384,8 @@ class Transaction:
         rows = [(k, v) for k, v in changed.items() if k[0] not in VOLATILE]
         if not rows and not self._statements:
             return
+        if self._db._still is not None and self._db._still[0] != self._of:
+            raise self._db._still[1]
         sqlite = self._db.sqlite
         sqlite.execute("BEGIN IMMEDIATE")
         try:
@@ -381,6 +398,7 @@ class Transaction:
             for sql, params in self._statements:
                 sqlite.execute(sql, params)
             sqlite.execute("COMMIT")
+            self._db.durable_commits += 1
         except BaseException:
             if sqlite.in_transaction:
                 sqlite.execute("ROLLBACK")

@@ -14,10 +14,12 @@ from gespann.pool.classes.context import fresh_names
 from gespann.pool.plan.device_numbers import disk_number
 from gespann.pool.plan.device_plans import plan_unplug
 from gespann.pool.plan.power_plans import plan_start, plan_stopped
+from gespann.pool.reconcile.adoption import adopt
 from gespann.pool.steps.host_door import ask
 from gespann.pool.steps.openings import Start, all_openings, all_starts, openings_of_vm, start_of
 from gespann.pool.steps.runner import Work
 from gespann.pool.steps.vm_records import POWER_STATES, show_guest, show_running
+from gespann.pool.succession.terms import hosts_to_adopt
 from gespann.seams.host_agent import Domain, DomainDestroy, DomainList, GuestMetrics
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -55,6 +57,8 @@ async def look_at_host(pool: "Pool", host: str, reasons: dict[str, str] | None =
     """``reasons``: VM uuid -> why its domain stopped, as an event said. Gives the VMs that could not be judged because
     an operation holds them. XenApiError if the host does not answer."""
     work: Work = pool.services["work"]
+    if host in hosts_to_adopt(pool.db):
+        await adopt(pool, host)
     before = _before(pool, work)
     reply = await ask(pool, host, DomainList())
     domains: dict[str, Domain] = {domain.uuid: domain for domain in reply.domains if domain.state != "stopped"}
@@ -67,6 +71,8 @@ async def look_at_host(pool: "Pool", host: str, reasons: dict[str, str] | None =
             continue
         if domain is None and before[vm].start is None and vm not in starts:
             continue  # neither meant to run nor running
+        if domain is None and hosts_to_adopt(pool.db):
+            continue  # it may run on a host that has not been looked at since this database came from a copy
         if before[vm].start != start_of(pool.db, vm):
             continue
         try:

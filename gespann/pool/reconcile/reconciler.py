@@ -16,6 +16,7 @@ from gespann.pool.classes.context import capabilities_of
 from gespann.pool.model import kept_changes
 from gespann.pool.plan.allowed_operations import derive_allowed_operations, refresh_all, rules_mark
 from gespann.pool.plan.storage_view import attached_hosts
+from gespann.pool.reconcile.adoption import adopt
 from gespann.pool.reconcile.data_shedding import Shedding
 from gespann.pool.reconcile.domains import look_at_host, refresh_guest
 from gespann.pool.reconcile.held_up import HeldUp
@@ -29,6 +30,7 @@ from gespann.pool.steps import host_steps
 from gespann.pool.steps.openings import prepare_tables, start_of
 from gespann.pool.steps.runner import Work
 from gespann.pool.steps.storage_door import driver_of, sr_as_driver_sees_it, storage_words
+from gespann.pool.succession import terms
 from gespann.seams.host_agent import DomainChanged, Event, GuestChanged
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -47,6 +49,7 @@ def prepare(pool: "Pool") -> Work:
     prepare_tables(pool.db)
     host_steps.prepare_tables(pool.db)
     kept_changes.prepare_tables(pool.db)
+    terms.prepare_tables(pool.db)
     derive_allowed_operations(pool.db, capabilities_of(pool))
     return Work(pool)
 
@@ -78,6 +81,9 @@ class Reconciler:
         await self.work.recover()
         drivers = {sr_type: driver.info.capabilities for sr_type, driver in self.pool.drivers.items()}
         refresh_all(self.pool.db, rules_mark(drivers))
+        if to_adopt := terms.hosts_to_adopt(self.pool.db):
+            await self._attach_again(set(self.pool.db.all("SR")))
+            await asyncio.gather(*(self._adopt(host) for host in to_adopt))
         await asyncio.gather(*(self._meet(host) for host in self.pool.db.all("host")))
         await self._attach_again(set(self.pool.db.all("SR")))
         self._unfinished = unfinished_vms(self.pool.db)
@@ -127,6 +133,13 @@ class Reconciler:
             await ensure_vlans(self.pool, host)
             await self._look(host)
 
+    async def _adopt(self, host: str) -> None:
+        """Before any host is looked at: what has moved since the copy is found on one host and missed on another."""
+        try:
+            await adopt(self.pool, host)
+        except XenApiError as error:
+            log.warning("what runs on host %s is not known yet: %s", host, error)
+
     # -- looking
 
     def _look_soon(self, host: str) -> None:
@@ -155,6 +168,8 @@ class Reconciler:
                 self._busy -= 1
 
     async def _look(self, host: str) -> None:
+        if self.pool.db.still:
+            return
         reasons = self._reasons.pop(host, {})
         try:
             later = await look_at_host(self.pool, host, reasons)
@@ -232,7 +247,15 @@ class Reconciler:
         return closed
 
     async def _sweep(self) -> None:
+        """Once every host has been seen by this coordinator: what is open for nobody that this one knows, another
+        coordinator may have opened, and then its hosts would say so."""
+        while not self._all_live():
+            await self.pool.clock.sleep(ROUND_S)
         await self.sweep()
+
+    def _all_live(self) -> bool:
+        db = self.pool.db
+        return all(db.get("host_metrics", host["metrics"])["live"] for host in db.all("host").values())
 
     # -- from time to time
 
@@ -250,6 +273,8 @@ class Reconciler:
 
     async def round(self, count: int) -> None:
         """One round. ``count`` says which of the rarer things are due."""
+        if self.pool.db.still:  # the pool is about to be another coordinator's, or is already
+            return
         await self.work.retry_stalled()
         await self._held_up.go_on()
         if self._unreached:

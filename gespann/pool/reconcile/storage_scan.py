@@ -10,6 +10,7 @@ from gespann.pool.plan.storage_view import attached_hosts
 from gespann.pool.steps.openings import all_openings
 from gespann.pool.steps.runner import Work
 from gespann.pool.steps.storage_door import driver_of, sr_as_driver_sees_it, storage_words
+from gespann.pool.succession.terms import hosts_to_adopt
 from gespann.seams.sr_driver import SrStat, Volume
 from gespann.seams.xenapi.datamodel import EPOCH, NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
@@ -135,9 +136,14 @@ async def close_strays(pool: "Pool", sr: str) -> int:
             continue  # its opening may be so new that it is not written down yet
         known = {opening.opening_id for opening in all_openings(pool.db)}
         for opening_id in in_force:
-            if opening_id not in known:
+            if opening_id not in known and not _may_be_in_use(pool, opening_id):
                 log.warning("VDI %s was open for nobody (%s): closed", record["uuid"], opening_id)
                 with storage_words(sr, vdi):
                     await driver.close(seen, record["uuid"], opening_id)
                 closed += 1
     return closed
+
+
+def _may_be_in_use(pool: "Pool", opening_id: str) -> bool:
+    """While a database that came from a copy does not know yet what all hosts have running: by any VM."""
+    return bool(hosts_to_adopt(pool.db)) and not opening_id.startswith("pool-")

@@ -10,6 +10,7 @@ from gespann.pool.reconcile.host_facts import networks_by_bridge, show_facts
 from gespann.pool.steps.host_door import HostOffline, HostRefused, ask
 from gespann.pool.steps.registry import Refused, Run, Step, step
 from gespann.pool.steps.vm_records import wire_time
+from gespann.pool.succession.terms import adopted
 from gespann.seams.host_agent import Facts, FactsReply
 from gespann.seams.host_membership import JoinAdopt, JoinRelease
 from gespann.seams.xenapi.errors import XenApiError
@@ -159,3 +160,4 @@ class HostForget(Step):
         for class_name, ref in args["destroy"]:
             tx.destroy(class_name, ref)
         tx.execute("DELETE FROM host_door WHERE host = ?", args["host"])
+        adopted(tx, args["host"])

@@ -46,6 +46,13 @@ class Locks:
     def holders(self, class_name: str, ref: str) -> list[str]:
         return list(self._held.get((class_name, ref), {}))
 
+    def assert_none(self, but: str = "") -> None:
+        """``Held`` if anybody else holds anything."""
+        for holders in self._held.values():
+            for holder, lock in holders.items():
+                if holder != but:
+                    raise Held(lock, holder)
+
     async def until_free(self, class_name: str, ref: str) -> None:
         while self.is_held(class_name, ref):
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

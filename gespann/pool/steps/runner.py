@@ -32,6 +32,7 @@ from gespann.pool.steps import (  # noqa: F401 each registers its steps
     record_steps,
     repository_steps,
     snapshot_steps,
+    succession_steps,
     volume_steps,
 )
 from gespann.pool.steps.journal import Entry, Journal
@@ -173,7 +174,7 @@ class Work:
                 await step.do(run)  # nobody knows whether it happened; asked once more it is sure to have, or to fail
             log.info("%s: %s took %.3f s", entry.operation, step.name, self.pool.clock.monotonic_s() - began_s)
             last = entry.position + 1 == len(entry.acts)
-            with self.pool.db.transaction() as tx:
+            with self.pool.db.transaction(entry.id) as tx:
                 step.commit(run, tx)
                 if last:
                     notices.tell(self.pool, tx, entry)
@@ -192,7 +193,7 @@ class Work:
             step = STEPS[entry.acts[entry.position].step]
             run = self._look(entry, memory, None)
             await step.undo(run)
-            with self.pool.db.transaction() as tx:
+            with self.pool.db.transaction(entry.id) as tx:
                 step.revert(run, tx)
                 if entry.position == 0:
                     self._end(tx, entry)
@@ -219,6 +220,13 @@ class Work:
             yield
         finally:
             self.locks.release(holder, list(locks))
+
+    def assert_idle(self, but: str = "") -> None:
+        """OTHER_OPERATION_IN_PROGRESS if anything else is under way or holds something, stalled or not."""
+        for entry in self._under_way.values():
+            if entry.id != but:
+                raise Held(entry.locks[0] if entry.locks else Lock("", "", entry.operation), entry.id)
+        self.locks.assert_none(but)
 
     def volumes_in_motion(self) -> set[str]:
         """VDI uuids of volumes that operations under way make, change or take away."""

@@ -195,8 +195,6 @@ _POOL = {
     ),
     "pool-ha-prevent-restarts-for": PlainCall("pool.ha_prevent_restarts_for", (integer("seconds"),)),
     "pool-designate-new-master": PlainCall("pool.designate_new_master", (by_uuid("host", "host-uuid"),), task=True),
-    "pool-emergency-transition-to-master": PlainCall("pool.emergency_transition_to_master"),
-    "pool-emergency-reset-master": PlainCall("pool.emergency_reset_master", (text("master-address"),)),
     "pool-sync-database": PlainCall("pool.sync_database"),
     "pool-management-reconfigure": PlainCall("pool.management_reconfigure", (by_uuid("network", "network-uuid"),)),
     "pool-vlan-create": PlainCall(

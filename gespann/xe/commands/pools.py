@@ -1,6 +1,9 @@
 """The pool: members, high availability, and groups of VMs."""
 
+import json
+
 from gespann.seams.xenapi.errors import XenApiError
+from gespann.xe.api import NULL_REF
 from gespann.xe.call import Call, Handler
 from gespann.xe.commands.parameters import enum_value
 from gespann.xe.commands.transfers import transfer
@@ -9,6 +12,12 @@ from gespann.xe.failures import CommandFailure
 # The pool's own words; scripts wait for them.
 _JOINING = "Host agent will restart and attempt to join pool in 10. seconds..."
 _EJECTING = "Specified host will attempt to restart as a master of a new pool in 10. seconds..."
+_TAKING_OVER = "Host agent will restart and transition to master in 10.000 seconds..."
+_LEADING = "Host agent is already master. Use '--force' to execute the operation anyway."
+_COPY = (
+    "It leads by a copy of the database that was the latest at {taken_at}, {age_s} s ago:"
+    " what the pool was told after that is not in it."
+)
 _UNREACHABLE = (
     "Host cannot contact destination host: connection refused.",
     "Check destination host has services running and accessible from this host.",
@@ -88,6 +97,31 @@ async def _local_disks(call: Call, host: str) -> list[str]:
     ]
 
 
+async def pool_emergency_transition(call: Call) -> None:
+    """On a member: it leads the pool from the copy of the database that it has, and how old that is, is said."""
+    age = ""
+    try:
+        shown = await call.request("host.call_plugin", NULL_REF, "pool-copy", "show", {})
+        copy = json.loads(str(shown))
+        age = _COPY.format(**copy)
+    except XenApiError as error:
+        if error.code not in ("XENAPI_MISSING_PLUGIN", "HANDLE_INVALID", "OPERATION_NOT_ALLOWED"):
+            raise
+        if error.code != "OPERATION_NOT_ALLOWED" and not call.arguments.boolean("force"):
+            await call.printer.values([_LEADING])
+            return
+    await call.request("pool.emergency_transition_to_master")
+    await call.printer.values([_TAKING_OVER])
+    if age:
+        await call.printer.values([age])
+
+
+async def pool_emergency_reset(call: Call) -> None:
+    address = call.arguments.required("master-address")
+    await call.request("pool.emergency_reset_master", address)
+    await call.printer.values([f"Host agent will restart and become slave of {address} in 10.000 seconds..."])
+
+
 async def pool_recover_slaves(call: Call) -> None:
     hosts = await call.request("pool.recover_slaves")
     await call.printer.values([await call.uuid_of("host", str(host)) for host in hosts])
@@ -153,6 +187,8 @@ COMMANDS: dict[str, Handler] = {
     "pool-ha-compute-vm-failover-plan": pool_ha_compute_vm_failover_plan,
     "pool-join": pool_join,
     "pool-eject": pool_eject,
+    "pool-emergency-transition-to-master": pool_emergency_transition,
+    "pool-emergency-reset-master": pool_emergency_reset,
     "pool-recover-slaves": pool_recover_slaves,
     "appliance-create": appliance_create,
     "vm-group-create": vm_group_create,

@@ -1,4 +1,4 @@
-"""Two machines of one loopback each: an agent process with fake machines and a door, and a coordinator's process, with
+"""Machines of one loopback each: an agent process with fake machines and a door, and a coordinator's process, with
 ``bin/xe`` in front of either."""
 
 import asyncio
@@ -31,6 +31,7 @@ class Machine:
     port: int = field(default_factory=free_port)
     door_port: int = field(default_factory=free_port)
     processes: dict[str, LongRunning] = field(default_factory=dict)
+    dies_at: str = ""  # see ``coordinator_process``
 
     def __post_init__(self) -> None:
         for name in ("a", "ad", "c", "cd"):
@@ -62,7 +63,7 @@ class Machine:
                 *["--root-password-file", base / "password"],
             ],
         }
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        env = {**os.environ, "PYTHONPATH": str(ROOT), **({"DIES_AT": self.dies_at} if self.dies_at else {})}
         for name in names or words:
             self.processes[name] = start_logged([sys.executable, "-m", *words[name]], base / f"{name}.log", env=env)
 
@@ -70,6 +71,11 @@ class Machine:
         process = self.processes[name]
         kill_session(process.pid)
         await asyncio.to_thread(process.wait)
+
+    async def has_died(self, name: str) -> None:
+        """By itself, as it was told to."""
+        async with asyncio.timeout(START_S):
+            await asyncio.to_thread(self.processes[name].wait)
 
     async def end(self) -> None:
         for name in self.processes:

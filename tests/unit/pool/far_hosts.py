@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from gespann.host.fake import FakeHypervisor
-from gespann.host.membership import Membership
+from gespann.host.membership import Membership, NotLeading
 from gespann.host.server import AgentServer
 from gespann.pool.pool import HostDoor, Pool
+from gespann.pool.succession.terms import term_of
 from gespann.seams.host_membership import JoinOffer, JoinWithdraw
 from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.system.mutual_tls import certificate_of, ensure_identity
 
-DOOR_PORT = 4434
+DOOR_PORT, OWN_ADDRESS = 4434, "10.0.0.5"
 
 
 @dataclass
@@ -28,11 +29,16 @@ class FarHost:
     reachable: bool = True
 
     @property
+    def leader(self) -> tuple[int, str]:
+        epoch, address = self.membership.leader
+        return epoch, address or self.address
+
+    @property
     def hostname(self) -> str:
         return self.hypervisor.hostname
 
     async def is_offered(self, pool_uuid: str, certificate: str) -> None:
-        offer = JoinOffer(pool_uuid=pool_uuid, coordinator_certificate=certificate, coordinator_address="10.0.0.5")
+        offer = JoinOffer(pool_uuid=pool_uuid, coordinator_certificate=certificate, coordinator_address=OWN_ADDRESS)
         await self.membership.handlers()[JoinOffer](offer)
 
     async def withdraws(self) -> str:
@@ -55,6 +61,11 @@ class FarAgent:
             self.links.refused.add(self.far.address)
             raise SeamLost("certificate unknown")
         self.links.refused.discard(self.far.address)
+        try:
+            await self.far.membership.heed(term_of(self.links.pool.db).epoch, self.links.address)
+        except NotLeading as error:
+            self.links.leaders[self.far.address] = self.far.leader
+            raise SeamLost(str(error)) from error
         moments = self.links.moments
         moments.meet(request.op, "before", SeamError("HYPERVISOR", f"injected failure of {request.op}"))
         reply = await self.handlers[type(request)](request)
@@ -70,6 +81,8 @@ class FakeLinks:
     moments: Any
     doors: dict[str, HostDoor] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
+    leaders: dict[str, tuple[int, str]] = field(default_factory=dict)
+    address: str = OWN_ADDRESS
 
     def __post_init__(self) -> None:
         ensure_identity(self.identity)
@@ -88,6 +101,12 @@ class FakeLinks:
 
     def shut_out(self, host: str) -> bool:
         return host in self.doors and self.doors[host].address in self.refused
+
+    def door(self, host: str) -> HostDoor:
+        return self.doors[host]
+
+    def leader_seen(self, host: str) -> tuple[int, str]:
+        return self.leaders.get(self.doors[host].address, (0, ""))
 
     async def stream(self, host: str, path: str) -> Any:
         return await asyncio.open_unix_connection(path)

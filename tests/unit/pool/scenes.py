@@ -18,6 +18,7 @@ from gespann.pool.plan.data_plans import plan_shed_data
 from gespann.pool.plan.disk_plans import plan_export, plan_import
 from gespann.pool.plan.power_plans import plan_stopped
 from gespann.seams.xenapi.datamodel import NULL_REF
+from gespann.seams.xenapi.errors import XenApiError
 from tests.unit.pool.far_hosts import FarHost
 from tests.unit.pool.world import DEVICE_CONFIG, MIB, World, cd_fields, until, vbd_fields, vdi_fields, vif_fields
 
@@ -400,6 +401,24 @@ async def _running_beside_another_host(world: World) -> tuple[str, str]:
     return vm, await world.second_host()
 
 
+async def _designate(world: World, subject: tuple[str, str]) -> None:
+    """Until the other one leads. A process that is in doubt, or has given the pool away, ends and looks anew."""
+    try:
+        await world.call("pool.designate_new_master", subject[1])
+    except XenApiError:
+        if world.in_doubt:
+            await _anew(world)
+        raise
+    await _anew(world)
+
+
+async def _anew(world: World) -> None:
+    passed = world.moments.passed
+    await world.power_cut()
+    await world.boot()
+    world.moments.passed = passed
+
+
 async def _card_and_network(world: World) -> tuple[str, int, str]:
     network = await world.call("network.create", {"name_label": "tagged", "other_config": {}, "bridge": "br100"})
     return world.get("host", world.host)["PIFs"][0], 100, network
@@ -511,6 +530,7 @@ SCENES: dict[str, Scene] = {
     "SR.update": Scene(_sr, call("SR.set_name_label", "another")),
     "pool.add_host": Scene(_stranger, _join),
     "pool.eject": Scene(_member, call("pool.eject")),
+    "pool.designate_new_master": Scene(_running_beside_another_host, _designate),
     "host.destroy": Scene(_dead_member, call("host.destroy")),
     "VLAN.create": Scene(_card_and_network, call("VLAN.create")),
     "VLAN.destroy": Scene(_vlan, call("VLAN.destroy")),

@@ -30,6 +30,7 @@ from gespann.pool.reconcile.first_start import first_start
 from gespann.pool.reconcile.reconciler import Reconciler, prepare
 from gespann.pool.steps.host_steps import all_doors
 from gespann.pool.steps.openings import all_openings
+from gespann.pool.succession.succession import Succession
 from gespann.seams.host_agent import FileSource, IscsiSource
 from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.seams.sr_driver import SrError
@@ -38,7 +39,8 @@ from gespann.sr.memory import Crash, MemoryDriver, MemoryStorage
 from gespann.sr.memory.storage import MemoryVolume
 from gespann.system.clock import ManualClock
 from gespann.system.mutual_tls import certificate_of
-from tests.unit.pool.far_hosts import DOOR_PORT, FakeLinks, FarHost
+from tests.unit.pool.far_hosts import DOOR_PORT, OWN_ADDRESS, FakeLinks, FarHost
+from tests.unit.pool.leads import lead_where_it_belongs
 
 assert gespann.pool.classes.HANDLER_MODULES
 MIB = 1024 * 1024
@@ -46,7 +48,9 @@ DEVICE_CONFIG = {"target": "10.0.0.1", "username": "grpadmin", "password": "grpa
 
 
 #: what the reconciler asks beside all operations, whenever it likes
-NOT_OF_OPERATIONS = frozenset({"domain.list", "guest.metrics", "memory.progress", "facts", "openings", "allegiance"})
+NOT_OF_OPERATIONS = frozenset(
+    {"domain.list", "guest.metrics", "memory.progress", "facts", "openings", "allegiance", "pool.lead"}
+)
 #: fields that point at records which a restart makes anew, or are measured again by it
 VOLATILE_FIELDS = frozenset(
     {"metrics", "guest_metrics", "consoles", "physical_size", "physical_utilisation", "virtual_allocation"}
@@ -149,6 +153,9 @@ class World:
     agent_server: AgentServer  # outlives the coordinator
     moments: Moments = field(default_factory=Moments)
     far: dict[str, FarHost] = field(default_factory=dict)  # by address
+    address: str = OWN_ADDRESS  # of the machine whose coordinator leads
+    data: Path = Path()  # of that coordinator
+    in_doubt: bool = False  # its process would end now, and look anew
 
     @classmethod
     async def begin(cls, path: Path) -> "World":
@@ -158,26 +165,32 @@ class World:
         run_dir = Path(tempfile.mkdtemp(prefix="gs"))  # short: the path of a socket has 108 bytes at most
         hypervisor = FakeHypervisor(storage=StrictStorage(storage), run_dir=run_dir)
         agent_server = AgentServer(hypervisor, run_dir / "agent.sock", Membership(path))
-        world = cls(path, storage, hypervisor, ManualClock(), agent_server)
-        await hypervisor.open(lambda event: world.reconciler.agent_event(world.host, event))
+        world = cls(path, storage, hypervisor, ManualClock(), agent_server, data=path)
+        world._open_doors(agent_server.membership)
+        await hypervisor.open(lambda event: world._told(hypervisor, event))
         await world.boot()
         return world
 
     async def boot(self, crash_at: int = -1) -> None:
         """The coordinator comes up on what is left of an earlier one. ``crash_at``: a moment at which it dies again."""
         self.moments = Moments(fail_at=crash_at, crash=crash_at >= 0)
-        self.db = Database(self.path / "pool.db")
+        self.in_doubt = False
+        await lead_where_it_belongs(self)
+        self.db = Database(self.data / "pool.db")
         self.agent = InProcessAgent(self.agent_server, self.moments)
         self.driver = MemoryDriver(self.storage, self.moments)  # type: ignore[arg-type]
         self.pool = Pool(self.db, {"memory": self.driver}, {}, self.clock)
         self.work = prepare(self.pool)
-        self.api = Api(self.pool, Accounts(self.path))
+        self.api = Api(self.pool, Accounts(self.data))
         self.session = self.api.sessions.begin("root", "pool-admin").ref
-        self.links = FakeLinks(self.pool, self.path / "agents.pem", self.far, self.moments)
+        self.links = FakeLinks(self.pool, self.data / "agents.pem", self.far, self.moments, address=self.address)
         self.pool.services["links"] = self.links
         for host, door in all_doors(self.db).items():
             await self.links.open(host, door)
-        self.host = await first_start(self.pool, self.agent, "10.0.0.5")
+        self.host = await first_start(self.pool, self.agent, self.address)
+        succession = Succession(self.pool, self.data, in_doubt=lambda: setattr(self, "in_doubt", True))
+        self.pool.services["succession"] = succession
+        await succession.lead(self.links.certificate)
         self.reconciler = Reconciler(self.pool)
         await self.reconciler.start()
         await self.reconciler.sweep()
@@ -219,15 +232,25 @@ class World:
         data = self.path / hostname
         data.mkdir()
         far = FarHost(f"10.0.0.{number}", hypervisor, Membership(data))
+        self._open_doors(far.membership)
         self.far[far.address] = far
-
-        def told(event: Any) -> None:
-            for host, door in self.links.doors.items():
-                if door.address == far.address and far.reachable:
-                    self.reconciler.agent_event(host, event)
-
-        await hypervisor.open(told)
+        await hypervisor.open(lambda event: self._told(hypervisor, event))
         return far
+
+    @staticmethod
+    def _open_doors(membership: Membership | None) -> None:
+        assert membership is not None
+        membership.door_port = DOOR_PORT
+
+    def _told(self, hypervisor: FakeHypervisor, event: Any) -> None:
+        """By the agent of that machine, if the coordinator that leads hears it."""
+        if hypervisor is self.hypervisor:
+            self.reconciler.agent_event(self.host, event)
+            return
+        for host, door in self.links.doors.items():
+            far = self.far[door.address]
+            if far.hypervisor is hypervisor and far.reachable:
+                self.reconciler.agent_event(host, event)
 
     async def join(self, far: FarHost, **changed: Any) -> str:
         """What the two coordinators do in ``pool.join``; the new host's reference."""
@@ -416,7 +439,8 @@ class World:
         )
         vlans = sum(len(hypervisor.vlans) for hypervisor in self.hypervisors())
         counts = len(srs), len(open_now), len(known), len(doors), vlans
-        return records, sizes, running, counts, members, residents, self.work.stalled
+        leader = self.hypervisor.hostname
+        return records, sizes, running, counts, members, residents, self.work.stalled, leader
 
 
 def _in_order(value: Any) -> Any:
