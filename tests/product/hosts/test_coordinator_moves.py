@@ -108,6 +108,7 @@ async def test_the_coordinator_is_gone_for_good_and_comes_back_all_the_same() ->
         vm = await running_vm(first, "before", uuids["h2"])
         assert await first.xe("host-is-in-emergency-mode") == "false"
         await first.xe("pool-sync-database")
+        await second.until("host-list", f"Master IP address: {first.address}")
         refused = await second.try_xe("pool-emergency-transition-to-master")
         assert "was connected to this host a moment ago" in refused.stderr
         assert await second.xe("host-is-in-emergency-mode") == "false"
