@@ -46,6 +46,8 @@ async def _list(object_class: ObjectClass, call: Call) -> None:
     rows = [Row(ref, record, call.tables) for ref, record in records.items()]
     if not call.arguments.boolean("all"):
         rows = [row for row in rows if all(found.matches(row) for found in filters)]
+        if object_class.name == "role" and not typed:  # permissions are roles too, two thousand of them
+            rows = [row for row in rows if row.record["subroles"]]
     await call.printer.table([table_record(columns, row) for row in rows])
 
 

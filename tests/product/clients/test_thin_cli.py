@@ -103,6 +103,11 @@ def test_subjects_come_get_roles_and_go(pool: ServedPool, trusting: None) -> Non
     assert done(xe(pool, "subject-role-add", f"uuid={uuid}", "role-name=vm-operator")) == ""
     listed = done(xe(pool, "subject-list", f"uuid={uuid}", "params=subject-identifier,roles", "--minimal"))
     assert listed == "u1\n"
+    roles = done(xe(pool, "role-list", "params=name", "--minimal")).strip().split(",")
+    assert {"pool-admin", "vm-operator", "read-only"} <= set(roles)
+    assert all("." not in role and "/" not in role for role in roles), "permissions are shown only to who asks for them"
+    assert done(xe(pool, "role-list", "name=vm.start", "params=name", "--minimal")) == "vm.start\n"
+    assert len(done(xe(pool, "role-list", "--all", "--minimal")).split(",")) > 1000
     assert done(xe(pool, "subject-list", f"uuid={uuid}", "params=roles", "--minimal")) == "vm-operator\n"
     assert done(xe(pool, "session-subject-identifier-list")) in ("", "\n")
     twice = xe(pool, "subject-add", "subject-name=daemon")
