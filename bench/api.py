@@ -21,7 +21,7 @@ from typing import Any
 from xmlrpc.client import dumps
 
 from bench.record import ROOT, keep, machine, table
-from bench.targets import cpu_seconds, end, free_port
+from bench.targets import cpu_seconds, end, free_port, wait_until
 from gespann.pool.model.database import Database, Transaction
 
 DIRECTORY = ROOT / "var/bench-api"
@@ -127,15 +127,8 @@ class RunningPool:
         return time.monotonic() - began
 
     def _wait(self, there: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + START_LIMIT_S
-        while time.monotonic() < deadline:
-            try:
-                if there():
-                    return
-            except OSError:
-                pass
-            time.sleep(0.02)
-        raise SystemExit(f"it does not start: {(self.directory / 'log').read_text()[-3000:]}")
+        if not wait_until(there, START_LIMIT_S):
+            raise SystemExit(f"it does not start: {(self.directory / 'log').read_text()[-3000:]}")
 
     def resident_mib(self) -> float:
         for line in Path(f"/proc/{self.coordinator.pid}/status").read_text().splitlines():

@@ -19,7 +19,7 @@ from typing import Any
 
 from bench.api import Client
 from bench.record import ROOT, keep, machine, table
-from bench.targets import cpu_seconds, end, free_port, put_first
+from bench.targets import cpu_seconds, end, free_port, put_first, wait_until
 from gespann.demo.job import TEMPLATE, Job
 from gespann.demo.show import Show
 from gespann.demo.site import Site
@@ -70,15 +70,8 @@ class Processes:
         self.running[name] = started
 
     def _wait(self, there: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + START_LIMIT_S
-        while time.monotonic() < deadline:
-            try:
-                if there():
-                    return
-            except OSError:
-                pass
-            time.sleep(0.05)
-        raise SystemExit(f"it does not start: {[self.log(name)[-2000:] for name in self.running]}")
+        if not wait_until(there, START_LIMIT_S):
+            raise SystemExit(f"it does not start: {[self.log(name)[-2000:] for name in self.running]}")
 
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text()

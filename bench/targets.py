@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -53,14 +54,25 @@ def put_first(pid: int | str) -> None:
         Path(f"/proc/{pid}/autogroup").write_text("-20")
 
 
+def wait_until(there: Callable[[], bool], limit_s: float) -> bool:
+    """Whether it came to be. An OSError of ``there`` says that it is not there yet."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if there():
+                return True
+        time.sleep(0.02)
+    return False
+
+
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < deadline and process.poll() is None:
+    def answers() -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex((ADDRESS, port)) == 0:
-                return
-        time.sleep(0.05)
-    raise SystemExit(f"no target on port {port}: {log.read_text()[-2000:]}")
+            return probe.connect_ex((ADDRESS, port)) == 0
+
+    wait_until(lambda: process.poll() is not None or answers(), START_LIMIT_S)
+    if not answers():
+        raise SystemExit(f"no target on port {port}: {log.read_text()[-2000:]}")
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
