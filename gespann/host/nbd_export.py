@@ -134,8 +134,7 @@ class QemuNbdImages:
             try:
                 await self._wait_open(export)
             except BaseException:
-                processes.kill_session(process.pid)
-                await process.wait()
+                await processes.end(process)
                 raise
             return export
         except BaseException:
@@ -172,8 +171,7 @@ class QemuNbdImages:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 status = await export.process.wait()
         except TimeoutError:
-            processes.kill_session(export.process.pid)
-            await export.process.wait()
+            await processes.end(export.process)
             raise SeamError("STORAGE", f"the disk did not flush within {CLOSE_TIMEOUT_S:g} s") from None
         if status != 0:
             raise SeamError("STORAGE", f"qemu-nbd ended with status {status}: {export.words()}")

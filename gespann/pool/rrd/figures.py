@@ -1,6 +1,7 @@
 """The messages of host, VM and SR about figures: which there are, what they are now, which are recorded."""
 
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 from gespann.pool.api.messages import Call, implements
@@ -60,61 +61,26 @@ def _value(rrd: Rrd, name: str) -> float:
     return 0.0 if math.isnan(value) else value  # of a rate, before its second count
 
 
-@implements("VM.get_data_sources")
-async def vm_get_data_sources(call: Call, self: str) -> list[dict[str, Any]]:
-    return _listed(_vm(call, self))
+def _publish(class_name: str, rrd_of: Callable[[Call, str], Rrd]) -> None:
+    """The four messages about data sources, which three classes have alike."""
+
+    @implements(f"{class_name}.get_data_sources")
+    async def get_data_sources(call: Call, ref: str) -> list[dict[str, Any]]:
+        return _listed(rrd_of(call, ref))
+
+    @implements(f"{class_name}.query_data_source")
+    async def query_data_source(call: Call, ref: str, data_source: str) -> float:
+        return _value(rrd_of(call, ref), data_source)
+
+    @implements(f"{class_name}.record_data_source")
+    async def record_data_source(call: Call, ref: str, data_source: str) -> None:
+        _known(rrd_of(call, ref).record(data_source), data_source)
+
+    @implements(f"{class_name}.forget_data_source_archives")
+    async def forget_data_source_archives(call: Call, ref: str, data_source: str) -> None:
+        _known(rrd_of(call, ref).forget(data_source), data_source)
 
 
-@implements("VM.query_data_source")
-async def vm_query_data_source(call: Call, self: str, data_source: str) -> float:
-    return _value(_vm(call, self), data_source)
-
-
-@implements("VM.record_data_source")
-async def vm_record_data_source(call: Call, self: str, data_source: str) -> None:
-    _known(_vm(call, self).record(data_source), data_source)
-
-
-@implements("VM.forget_data_source_archives")
-async def vm_forget_data_source_archives(call: Call, self: str, data_source: str) -> None:
-    _known(_vm(call, self).forget(data_source), data_source)
-
-
-@implements("host.get_data_sources")
-async def host_get_data_sources(call: Call, host: str) -> list[dict[str, Any]]:
-    return _listed(_host(call, host))
-
-
-@implements("host.query_data_source")
-async def host_query_data_source(call: Call, host: str, data_source: str) -> float:
-    return _value(_host(call, host), data_source)
-
-
-@implements("host.record_data_source")
-async def host_record_data_source(call: Call, host: str, data_source: str) -> None:
-    _known(_host(call, host).record(data_source), data_source)
-
-
-@implements("host.forget_data_source_archives")
-async def host_forget_data_source_archives(call: Call, host: str, data_source: str) -> None:
-    _known(_host(call, host).forget(data_source), data_source)
-
-
-@implements("SR.get_data_sources")
-async def sr_get_data_sources(call: Call, sr: str) -> list[dict[str, Any]]:
-    return _listed(_sr(call, sr))
-
-
-@implements("SR.query_data_source")
-async def sr_query_data_source(call: Call, sr: str, data_source: str) -> float:
-    return _value(_sr(call, sr), data_source)
-
-
-@implements("SR.record_data_source")
-async def sr_record_data_source(call: Call, sr: str, data_source: str) -> None:
-    _known(_sr(call, sr).record(data_source), data_source)
-
-
-@implements("SR.forget_data_source_archives")
-async def sr_forget_data_source_archives(call: Call, sr: str, data_source: str) -> None:
-    _known(_sr(call, sr).forget(data_source), data_source)
+_publish("VM", _vm)
+_publish("host", _host)
+_publish("SR", _sr)

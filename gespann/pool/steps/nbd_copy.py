@@ -43,8 +43,7 @@ async def _nbdcopy(words: list[Word], *, stdin: bool = False, stdout: bool = Fal
     try:
         yield _Copying(process)
     finally:
-        if process.returncode is None:
-            await end(process)
+        await end(process)
 
 
 async def copy_image(source: str, target: str, progress: Progress) -> None:
