@@ -48,7 +48,7 @@ async def log_of(pool: Pool, host: str) -> str:
 
 @implements("host.is_in_emergency_mode")
 async def is_in_emergency_mode(call: Call) -> bool:
-    """Never of a coordinator that answers; a member answers nothing but where that is."""
+    """Never where a coordinator answers; what a member says, is in ``pool.member``."""
     return False
 
 

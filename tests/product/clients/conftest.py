@@ -48,7 +48,8 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedPool]:
 @pytest.fixture
 def member_url(pool: ServedPool) -> Iterator[str]:
     """A host of the pool that is not its coordinator; it serves the same files."""
-    server = ApiServer(MemberApi(pool.address), cli=serve_cli, web=pool.web, streams=False)
+    api = MemberApi(pool.address, pool.coordinator.agent, pool.coordinator.clock)
+    server = ApiServer(api, cli=serve_cli, web=pool.web, streams=False)
     port = pool.run(server.listen_tcp(Address("127.0.0.1", 0), None))
     yield f"http://127.0.0.1:{port}"
     pool.run(server.stop())
