@@ -44,7 +44,12 @@ async def changes(
         ("NextOffset", "none" if said.next_offset is None else str(said.next_offset)),
     ]
     rows = [(str(extent.offset), str(extent.length)) for extent in said.extents]
-    return [title("Changed Bytes"), *pairs(values, session.settings.formatoutput), rule(), *table(COLUMNS, rows)]
+    return [
+        title("Changed Bytes"),
+        *pairs(values, session.settings.formatoutput),
+        rule(),
+        *table(COLUMNS, rows, last_is_whole=True),
+    ]
 
 
 COMMANDS: list[Command] = [changes]

@@ -1,5 +1,7 @@
 """Steps about what has changed between two disks, told by the storage: nothing is opened and nothing read."""
 
+import asyncio
+
 from gespann.pool.images.changed_bits import ChangedBits, bits_length
 from gespann.pool.model import kept_changes
 from gespann.pool.model.database import Transaction
@@ -68,12 +70,12 @@ class ChangesKeep(Step):
         bits = await run.unless_cut_short(told_by_storage(run))
         if bits is None and run.args["required"]:
             raise XenApiError("SR_OPERATION_NOT_SUPPORTED", [run.args["sr"]])
-        run.memory["kept"] = bits
+        run.memory["kept"] = None if bits is None else await asyncio.to_thread(kept_changes.compressed, bits)
 
     def commit(self, run: Run, tx: Transaction) -> None:
-        bits = run.memory.get("kept")
-        if bits is not None:
-            kept_changes.keep(tx, run.args["older_uuid"], run.args["newer_uuid"], bits)
+        kept = run.memory.get("kept")
+        if kept is not None:
+            kept_changes.keep(tx, run.args["older_uuid"], run.args["newer_uuid"], kept)
 
     def revert(self, run: Run, tx: Transaction) -> None:
         kept_changes.drop(tx, run.args["older_uuid"], run.args["newer_uuid"])

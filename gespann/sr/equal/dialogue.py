@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from gespann.sr.equal.words import Line
 
+QUESTION_CHARS = 20  # no question's end is longer
 LIMIT_CHARS = 4 * 1024 * 1024  # a group of 1024 volumes lists itself in well under 1 MB
 
 _ANY_PROMPT = re.compile(r"(?:\A|\n)(?P<group>[A-Za-z0-9][A-Za-z0-9_.-]*)(?P<context>\([^()\n]*\))?> \Z")
@@ -66,7 +67,7 @@ class Dialogue:
         return reply
 
     def _answer_pager(self) -> None:
-        shown = _PAGER.search(self._buffer)
+        shown = _PAGER.search(self._buffer, max(0, self._buffer.rfind("\n")))
         if shown:
             self._buffer = self._buffer[: shown.start()] + "\n"
             self.keys += " "
@@ -74,7 +75,7 @@ class Dialogue:
     def _answer_question(self) -> None:
         """Confirmation is switched off, but any session of the account can switch it on again. Whoever sent the line
         has decided already."""
-        if self._sent is not None and _QUESTION.search(self._buffer):
+        if self._sent is not None and _QUESTION.search(self._buffer, max(0, len(self._buffer) - QUESTION_CHARS)):
             self._buffer += "\n"
             self.keys += "y\r"
 

@@ -68,7 +68,8 @@ def changes(lines: tuple[str, ...], offset: int) -> Changes:
     """From ``offset`` on. NotThere unless all of it is there and makes sense: a bit too few would be lost data in
     somebody's backup."""
     said = detail(lines)
-    extents = [(int(row["offset"]), int(row["length"])) for row in table(lines)]
+    head = next((i for i, text in enumerate(lines) if _DASHES.match(text)), len(lines))
+    extents = [(int(offset), int(length)) for offset, length in (text.split() for text in lines[head + 1 :])]
     if len(extents) != int(said["Extents"]):
         raise NotThere(f"{said['Extents']} extents said, {len(extents)} listed")
     next_offset = None if said["NextOffset"] == "none" else int(said["NextOffset"])

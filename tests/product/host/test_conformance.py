@@ -282,6 +282,7 @@ async def test_counters_tell_what_host_and_domain_have_used(host: Host):
     assert mine.start_id == "s1"
     assert mine.memory_bytes == 128 * MIB
     assert [disk.device for disk in mine.disks] == [0, 3]
+    assert all(disk.reads_us >= disk.reads for disk in mine.disks)
     assert [nic.device for nic in mine.nics] == [0]
     assert now.taken_s > before[0].taken_s
     assert 0 < now.memory_free_bytes <= now.memory_total_bytes
