@@ -21,6 +21,7 @@ from gespann.seams.host_agent import (
     IscsiSource,
     Nic,
 )
+from gespann.seams.host_machine import Trigger
 from gespann.seams.host_migration import Landing, MigrateSend
 
 Told = Callable[[Event], None]  # called in the event loop's thread, must not block
@@ -53,6 +54,12 @@ class Hypervisor(Protocol):
     async def unpause(self, uuid: str) -> None: ...
 
     async def vcpus(self, uuid: str, vcpus: int) -> None: ...
+
+    async def memory_target(self, uuid: str, target_bytes: int) -> None: ...
+
+    async def trigger(self, uuid: str, trigger: Trigger) -> None: ...
+
+    async def sysrq(self, uuid: str, key: str) -> None: ...
 
     async def memory_save(
         self, uuid: str, start_id: str, image_id: str, target: IscsiSource | FileSource, timeout_s: float

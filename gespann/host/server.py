@@ -16,6 +16,7 @@ from gespann.host.migration import Migrations
 from gespann.host.reports import Reports
 from gespann.seams import host_agent as seam
 from gespann.seams.engine_socket import Empty
+from gespann.seams.host_machine import DomainMemory, DomainSysrq, DomainTrigger
 from gespann.seams.host_membership import HostPower
 from gespann.seams.host_network import VlanEnsure, VlanRemove
 from gespann.seams.json_lines import SeamError
@@ -60,6 +61,9 @@ class AgentServer:
             seam.DomainPause: self._domain_pause,
             seam.DomainUnpause: self._domain_unpause,
             seam.DomainVcpus: self._domain_vcpus,
+            DomainMemory: self._domain_memory,
+            DomainTrigger: self._domain_trigger,
+            DomainSysrq: self._domain_sysrq,
             seam.MemorySave: self._memory_save,
             seam.MemoryProgress: self._memory_progress,
             seam.MemoryStop: self._memory_stop,
@@ -140,6 +144,26 @@ class AgentServer:
         spec_check.check_vcpus(request.vcpus)
         log.info("%s gets %d vCPUs", request.uuid, request.vcpus)
         await self.hypervisor.vcpus(request.uuid, request.vcpus)
+        return Empty()
+
+    async def _domain_memory(self, request: DomainMemory) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        spec_check.check_memory(request.target_bytes)
+        log.info("%s is to have %d bytes of memory", request.uuid, request.target_bytes)
+        await self.hypervisor.memory_target(request.uuid, request.target_bytes)
+        return Empty()
+
+    async def _domain_trigger(self, request: DomainTrigger) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        log.info("%s of %s", request.trigger, request.uuid)
+        await self.hypervisor.trigger(request.uuid, request.trigger)
+        return Empty()
+
+    async def _domain_sysrq(self, request: DomainSysrq) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        spec_check.check_key(request.key)
+        log.info("SysRq %s of %s", request.key, request.uuid)
+        await self.hypervisor.sysrq(request.uuid, request.key)
         return Empty()
 
     async def _memory_save(self, request: seam.MemorySave) -> Empty:

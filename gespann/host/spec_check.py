@@ -8,6 +8,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
+from gespann.host.bios import BIOS_STRINGS
 from gespann.seams.host_agent import Disk, DomainSpec, FileSource, IscsiSource, Nic
 from gespann.seams.host_network import VLAN_HIGHEST, VLAN_LOWEST, vlan_interface
 from gespann.seams.json_lines import SeamError
@@ -31,6 +32,8 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _ISCSI_NAME = re.compile(r"(iqn|eui|naa)\.[A-Za-z0-9.:-]{1,219}")  # RFC 7143 section 4.2.7: 223 bytes at most
 _CHAP_USER = re.compile(r"[A-Za-z0-9._:@-]{1,223}")
 _CHAP_SECRET = re.compile(r"[!-~]{1,255}")
+_KEY = re.compile(r"[A-Za-z0-9]")
+_BIOS_TEXT = re.compile(r"[ -~]{0,512}")
 _PATH = re.compile(r"/[^\x00-\x1f\x7f]{1,4095}")
 
 
@@ -77,6 +80,24 @@ def check_size(size_bytes: int) -> None:
 def check_timeout(timeout_s: float) -> None:
     if not 0 < timeout_s <= 86400:
         raise refuse(f"a time-out of {timeout_s} s is outside 0 to 86400")
+
+
+def check_memory(memory_bytes: int) -> None:
+    if not MEMORY_MIN_BYTES <= memory_bytes <= MEMORY_MAX_BYTES:
+        raise refuse(f"memory of {memory_bytes} bytes is outside 16 MiB to 4 TiB")
+    if memory_bytes % 1024:
+        raise refuse(f"memory of {memory_bytes} bytes is not a whole number of KiB")
+
+
+def check_key(key: str) -> None:
+    _need(_KEY, key, "a key: a letter or a digit")
+
+
+def check_bios_strings(strings: dict[str, str]) -> None:
+    for name, text in strings.items():
+        if name not in BIOS_STRINGS:
+            raise refuse(f"{name[:64]!r} is no string of a BIOS")
+        _need(_BIOS_TEXT, text, f"{name}: printable ASCII, at most 512")
 
 
 def check_vcpus(vcpus: int) -> None:
@@ -155,10 +176,12 @@ def check_domain(spec: DomainSpec) -> None:
     check_start_id(spec.start_id)
     if len(spec.name_label) > 4096:
         raise refuse("a name_label of more than 4096 characters")
-    if not MEMORY_MIN_BYTES <= spec.memory_bytes <= MEMORY_MAX_BYTES:
-        raise refuse(f"memory of {spec.memory_bytes} bytes is outside 16 MiB to 4 TiB")
-    if spec.memory_bytes % 1024:
-        raise refuse(f"memory of {spec.memory_bytes} bytes is not a whole number of KiB")
+    check_memory(spec.memory_bytes)
+    if spec.memory_target_bytes:
+        check_memory(spec.memory_target_bytes)
+        if spec.memory_target_bytes > spec.memory_bytes:
+            raise refuse(f"{spec.memory_target_bytes} bytes for a guest of at most {spec.memory_bytes}")
+    check_bios_strings(spec.bios_strings)
     check_vcpus(spec.vcpus)
     if spec.vcpus_max and not spec.vcpus <= spec.vcpus_max <= VCPUS_MAX:
         raise refuse(f"at most {spec.vcpus_max} vCPUs is outside {spec.vcpus} to {VCPUS_MAX}")

@@ -76,6 +76,7 @@ class FactsReply(msgspec.Struct, frozen=True, kw_only=True):
     software_version: dict[str, str]  # qemu, libvirt, linux, ...
     interfaces: list[HostInterface]
     bridges: list[str]
+    bios_strings: dict[str, str] = {}  # XenAPI's keys: "system-manufacturer", "bios-version", ...
 
 
 class Facts(Request, frozen=True):
@@ -131,11 +132,13 @@ class DomainSpec(msgspec.Struct, frozen=True, kw_only=True):
     start_id: str
     name_label: str
     memory_bytes: int
+    memory_target_bytes: int = 0  # what its balloon leaves to the guest; 0: all of it
     vcpus: int
     vcpus_max: int = 0  # as many can be plugged while it runs; 0: no more than it has
     disks: list[Disk]
     nics: list[Nic]
     boot_order: str = "cd"  # HVM_boot_params:order: c disk, d CD, n network
+    bios_strings: dict[str, str] = {}  # by the keys of ``host.facts``: what the guest reads in its SMBIOS tables
     paused: bool = False
 
 
@@ -146,9 +149,9 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     start_id: str
     state: PowerState
-    reason: str = ""  # "ioerror", "crashed", ... where libvirt gives one
+    reason: str = ""  # "ioerror", "crashed" (paused: the guest gave up; stopped: QEMU ended), "rebooted", ...
     domid: int = -1
-    memory_bytes: int = 0
+    memory_bytes: int = 0  # that it has now: less than its start said when its balloon has taken some
     vcpus: int = 0
     disks: list[int] = []  # the devices plugged
     nics: list[int] = []

@@ -26,4 +26,5 @@ def fake_facts(hostname: str, memory_bytes: int, used_bytes: int, bridges: list[
             HostInterface(device="eth0", mac="02:fa:4e:00:00:01", mtu=1500, carrier=True, addresses=["127.0.0.1/8"])
         ],
         bridges=bridges,
+        bios_strings={"bios-vendor": "Fake", "system-manufacturer": "Fake Inc.", "system-product-name": hostname},
     )

@@ -5,6 +5,8 @@ started --boot_s--> agent answers --address_s--> has an address
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from gespann.seams.host_agent import Domain, GuestMetricsReply
 
 
@@ -20,6 +22,7 @@ class GuestBehaviour:
     panics_at_boot: bool = False
     obeys_freeze: bool = True  # False: it does not answer, and freezes all the same
     deaf_to_thaws: int = 0  # so many times it does not answer
+    has_balloon: bool = True
     shutdown_s: float = 0.002
     save_s: float = 0.0
 
@@ -34,10 +37,31 @@ class FakeDomain:
     serials: dict[int, str] = field(default_factory=dict)
     sizes_bytes: dict[int, int] = field(default_factory=dict)
     vcpus_max: int = 1
+    memory_max_bytes: int = 0
+    memory_target_bytes: int = 0
+    bios_strings: dict[str, str] = field(default_factory=dict)
+    pressed: list[str] = field(default_factory=list)  # buttons and keys
     generation: int = 0
+    booted: bool = False
     agent_up: bool = False
     has_address: bool = False
     frozen: bool = False
+
+    def go_on_from(self, earlier: "FakeDomain") -> None:
+        """The same guest, in another domain."""
+        for name in ("generation", "sizes_bytes", "booted", "agent_up", "has_address", "serials"):
+            setattr(self, name, getattr(earlier, name))
+        for name in ("vcpus_max", "memory_max_bytes", "memory_target_bytes"):
+            setattr(self, name, getattr(earlier, name))
+        has = earlier.domain
+        self.domain = msgspec.structs.replace(self.domain, vcpus=has.vcpus, memory_bytes=has.memory_bytes)
+
+    def follows_balloon(self, behaviour: GuestBehaviour) -> bool:
+        """A guest whose driver is there follows its target at once; True: that has changed something."""
+        if not (self.booted and behaviour.has_balloon) or self.domain.memory_bytes == self.memory_target_bytes:
+            return False
+        self.domain = msgspec.structs.replace(self.domain, memory_bytes=self.memory_target_bytes)
+        return True
 
     def metrics(self) -> GuestMetricsReply:
         if not self.agent_up:

@@ -18,7 +18,7 @@ from gespann.host.fake.images import FakeImages
 from gespann.host.fake.landing import Expected, expect, expected, forget
 from gespann.host.fake.memory import load_domains, save_domains
 from gespann.host.fake.saved import SavedMemory, read_memory, spoil, write_memory, written_bytes
-from gespann.host.fake.storage import AnyStorage, FakeStorage, Source
+from gespann.host.fake.storage import AnyStorage, FakeStorage, Source, holder_of
 from gespann.host.hypervisor import Told
 from gespann.host.images import Images
 from gespann.seams.host_agent import (
@@ -34,6 +34,7 @@ from gespann.seams.host_agent import (
     IscsiSource,
     Nic,
 )
+from gespann.seams.host_machine import Trigger
 from gespann.seams.host_migration import Landing, MigrateSend
 from gespann.seams.json_lines import SeamError
 
@@ -99,6 +100,16 @@ class FakeHypervisor:
         """QEMU dies."""
         async with self._locks[uuid]:
             await self._stop(self._find(uuid), "crashed")
+
+    def guest_panic(self, uuid: str) -> None:
+        """The guest's kernel gives up, and says so."""
+        self._set_state(self._find(uuid), "paused", "crashed")
+
+    def guest_reboot(self, uuid: str) -> None:
+        """Somebody types reboot in the guest."""
+        running = self._find(uuid)
+        self._boot(running)
+        self._told(DomainChanged(domain=msgspec.structs.replace(running.domain, reason="rebooted")))
 
     def io_error(self, uuid: str) -> None:
         """A disk answers with an error: the machine stops where it is."""
@@ -191,7 +202,7 @@ class FakeHypervisor:
             self._set_state(running, "running", "")
             if not running.agent_up:
                 self._boot(running)
-            if not all(self.storage.admits_writes(_holder(running.domain, device)) for device in running.serials):
+            if not all(self.storage.admits_writes(holder_of(running.domain, device)) for device in running.serials):
                 self.io_error(uuid)
 
     async def vcpus(self, uuid: str, vcpus: int) -> None:
@@ -204,6 +215,28 @@ class FakeHypervisor:
                 await self._unplug(uuid, UNPLUG_VCPU_S, "a vCPU")
             running.domain = msgspec.structs.replace(running.domain, vcpus=vcpus)
             self._save()
+
+    async def memory_target(self, uuid: str, target_bytes: int) -> None:
+        async with self._locks[uuid]:
+            self._maybe_fail("memory_target")
+            running = self._find(uuid)
+            if target_bytes > running.memory_max_bytes:
+                raise SeamError("BAD_STATE", f"{uuid} was started for at most {running.memory_max_bytes} bytes")
+            running.memory_target_bytes = target_bytes
+            self._balloon(running)
+
+    async def trigger(self, uuid: str, trigger: Trigger) -> None:
+        self._maybe_fail("trigger")
+        running = self._find(uuid)
+        running.pressed.append(trigger)
+        if trigger == "reset":
+            await self.reset(uuid)
+        elif trigger == "power" and self._behaviour(uuid).obeys_shutdown:
+            await self.guest_poweroff(uuid)
+
+    async def sysrq(self, uuid: str, key: str) -> None:
+        self._maybe_fail("sysrq")
+        self._find(uuid).pressed.append(f"sysrq-{key}")
 
     async def memory_save(self, uuid: str, start_id: str, image_id: str, target: Source, timeout_s: float) -> None:
         async with self._locks[uuid]:
@@ -239,10 +272,7 @@ class FakeHypervisor:
                 kept = read_memory(medium, spec)
             async with self._opened(spec):
                 running = await self._start(msgspec.structs.replace(spec, paused=True))
-            running.generation, running.sizes_bytes = kept.generation, kept.sizes_bytes
-            running.agent_up, running.has_address = kept.agent_up, kept.has_address
-            running.domain = msgspec.structs.replace(running.domain, vcpus=kept.domain.vcpus)
-            running.vcpus_max, running.serials = kept.vcpus_max, kept.serials
+            running.go_on_from(kept)
             self._save()
             return running.domain
 
@@ -259,7 +289,7 @@ class FakeHypervisor:
                 return
             if there not in (None, disk.serial) and disk.kind == "disk":
                 raise SeamError("BAD_STATE", f"disk {disk.device} of {uuid} is another one, {there}")
-            holder = _holder(running.domain, disk.device)
+            holder = holder_of(running.domain, disk.device)
             if disk.source is not None:
                 await self.storage.open(holder, disk.source, disk.read_only)
             else:
@@ -274,7 +304,7 @@ class FakeHypervisor:
             if device not in running.serials:
                 return
             await self._unplug(uuid, timeout_s, f"disk {device}")
-            await self.storage.close(_holder(running.domain, device))
+            await self.storage.close(holder_of(running.domain, device))
             del running.serials[device]
             self._plugged(running)
 
@@ -394,7 +424,7 @@ class FakeHypervisor:
                 raise SeamError("BAD_STATE", f"{request.uuid} is not expected there, or is another start")
             forget(request.ticket)
             arrived = await there.hypervisor._start(msgspec.structs.replace(there.spec, paused=True))
-            arrived.agent_up, arrived.has_address = leaving.agent_up, leaving.has_address
+            arrived.go_on_from(leaving)
             await self._stop(leaving, "migrated")
 
     async def migrate_abort(self, uuid: str) -> None:
@@ -480,6 +510,9 @@ class FakeHypervisor:
             bridges={nic.device: nic.bridge for nic in spec.nics},
             serials={disk.device: disk.serial for disk in spec.disks},
             vcpus_max=max(spec.vcpus, spec.vcpus_max),
+            memory_max_bytes=spec.memory_bytes,
+            memory_target_bytes=spec.memory_target_bytes or spec.memory_bytes,
+            bios_strings=dict(spec.bios_strings),
         )
         self._running[spec.uuid] = running
         self._stopped[spec.uuid].clear()
@@ -489,7 +522,7 @@ class FakeHypervisor:
 
     def _boot(self, running: FakeDomain) -> None:
         running.generation += 1
-        running.frozen = False
+        running.frozen = running.booted = False
         if running.agent_up:
             running.agent_up = running.has_address = False
             self._told(GuestChanged(uuid=running.domain.uuid))
@@ -511,6 +544,8 @@ class FakeHypervisor:
                 if not over():
                     await self._stop(running, "crashed")
             return
+        running.booted = True
+        self._balloon(running)
         if not behaviour.has_agent:
             return
         running.agent_up = True
@@ -521,6 +556,11 @@ class FakeHypervisor:
             self._save()
             self._told(GuestChanged(uuid=uuid))
 
+    def _balloon(self, running: FakeDomain) -> None:
+        if running.follows_balloon(self._behaviour(running.domain.uuid)):
+            self._told(DomainChanged(domain=running.domain))
+        self._save()
+
     async def _unplug(self, uuid: str, timeout_s: float, what: str) -> None:
         if not self._behaviour(uuid).obeys_unplug:
             await self._sleep(timeout_s)
@@ -530,7 +570,7 @@ class FakeHypervisor:
         uuid = running.domain.uuid
         self._running.pop(uuid, None)
         for device in running.serials:
-            await self.storage.close(_holder(running.domain, device))
+            await self.storage.close(holder_of(running.domain, device))
         await self._consoles.close(uuid)
         self._save()
         self._stopped[uuid].set()
@@ -558,7 +598,3 @@ class FakeHypervisor:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _holder(domain: Domain, device: int) -> str:
-    return f"{domain.uuid}/{domain.start_id}/{device}"

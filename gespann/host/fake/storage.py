@@ -3,10 +3,14 @@
 from typing import Protocol
 
 from gespann.host.fake.nbd import FakeMedium
-from gespann.seams.host_agent import FileSource, IscsiSource
+from gespann.seams.host_agent import Domain, FileSource, IscsiSource
 from gespann.seams.json_lines import SeamError
 
 Source = IscsiSource | FileSource
+
+
+def holder_of(domain: Domain, device: int) -> str:
+    return f"{domain.uuid}/{domain.start_id}/{device}"
 
 
 class FakeStorage(Protocol):

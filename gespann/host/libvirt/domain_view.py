@@ -14,7 +14,7 @@ _STATES: dict[int, PowerState] = {
     libvirt.VIR_DOMAIN_PAUSED: "paused",
     libvirt.VIR_DOMAIN_PMSUSPENDED: "paused",
     libvirt.VIR_DOMAIN_SHUTOFF: "stopped",
-    libvirt.VIR_DOMAIN_CRASHED: "stopped",
+    libvirt.VIR_DOMAIN_CRASHED: "paused",  # QEMU is there: a guest has said that it has given up
 }
 _PAUSED_REASONS = {
     libvirt.VIR_DOMAIN_PAUSED_USER: "user",
@@ -49,6 +49,10 @@ def find(connection: libvirt.virConnect, uuid: str) -> libvirt.virDomain | None:
         raise
 
 
+def _paused_reason(state: int, reason: int) -> str:
+    return "crashed" if state == libvirt.VIR_DOMAIN_CRASHED else _PAUSED_REASONS.get(reason, "")
+
+
 def describe(domain: libvirt.virDomain, run_dir: Path, data_dir: Path) -> tuple[Domain, DomainView] | None:
     """None: it has stopped meanwhile, or is not one of ours. In a worker."""
     try:
@@ -67,7 +71,7 @@ def describe(domain: libvirt.virDomain, run_dir: Path, data_dir: Path) -> tuple[
         uuid=view.uuid,
         start_id=view.start_id,
         state=power,
-        reason=_PAUSED_REASONS.get(reason, "") if power == "paused" else "",
+        reason=_paused_reason(state, reason) if power == "paused" else "",
         domid=domid,
         memory_bytes=view.memory_bytes,
         vcpus=view.vcpus,

@@ -16,6 +16,7 @@ from typing import Literal
 
 from defusedxml.ElementTree import fromstring
 
+from gespann.host.bios import BIOS_STRINGS
 from gespann.seams.host_agent import Disk, DomainSpec, IscsiSource, Nic
 
 METADATA_URI = "urn:gespann:domain:1"
@@ -44,7 +45,8 @@ class DomainView:
 
     uuid: str
     start_id: str
-    memory_bytes: int
+    memory_bytes: int  # that the guest has now
+    memory_max_bytes: int
     vcpus: int
     vcpus_max: int
     disks: dict[int, str]  # device -> serial
@@ -175,10 +177,15 @@ def domain_xml(spec: DomainSpec, accelerator: Accelerator, paths: Paths) -> str:
     metadata = ET.SubElement(domain, "metadata")
     ET.SubElement(metadata, f"{{{METADATA_URI}}}start").text = spec.start_id
     ET.SubElement(domain, "memory", unit="KiB").text = str(spec.memory_bytes // 1024)
+    if spec.memory_target_bytes:
+        ET.SubElement(domain, "currentMemory", unit="KiB").text = str(spec.memory_target_bytes // 1024)
     vcpu = ET.SubElement(domain, "vcpu", current=str(spec.vcpus))
     vcpu.text = str(max(spec.vcpus, spec.vcpus_max))
     os_element = ET.SubElement(domain, "os")
     ET.SubElement(os_element, "type", arch="x86_64", machine="pc").text = "hvm"
+    if spec.bios_strings:
+        ET.SubElement(os_element, "smbios", mode="sysinfo")
+        domain.append(_sysinfo(spec.bios_strings))
     features = ET.SubElement(domain, "features")
     ET.SubElement(features, "acpi")
     ET.SubElement(features, "apic")
@@ -189,10 +196,22 @@ def domain_xml(spec: DomainSpec, accelerator: Accelerator, paths: Paths) -> str:
         cache_mib = TB_CACHE_SMALL_MIB if spec.memory_bytes <= SMALL_GUEST_BYTES else TB_CACHE_MIB
         ET.SubElement(ET.SubElement(features, "tcg"), "tb-cache", unit="MiB").text = str(cache_mib)
     ET.SubElement(domain, "clock", offset="utc")
-    for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
+    # what its owner wants done is decided by the coordinator: a guest that gives up stays as it is until then
+    for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "preserve")):
         ET.SubElement(domain, f"on_{event}").text = action
     domain.append(_devices(spec, paths))
     return text(domain)
+
+
+def _sysinfo(strings: dict[str, str]) -> ET.Element:
+    sysinfo = ET.Element("sysinfo", type="smbios")
+    for name, (block_name, entry, _) in BIOS_STRINGS.items():
+        if strings.get(name):
+            block = sysinfo.find(block_name)
+            if block is None:
+                block = ET.SubElement(sysinfo, block_name)
+            ET.SubElement(block, "entry", name=entry).text = strings[name]
+    return sysinfo
 
 
 def _devices(spec: DomainSpec, paths: Paths) -> ET.Element:
@@ -217,6 +236,7 @@ def _devices(spec: DomainSpec, paths: Paths) -> ET.Element:
     ET.SubElement(devices, "memballoon", model="virtio")
     rng = ET.SubElement(devices, "rng", model="virtio")
     ET.SubElement(rng, "backend", model="random").text = "/dev/urandom"
+    ET.SubElement(devices, "panic", model="isa")  # by which a guest tells that it has given up
     return devices
 
 
@@ -250,7 +270,8 @@ def parse_domain(text: str) -> DomainView:
     return DomainView(
         uuid=root.findtext("uuid", ""),
         start_id=root.findtext(f"metadata/{{{METADATA_URI}}}start", ""),
-        memory_bytes=int(root.findtext("memory", "0")) * 1024,
+        memory_bytes=int(root.findtext("currentMemory", root.findtext("memory", "0"))) * 1024,
+        memory_max_bytes=int(root.findtext("memory", "0")) * 1024,
         vcpus=int(vcpu.get("current", highest)) if vcpu is not None else 0,
         vcpus_max=int(highest),
         disks=disks,

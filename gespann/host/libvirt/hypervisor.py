@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+from functools import partial
 from pathlib import Path
 
 from defusedxml.ElementTree import fromstring
@@ -9,6 +10,7 @@ from defusedxml.ElementTree import fromstring
 from gespann import __version__
 from gespann.host import facts
 from gespann.host.accelerator import find_accelerator
+from gespann.host.bios import own_bios_strings
 from gespann.host.bridges import bridge_ensure
 from gespann.host.counters import host_counters
 from gespann.host.hypervisor import Told
@@ -17,6 +19,7 @@ from gespann.host.kernel_log import kernel_log
 from gespann.host.libvirt.devices import Devices
 from gespann.host.libvirt.domain_counters import domain_counters
 from gespann.host.libvirt.guest_clock import GuestClocks
+from gespann.host.libvirt.keys import TRIGGERS, press_sysrq
 from gespann.host.libvirt.machines import Machines
 from gespann.host.libvirt.memory import Memory
 from gespann.host.libvirt.migration import Migration, socket_of
@@ -34,6 +37,7 @@ from gespann.seams.host_agent import (
     IscsiSource,
     Nic,
 )
+from gespann.seams.host_machine import Trigger
 from gespann.seams.host_migration import Landing, MigrateSend
 from gespann.seams.json_lines import SeamError
 from gespann.system import processes
@@ -102,6 +106,7 @@ class LibvirtHypervisor:
             },
             interfaces=interfaces,
             bridges=bridges,
+            bios_strings=own_bios_strings(),
         )
 
     async def _read_capabilities(self) -> None:
@@ -141,6 +146,15 @@ class LibvirtHypervisor:
 
     async def vcpus(self, uuid: str, vcpus: int) -> None:
         await self._devices.vcpus(uuid, vcpus)
+
+    async def memory_target(self, uuid: str, target_bytes: int) -> None:
+        await self._power.memory_target(uuid, target_bytes)
+
+    async def trigger(self, uuid: str, trigger: Trigger) -> None:
+        await self._machines.act(trigger, uuid, TRIGGERS[trigger])
+
+    async def sysrq(self, uuid: str, key: str) -> None:
+        await self._machines.act("SysRq of", uuid, partial(press_sysrq, key))
 
     async def memory_save(
         self, uuid: str, start_id: str, image_id: str, target: IscsiSource | FileSource, timeout_s: float

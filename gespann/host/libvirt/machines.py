@@ -183,7 +183,7 @@ class Machines:
             self.stopped(domain.uuid, "unknown")
             last = None
         self._known[domain.uuid] = domain
-        if last is None or (last.state, last.reason) != (domain.state, domain.reason):
+        if last is None or _told_of(last) != _told_of(domain):
             self._told(DomainChanged(domain=domain))
 
     def _describe_all(self, connection: libvirt.virConnect) -> list[Domain]:
@@ -247,6 +247,9 @@ class Machines:
             last = self._known.get(uuid)
             if last is not None:
                 self._told(DomainChanged(domain=msgspec.structs.replace(last, reason="rebooted")))
+        elif event.kind == libvirt.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE:
+            if uuid in self._known:
+                await self.look(uuid)
         elif event.details[0] == libvirt.VIR_DOMAIN_EVENT_STOPPED:
             await self._take_stop(uuid, STOPPED_REASONS.get(event.details[1], "unknown"))
         elif uuid not in self.starting:  # create itself looks when it is done
@@ -270,3 +273,7 @@ class Machines:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _told_of(domain: Domain) -> tuple[str, str, int]:
+    return domain.state, domain.reason, domain.memory_bytes

@@ -232,6 +232,19 @@ class Power:
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)
 
+    # --- memory
+
+    async def memory_target(self, uuid: str, target_bytes: int) -> None:
+        """Its balloon is told; what the guest makes of it libvirt tells as an event."""
+        async with self._machines.locks[uuid]:
+            _, view = await self._machines.need(uuid)
+            if target_bytes > view.memory_max_bytes:
+                raise SeamError("BAD_STATE", f"{uuid} was started for at most {view.memory_max_bytes} bytes of memory")
+            live = libvirt.VIR_DOMAIN_AFFECT_LIVE
+            await self._machines.act(
+                "set the memory of", uuid, lambda domain: domain.setMemoryFlags(target_bytes // 1024, live)
+            )
+
     # --- shutdown
 
     async def shutdown(self, uuid: str, *, reboot: bool, timeout_s: float) -> None:

@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 from defusedxml.ElementTree import fromstring
 
 from gespann.host.libvirt.domain_xml import METADATA_URI, Paths, disk_element, nic_alias, parse_domain, text
+from gespann.host.libvirt.saved_check import hold_to_ours
 from gespann.seams.host_agent import DomainSpec
 from gespann.seams.json_lines import SeamError
 
@@ -22,17 +23,13 @@ def restored_xml(kept: str, spec: DomainSpec, paths: Paths) -> str:
     if (view.uuid, set(view.disks), view.cdroms, view.nics) != wanted:
         raise SeamError("BAD_STATE", f"the memory is of {view.uuid} with disks {view.disks} and NICs {view.nics}")
     root = fromstring(kept)
+    hold_to_ours(root)
     start = root.find(f"metadata/{{{METADATA_URI}}}start")
     if start is None:
         raise SeamError("BAD_STATE", "the memory names no start")
     start.text = spec.start_id
     _lead_disks(root, spec)
-    for nic in spec.nics:
-        element = root.find(f"devices/interface/alias[@name='{nic_alias(nic.device)}']/..")
-        source = element.find("source") if element is not None else None
-        if source is not None:
-            source.attrib.clear()
-            source.set("bridge", nic.bridge)
+    _lead_nics(root, spec)
     _lead_sockets(root, paths)
     return text(root)
 
@@ -41,10 +38,14 @@ def _lead_disks(root: ET.Element, spec: DomainSpec) -> None:
     disks = {disk.device: disk for disk in spec.disks}
     for element in root.findall("devices/disk"):
         address = element.find("address")
-        disk = disks[int(address.get("target", "0"))] if address is not None else None
+        disk = disks.get(int(address.get("target", "-1"))) if address is not None else None
         if disk is None:
-            continue
+            raise SeamError("BAD_STATE", "the memory is of a machine with another disk")
         new = disk_element(spec.uuid, disk)
+        driver, wanted = element.find("driver"), new.find("driver")
+        if driver is None or wanted is None:
+            raise SeamError("BAD_STATE", "the memory is of a machine with a disk without driver")
+        driver.set("type", wanted.get("type", ""))  # what a disk is read as, its content must not say
         element.set("type", new.get("type", ""))
         for name in ("auth", "source", "backingStore", "mirror"):
             for old in element.findall(name):
@@ -52,6 +53,17 @@ def _lead_disks(root: ET.Element, spec: DomainSpec) -> None:
         source = new.find("source")
         if source is not None:
             element.insert(1, source)
+
+
+def _lead_nics(root: ET.Element, spec: DomainSpec) -> None:
+    bridges = {nic_alias(nic.device): nic.bridge for nic in spec.nics}
+    for element in root.findall("devices/interface"):
+        alias, source = element.find("alias"), element.find("source")
+        bridge = bridges.get(alias.get("name", "")) if alias is not None else None
+        if bridge is None or source is None:
+            raise SeamError("BAD_STATE", "the memory is of a machine with another NIC")
+        source.attrib.clear()
+        source.set("bridge", bridge)
 
 
 def _lead_sockets(root: ET.Element, paths: Paths) -> None:

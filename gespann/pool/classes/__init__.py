@@ -21,7 +21,9 @@ from gespann.pool.classes import (
     vdi_changes,
     vdi_small,
     vif,
+    vm_firmware,
     vm_machine,
+    vm_memory,
     vm_power,
     vmss,
 )
@@ -31,6 +33,6 @@ from gespann.pool.rrd import figures, http_rrd
 HANDLER_MODULES = (
     *(host, host_care, http_archives, http_console, http_database, http_images, http_status),
     *(network, pbd, pif, pool, pool_members, pool_succession),
-    *(snapshot, sr, vbd, vdi, vdi_changes, vdi_small, vif, vm_machine, vm_power, vmss),
+    *(snapshot, sr, vbd, vdi, vdi_changes, vdi_small, vif, vm_firmware, vm_machine, vm_memory, vm_power, vmss),
     *(figures, http_rrd),
 )

@@ -5,6 +5,7 @@ from datetime import datetime
 from gespann.pool.api.dispatch import implemented
 from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import given, set_fields
+from gespann.pool.classes.vm_memory import is_cooperative
 from gespann.pool.classes.vm_power import migrate
 from gespann.pool.plan import evacuation
 from gespann.pool.plan.placement import free_memory_bytes
@@ -49,8 +50,9 @@ async def compute_memory_overhead(call: Call, host: str) -> int:
 
 @implements("host.get_uncooperative_resident_VMs")
 async def get_uncooperative_resident_vms(call: Call, host: str) -> list[str]:
-    """None: no VM here is asked to give memory back, so none can fail to."""
-    return []
+    """Those that have not given back what they were asked for."""
+    db = call.pool.db
+    return [vm for vm in db.get("host", host)["resident_VMs"] if not is_cooperative(db, vm)]
 
 
 @implements("host.get_vms_which_prevent_evacuation")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gespann.pool.plan.bios_strings import SETTABLE
 from gespann.pool.plan.device_numbers import disk_number
 from gespann.pool.plan.shapes import Act
 from gespann.pool.plan.storage_view import Records, peek
@@ -88,11 +89,14 @@ def domain_shape(
     vm: Mapping[str, Any], names: Names, disks: list[dict[str, Any]], nics: list[dict[str, Any]], *, paused: bool
 ) -> dict[str, Any]:
     order = "".join(dict.fromkeys(letter for letter in vm["HVM_boot_params"].get("order", "") if letter in "cdn"))
+    most, target = vm["memory_static_max"] // KIB * KIB, vm["memory_dynamic_max"] // KIB * KIB
     return {
         "uuid": vm["uuid"],
         "start_id": names.start_id,
         "name_label": vm["name_label"][:NAME_SHOWN_CHARS],
-        "memory_bytes": vm["memory_dynamic_max"] // KIB * KIB,
+        "memory_bytes": most,
+        "memory_target_bytes": target if target < most else 0,
+        "bios_strings": {name: text for name, text in vm["bios_strings"].items() if name in SETTABLE},
         "vcpus": vm["VCPUs_at_startup"],
         "vcpus_max": vm["VCPUs_max"],
         "disks": disks,

@@ -3,7 +3,7 @@
 from gespann.pool.model.database import Database
 from gespann.pool.plan.migrate_plans import migration_obstacle
 from gespann.pool.plan.placement import free_memory_bytes
-from gespann.pool.plan.vm_limits import overhead_bytes
+from gespann.pool.plan.vm_limits import reserved_bytes
 from gespann.seams.xenapi.errors import XenApiError
 
 
@@ -14,8 +14,7 @@ def residents(db: Database, host: str) -> list[str]:
 
 
 def _need_bytes(db: Database, vm: str) -> int:
-    record = db.get("VM", vm)
-    return int(record["memory_dynamic_max"]) + overhead_bytes(record)
+    return reserved_bytes(db.get("VM", vm), None)
 
 
 def plan_places(db: Database, host: str) -> tuple[dict[str, str], dict[str, XenApiError]]:

@@ -2,7 +2,7 @@
 
 from gespann.pool.model.database import Database
 from gespann.pool.plan.storage_view import attached_hosts, disks_of, peek
-from gespann.pool.plan.vm_limits import overhead_bytes
+from gespann.pool.plan.vm_limits import reserved_bytes
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -15,7 +15,7 @@ def free_memory_bytes(db: Database, host: str) -> int:
     if metrics is None:
         return 0
     promised = sum(
-        int(vm["memory_dynamic_max"]) + overhead_bytes(vm)
+        reserved_bytes(vm, peek(db, "VM_metrics", vm["metrics"]) if vm["resident_on"] == host else None)
         for vm in db.all("VM").values()
         if host in (vm["resident_on"], vm["scheduled_to_be_resident_on"]) and not vm["is_control_domain"]
     )
@@ -35,7 +35,7 @@ def obstacle(db: Database, vm: str, host: str) -> XenApiError | None:
         if vdi is not None and host not in attached_hosts(db, vdi["SR"]):
             return XenApiError("VM_REQUIRES_SR", [vm, vdi["SR"]])
     free = free_memory_bytes(db, host)
-    needed = wanted["memory_dynamic_max"] + overhead_bytes(wanted)
+    needed = reserved_bytes(wanted, None)
     if needed > free:
         return XenApiError("HOST_NOT_ENOUGH_FREE_MEMORY", [str(needed), str(max(free, 0))])
     return None

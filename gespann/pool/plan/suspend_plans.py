@@ -80,7 +80,7 @@ def memory_acts(db: Database, vm: str, start: Start, image: NewDisk, prefix: str
         "vm_uuid": record["uuid"],
         "start_id": start.start_id,
         "opening_id": opened.args["opening_id"],
-        "memory_bytes": record["memory_dynamic_max"],
+        "memory_bytes": record["memory_static_max"],
     }
     return [opened, Act("memory-save", args), closing(opened)]
 

@@ -21,7 +21,7 @@ DEVICES_BYTES = 64 * MIB
 
 def suspend_image_bytes(vm: Mapping[str, Any]) -> int:
     """Enough for a guest whose memory is nowhere zero."""
-    memory_bytes = int(vm["memory_dynamic_max"])
+    memory_bytes = int(vm["memory_static_max"])
     return -(-(memory_bytes + memory_bytes // PAGES_SHARE + DEVICES_BYTES) // MIB) * MIB
 
 
@@ -37,6 +37,14 @@ def assert_memory(static_min: int, dynamic_min: int, dynamic_max: int, static_ma
         raise XenApiError("INVALID_VALUE", ["memory_static_max", str(static_max)])
     if not 0 <= static_min <= dynamic_min <= dynamic_max <= static_max:
         raise XenApiError("MEMORY_CONSTRAINT_VIOLATION_ORDER", [])
+
+
+def reserved_bytes(vm: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> int:
+    """What a host must keep for it. A guest may take all of ``memory_static_max`` until its balloon is there; what that
+    has taken from it (``metrics``: of a VM that runs) is the host's again."""
+    most = int(vm["memory_static_max"])
+    has = int(metrics["memory_actual"]) if metrics is not None and metrics["memory_actual"] else most
+    return max(int(vm["memory_dynamic_max"]), min(has, most)) + overhead_bytes(vm)
 
 
 def overhead_bytes(vm: Mapping[str, Any]) -> int:

@@ -6,7 +6,6 @@ operation held it before the look, none holds it now, and it is still in the sam
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gespann.pool.api.classes.message import post
@@ -15,6 +14,15 @@ from gespann.pool.plan.device_numbers import disk_number
 from gespann.pool.plan.device_plans import plan_unplug
 from gespann.pool.plan.power_plans import plan_start, plan_stopped
 from gespann.pool.reconcile.adoption import adopt
+from gespann.pool.reconcile.guest_ends import (
+    CRASHED,
+    CRASHED_PRIORITY,
+    PANIC,
+    QEMU_ENDED,
+    action_after,
+    may_start_again,
+    words_of_crash,
+)
 from gespann.pool.steps.host_door import ask
 from gespann.pool.steps.openings import Start, all_openings, all_starts, openings_of_vm, start_of
 from gespann.pool.steps.runner import Work
@@ -27,10 +35,6 @@ if TYPE_CHECKING:
     from gespann.pool.pool import Pool
 
 log = logging.getLogger(__name__)
-#: a VM that crashes sooner than this after its start is not restarted: it would only crash again
-SHORTEST_LIFE_S = 120.0
-CRASHED = frozenset({"crashed", "failed"})
-CRASHED_PRIORITY = 2  # as published for the alert VM_CRASHED
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,9 @@ async def _judge(pool: "Pool", host: str, vm: str, seen: Seen, domain: Domain | 
             await ask(pool, host, DomainDestroy(uuid=domain.uuid, start_id=domain.start_id))
         return
     if domain is not None and domain.start_id == start.start_id:
+        if domain.state == "paused" and domain.reason in CRASHED:
+            await _gave_up(pool, host, vm, start, domain)
+            return
         _show(pool, host, vm, domain)
         if "held_up" in pool.services:
             pool.services["held_up"].seen(vm, start, domain)
@@ -99,13 +106,33 @@ async def _judge(pool: "Pool", host: str, vm: str, seen: Seen, domain: Domain | 
         return
     record = pool.db.get("VM", vm)
     log.info("VM %s has stopped by itself (%s)", record["uuid"], reason or "nobody saw why")
-    action, lived_s = _action(pool, record, reason), _lived_s(pool, record)
+    await _end(pool, vm, record, reason, QEMU_ENDED)
+
+
+async def _end(pool: "Pool", vm: str, record: Any, reason: str, text: str) -> None:
+    """Takes away what is left of it, and starts it again if that is wanted."""
+    again = action_after(record, reason) == "restart" and may_start_again(pool, record, reason)
     await pool.services["work"].run(lambda: plan_stopped(pool.db, vm))
     if reason in CRASHED:
-        text = "The machine stopped by itself: QEMU ended, or the guest gave up"
-        post(pool.db, pool.clock, "VM_CRASHED", CRASHED_PRIORITY, "VM", record["uuid"], text)
-    if action == "restart" and (reason not in CRASHED or lived_s >= SHORTEST_LIFE_S):
+        _alert(pool, record, text)
+    if again:
         await pool.services["work"].run(lambda: plan_start(pool.db, vm, fresh_names(pool, vm)))
+
+
+async def _gave_up(pool: "Pool", host: str, vm: str, start: Start, domain: Domain) -> None:
+    """The guest has said so; its machine stands still until somebody decides."""
+    record = pool.db.get("VM", vm)
+    if action_after(record, "crashed") != "preserve":
+        await _end(pool, vm, record, "crashed", PANIC)
+        return
+    _show(pool, host, vm, domain)
+    if pool.services["guest_ends"].is_new(vm, start):
+        _alert(pool, record, f"{PANIC}; its machine is kept as it is, paused")
+
+
+def _alert(pool: "Pool", record: Any, text: str) -> None:
+    body = words_of_crash(record, text)
+    post(pool.db, pool.clock, "VM_CRASHED", CRASHED_PRIORITY, "VM", record["uuid"], body)
 
 
 def _show(pool: "Pool", host: str, vm: str, domain: Domain) -> None:
@@ -117,6 +144,10 @@ def _show(pool: "Pool", host: str, vm: str, domain: Domain) -> None:
     elif record["power_state"] != POWER_STATES[domain.state]:
         with pool.db.transaction() as tx:
             tx.set("VM", vm, power_state=POWER_STATES[domain.state])
+    metrics = pool.db.find("VM_metrics", record["metrics"])
+    if metrics is not None and metrics["memory_actual"] != domain.memory_bytes:
+        with pool.db.transaction() as tx:
+            tx.set("VM_metrics", record["metrics"], memory_actual=domain.memory_bytes)
 
 
 async def _close_lost_disks(pool: "Pool", vm: str, seen: Seen, domain: Domain) -> None:
@@ -128,21 +159,6 @@ async def _close_lost_disks(pool: "Pool", vm: str, seen: Seen, domain: Domain) -
         if disk_number(vbd["userdevice"]) not in domain.disks:
             log.warning("disk %s of VM %s is gone from the machine: closed", vbd["userdevice"], domain.uuid)
             await pool.services["work"].run(lambda ref=opening.vbd: plan_unplug(pool.db, ref, "unplug_force"))
-
-
-def _action(pool: "Pool", record: Any, reason: str) -> str:
-    """``destroy`` or ``restart``: what its owner wants when it stops."""
-    if reason in CRASHED:
-        return "restart" if "restart" in record["actions_after_crash"] else "destroy"
-    return str(record["actions_after_shutdown"]) if reason == "shutdown" else "destroy"
-
-
-def _lived_s(pool: "Pool", record: Any) -> float:
-    metrics = pool.db.find("VM_metrics", record["metrics"])
-    if metrics is None:
-        return 0.0
-    began = datetime.strptime(metrics["start_time"], "%Y%m%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    return (pool.clock.now() - began).total_seconds()
 
 
 async def refresh_guest(pool: "Pool", vm: str) -> None:

@@ -74,6 +74,7 @@ def show_facts(tx: Transaction, host: str, facts: FactsReply, now: str, networks
         host,
         hostname=facts.hostname,
         cpu_info=_cpu_info(facts),
+        bios_strings=facts.bios_strings,
         software_version={**record["software_version"], **facts.software_version, "accelerator": facts.accelerator},
     )
     _show_cpus(tx, host, facts)

@@ -19,6 +19,7 @@ from gespann.pool.plan.storage_view import attached_hosts
 from gespann.pool.reconcile.adoption import adopt
 from gespann.pool.reconcile.data_shedding import Shedding
 from gespann.pool.reconcile.domains import look_at_host, refresh_guest
+from gespann.pool.reconcile.guest_ends import GuestEnds
 from gespann.pool.reconcile.held_up import HeldUp
 from gespann.pool.reconcile.host_facts import ensure_vlans, refresh_host, show_live
 from gespann.pool.reconcile.snapshot_schedules import SnapshotSchedules
@@ -71,6 +72,7 @@ class Reconciler:
         self._alerts = StorageAlerts(pool)
         self._held_up = HeldUp(pool)
         self._shedding = Shedding(pool)
+        self._guest_ends = GuestEnds(pool)
         self._unfinished: set[str] = set()  # VMs whose install ended with an earlier coordinator
 
     # -- from start to stop
@@ -107,6 +109,8 @@ class Reconciler:
         if isinstance(event, DomainChanged):
             if event.domain.state == "stopped":
                 self._reasons.setdefault(host, {})[event.domain.uuid] = event.domain.reason
+            elif event.domain.reason == "rebooted":
+                self._spawn(self._guest_ends.rebooted(event.domain))
             self._look_soon(host)
         elif isinstance(event, GuestChanged):
             self._ask_soon(event.uuid)

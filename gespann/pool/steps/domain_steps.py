@@ -7,6 +7,7 @@ import msgspec
 from gespann.pool.model.database import Transaction
 from gespann.pool.steps.host_door import HostRefused, ask
 from gespann.pool.steps.openings import Start, forget_start, record_start
+from gespann.pool.steps.reboots import ask_for_reboot
 from gespann.pool.steps.registry import Refused, Run, Step, step
 from gespann.pool.steps.vm_records import show_running, show_stopped
 from gespann.seams.host_agent import (
@@ -129,6 +130,8 @@ class GuestShutdown(Step):
 
     async def do(self, run: Run) -> None:
         args = run.args
+        if args["reboot"]:
+            ask_for_reboot(run.pool, args["vm_uuid"])
         request = DomainShutdown(uuid=args["vm_uuid"], reboot=args["reboot"], timeout_s=SHUTDOWN_WITHIN_S)
         try:
             await run.unless_cut_short(
@@ -150,6 +153,7 @@ class DomainRestart(Step):
     point_of_no_return = True
 
     async def do(self, run: Run) -> None:
+        ask_for_reboot(run.pool, run.args["vm_uuid"])
         await ask(run.pool, run.args["host"], DomainReset(uuid=run.args["vm_uuid"]))
 
 

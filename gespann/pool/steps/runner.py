@@ -25,6 +25,7 @@ from gespann.pool.steps import (  # noqa: F401 each registers its steps
     format_steps,
     host_steps,
     image_steps,
+    machine_steps,
     memory_steps,
     migrate_steps,
     network_steps,

@@ -13,6 +13,7 @@ from gespann.host.fake.nbd import FakeMedium
 from gespann.host.server import AgentServer
 from gespann.seams import engine_socket as engine_seam
 from gespann.seams import host_agent as seam
+from gespann.seams.host_machine import DomainMemory, DomainSysrq, DomainTrigger
 from gespann.seams.json_lines import SeamError
 from gespann.system.json_lines import JsonLinesClient
 from tests.product.host.real_host import ROOT_VOLUME, Site, answers, until
@@ -221,6 +222,33 @@ async def test_vcpus_are_plugged_up_to_what_the_start_allows(host: Host):
     assert (await host.seen()).vcpus == 2
 
 
+async def test_a_balloon_takes_memory_and_gives_it_back(host: Host):
+    await host.create(memory_bytes=160 * MIB, memory_target_bytes=144 * MIB)
+
+    async def has(memory_bytes: int) -> None:
+        async def reached() -> bool:
+            seen = await host.seen()
+            return seen is not None and seen.memory_bytes == memory_bytes
+
+        await until(reached)
+
+    await until(host.has_address)
+    await has(144 * MIB)
+    for target in (128 * MIB, 160 * MIB):
+        await host.agent.call(DomainMemory(uuid=host.uuid, target_bytes=target))
+        await host.agent.call(DomainMemory(uuid=host.uuid, target_bytes=target))
+        await has(target)
+        assert [event for event in host.events if is_told(event, target)]
+    with pytest.raises(SeamError, match="BAD_STATE"):
+        await host.agent.call(DomainMemory(uuid=host.uuid, target_bytes=161 * MIB))
+    with pytest.raises(SeamError, match="BAD_REQUEST"):
+        await host.agent.call(DomainMemory(uuid=host.uuid, target_bytes=MIB))
+
+
+def is_told(event: seam.Event, memory_bytes: int) -> bool:
+    return isinstance(event, seam.DomainChanged) and event.domain.memory_bytes == memory_bytes
+
+
 async def test_memory_goes_into_a_volume_and_comes_back(host: Host):
     domain = await host.create()
     target = await host.open(4, "memory")
@@ -349,6 +377,9 @@ async def test_nothing_runs_here(host: Host):
         seam.DomainPause(uuid=host.uuid),
         seam.DomainUnpause(uuid=host.uuid),
         seam.DomainVcpus(uuid=host.uuid, vcpus=1),
+        DomainMemory(uuid=host.uuid, target_bytes=64 * MIB),
+        DomainTrigger(uuid=host.uuid, trigger="nmi"),
+        DomainSysrq(uuid=host.uuid, key="s"),
         seam.DiskDetach(uuid=host.uuid, device=1),
         seam.DiskResize(uuid=host.uuid, device=1, size_bytes=512),
         seam.NicDetach(uuid=host.uuid, device=1),

@@ -10,12 +10,14 @@ import uuid as uuids
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from gespann.seams import engine_socket as engine_seam
 from gespann.seams import host_agent as seam
+from gespann.seams.host_machine import DomainSysrq
 from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.system.json_lines import JsonLinesClient
 from tests.product.host.real_host import ROOT_VOLUME, Site, answers, until
@@ -36,7 +38,7 @@ class Machine:
     volume: str
     events: list[seam.Event] = field(default_factory=list)
 
-    async def spec(self, start: str) -> seam.DomainSpec:
+    async def spec(self, start: str, **more: Any) -> seam.DomainSpec:
         source = await self.site.open(self.engine, self.volume, start)
         return seam.DomainSpec(
             uuid=self.uuid,
@@ -46,10 +48,11 @@ class Machine:
             vcpus=1,
             disks=[seam.Disk(device=0, serial="root-disk", source=source, bootable=True)],
             nics=[seam.Nic(device=0, mac="02:00:00:00:01:01", bridge="xenbr2")],
+            **more,
         )
 
-    async def start(self, start: str = "s1") -> seam.Domain:
-        return await self.agent.call(seam.DomainCreate(spec=await self.spec(start)))
+    async def start(self, start: str = "s1", **more: Any) -> seam.Domain:
+        return await self.agent.call(seam.DomainCreate(spec=await self.spec(start, **more)))
 
     async def has_address(self) -> bool:
         said = await self.agent.call(seam.GuestMetrics(uuid=self.uuid))
@@ -144,6 +147,26 @@ async def test_life_of_a_machine(machine: Machine):
     states = [event.domain.state for event in machine.events if isinstance(event, seam.DomainChanged)]
     assert states[0] == "running"
     assert states[-1] == "stopped"
+
+
+async def test_a_guest_that_gives_up_stands_still_until_somebody_decides(machine: Machine):
+    """Its firmware tells what it was given, its keyboard has SysRq, and its panic is seen."""
+    await machine.start(bios_strings={"system-manufacturer": "ACME", "enclosure-asset-tag": "rack 3"})
+    await until(machine.has_address)
+    await machine.console("cat /sys/class/dmi/id/sys_vendor /sys/class/dmi/id/chassis_asset_tag", expect="rack 3")
+    await machine.console("echo 1 >/proc/sys/kernel/sysrq; echo rea''dy", expect="ready")
+    await machine.agent.call(DomainSysrq(uuid=machine.uuid, key="c"))
+
+    async def gave_up() -> bool:
+        [domain] = (await machine.agent.call(seam.DomainList())).domains
+        return (domain.state, domain.reason) == ("paused", "crashed")
+
+    await until(gave_up)
+    told = [event.domain for event in machine.events if isinstance(event, seam.DomainChanged)]
+    assert ("paused", "crashed") in [(domain.state, domain.reason) for domain in told]
+    await machine.agent.call(seam.DomainReset(uuid=machine.uuid))
+    await machine.agent.call(seam.DomainUnpause(uuid=machine.uuid))
+    await until(machine.has_address)
 
 
 async def test_daemons_die_and_machines_do_not(machine: Machine):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,51 @@ def test_memory_with_other_devices_is_refused(tmp_path: Path):
     for wrong in (spec(2, disks=[]), spec(2, disks=[disk(0, 2), disk(4, 2)]), spec(2, nics=[])):
         with pytest.raises(SeamError, match="BAD_STATE"):
             restored_xml(old, wrong, paths)
+
+
+@pytest.mark.parametrize(
+    ("place", "foreign"),
+    [
+        ("devices", '<hostdev mode="subsystem" type="usb"/>'),
+        ("devices", '<filesystem type="mount"><source dir="/"/><target dir="root"/></filesystem>'),
+        ("devices", '<disk type="file" device="disk"><source file="/etc/shadow"/><target dev="sdz"/></disk>'),
+        ("devices", '<serial type="file"><source path="/etc/passwd"/></serial>'),
+        (
+            "devices",
+            '<channel type="unix"><source path="/run/x"/><target type="virtio" name="x"/></channel>',
+        ),
+        ("devices", '<interface type="bridge"><source bridge="br9"/><script path="/bin/sh"/></interface>'),
+        ("devices", '<interface type="user"/>'),
+        ("devices", '<graphics type="spice" port="5900"/>'),
+        ("devices", '<rng model="virtio"><backend model="random">/dev/sda</backend></rng>'),
+        ("os", "<kernel>/etc/shadow</kernel>"),
+        ("os", '<loader type="rom">/etc/shadow</loader>'),
+        (".", '<commandline xmlns="http://libvirt.org/schemas/domain/qemu/1.0"><arg value="-S"/></commandline>'),
+        (".", '<memoryBacking><source type="file"/></memoryBacking>'),
+    ],
+)
+def test_memory_that_somebody_else_wrote_opens_nothing_of_the_host(place: str, foreign: str) -> None:
+    paths = Paths(Path("/run/a.sock"), Path("/run/b.sock"), Path("/log"))
+    root = ET.fromstring(domain_xml(spec(1), "tcg", paths))
+    found = root.find(place)
+    assert found is not None
+    found.append(ET.fromstring(foreign))
+    with pytest.raises(SeamError, match="BAD_STATE"):
+        restored_xml(ET.tostring(root, encoding="unicode"), spec(2), paths)
+
+
+def test_what_libvirt_finds_by_itself_is_not_taken_from_a_volume() -> None:
+    paths = Paths(Path("/run/a.sock"), Path("/run/b.sock"), Path("/log"))
+    root = ET.fromstring(domain_xml(spec(1), "tcg", paths))
+    devices, channel = root.find("devices"), root.find("devices/channel")
+    driver = root.find("devices/disk/driver")
+    assert devices is not None
+    assert channel is not None
+    assert driver is not None
+    ET.SubElement(devices, "emulator").text = "/tmp/evil"
+    ET.SubElement(channel, "source", mode="connect", path="/run/libvirt/libvirt-sock")
+    ET.SubElement(root, "seclabel", type="static", model="dac").append(ET.Element("label"))
+    driver.set("type", "qcow2")
+    made = restored_xml(ET.tostring(root, encoding="unicode"), spec(2), paths)
+    for word in ("evil", "libvirt-sock", "seclabel", "qcow2"):
+        assert word not in made

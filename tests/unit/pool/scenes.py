@@ -81,6 +81,14 @@ async def _two_vcpus_at_most(world: World) -> str:
     return vm
 
 
+async def _with_room_for_memory(world: World) -> str:
+    """Running with a half of what it may have."""
+    limits = {"memory_static_min": 16 * MIB, "memory_dynamic_min": 64 * MIB, "memory_dynamic_max": 64 * MIB}
+    vm = await world.make_vm(**limits)
+    await world.call("VM.start", vm, False, False)
+    return vm
+
+
 async def _to_suspend(world: World) -> str:
     """A running VM with a place for its memory."""
     sr = await world.make_sr()
@@ -477,6 +485,9 @@ SCENES: dict[str, Scene] = {
     "VM.power_state_reset": Scene(_vm, call("VM.power_state_reset")),
     "VM.hard_reboot of a paused VM": Scene(_paused, call("VM.hard_reboot")),
     "VM.set_VCPUs_number_live": Scene(_two_vcpus_at_most, call("VM.set_VCPUs_number_live", 2)),
+    "VM.set_memory_dynamic_range": Scene(
+        _with_room_for_memory, call("VM.set_memory_dynamic_range", 64 * MIB, 96 * MIB)
+    ),
     "VM.checkpoint": Scene(_to_suspend, call("VM.checkpoint", "monday")),
     "VM.checkpoint of a paused VM": Scene(_to_suspend_and_paused, call("VM.checkpoint", "monday")),
     "VM.checkpoint of a suspended VM": Scene(_suspended, call("VM.checkpoint", "monday")),

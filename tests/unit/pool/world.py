@@ -363,6 +363,7 @@ class World:
                 running.domain.disks,
                 running.domain.nics,
                 running.domain.vcpus,
+                running.memory_target_bytes,
             )
             for uuid, running in self.running().items()
         }

@@ -62,7 +62,6 @@ async def test_what_only_a_halted_vm_may_change(world: World) -> None:
         ("VM.set_VCPUs_max", (2,)),
         ("VM.set_VCPUs_at_startup", (1,)),
         ("VM.set_memory_limits", limits),
-        ("VM.set_memory_dynamic_range", (64 * MIB, 128 * MIB)),
         ("VM.set_memory_static_range", (64 * MIB, 256 * MIB)),
         ("VM.set_domain_type", ("hvm",)),
         ("VM.set_HVM_shadow_multiplier", (2.0,)),
