@@ -14,7 +14,7 @@ from gespann.xe.records import change
 from gespann.xe.records.catalog import ObjectClass, object_classes
 from gespann.xe.records.columns import Column, FieldAbsent, Row, Value
 
-EXPENSIVE = "<expensive field>"
+EXPENSIVE, SECRET = "<expensive field>", "<secret>"
 
 
 @asynccontextmanager
@@ -61,7 +61,7 @@ def table_record(columns: Sequence[Column], row: Row) -> TableRecord:
     found = []
     for column in columns:
         try:
-            value = EXPENSIVE if column.expensive else column.printed(column.read(row))
+            value = EXPENSIVE if column.expensive else SECRET if column.secret else column.printed(column.read(row))
         except FieldAbsent:
             continue
         found.append((column.heading, value))
@@ -86,7 +86,8 @@ async def list_parameters(object_class: ObjectClass, call: Call) -> None:
         for column in object_class.columns:
             if not column.hidden:
                 try:
-                    found.append((column.heading, column.printed(await read_value(chosen, column, row))))
+                    shown = SECRET if column.secret else column.printed(await read_value(chosen, column, row))
+                    found.append((column.heading, shown))
                 except FieldAbsent:
                     continue
         await call.printer.table([found])

@@ -69,6 +69,7 @@ def _column(record_class: str, api_class: str, declared: dict[str, Any]) -> Colu
         "tag": tag,
         "hidden": declared.get("hidden", False),
         "expensive": declared.get("expensive", False),
+        "secret": declared.get("secret", False),
         "deprecated": (record_class, name) in computed.DEPRECATED,
         "separator": ", " if name in computed.COMMA_SEPARATED else "; ",
     }

@@ -51,6 +51,7 @@ class Column:
     fetch: Fetcher | None = None
     hidden: bool = False
     expensive: bool = False
+    secret: bool = False  # shown to nobody who does not ask for this very value
     deprecated: bool = False
     separator: str = "; "
 
