@@ -35,6 +35,13 @@ def cpu() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
+def boot_id() -> str:
+    """Of the kernel, and of the first process that this one can see: a machine may be a namespace."""
+    kernel = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    first = Path("/proc/1/stat").read_text().rpartition(")")[2].split()
+    return f"{kernel}-{first[19]}"  # proc(5): starttime is the 22nd field, the 20th after the name
+
+
 def cpu_count() -> int:
     return os.cpu_count() or 1
 

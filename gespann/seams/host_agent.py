@@ -77,6 +77,7 @@ class FactsReply(msgspec.Struct, frozen=True, kw_only=True):
     interfaces: list[HostInterface]
     bridges: list[str]
     bios_strings: dict[str, str] = {}  # XenAPI's keys: "system-manufacturer", "bios-version", ...
+    boot_id: str = ""  # another one whenever the machine has started anew
 
 
 class Facts(Request, frozen=True):

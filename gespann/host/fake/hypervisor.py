@@ -69,6 +69,7 @@ class FakeHypervisor:
         self.powered: list[str] = []  # what the host itself was told to do
         self.images = images if images is not None else FakeImages(self.storage, run_dir)
         self.memory = SavedMemory(self.storage)
+        self.boot_id = "first"
         self.kernel_lines = ["Linux, the fake one"]
         self._behaviours: dict[str, GuestBehaviour] = {}
         self._running: dict[str, FakeDomain] = {}
@@ -144,7 +145,8 @@ class FakeHypervisor:
     async def facts(self) -> FactsReply:
         self._maybe_fail("facts")
         used = sum(running.domain.memory_bytes for running in self._running.values())
-        return fake_facts(self.hostname, self.memory_bytes, used, sorted(self.bridges))
+        known = fake_facts(self.hostname, self.memory_bytes, used, sorted(self.bridges))
+        return msgspec.structs.replace(known, boot_id=self.boot_id)
 
     async def create(self, spec: DomainSpec) -> Domain:
         async with self._locks[spec.uuid]:

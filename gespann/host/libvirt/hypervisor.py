@@ -107,6 +107,7 @@ class LibvirtHypervisor:
             interfaces=interfaces,
             bridges=bridges,
             bios_strings=own_bios_strings(),
+            boot_id=facts.boot_id(),
         )
 
     async def _read_capabilities(self) -> None:

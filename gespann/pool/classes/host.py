@@ -4,11 +4,12 @@ from datetime import datetime
 
 from gespann.pool.api.dispatch import implemented
 from gespann.pool.api.messages import Call, implements
-from gespann.pool.classes.context import given, set_fields
+from gespann.pool.classes.context import given
 from gespann.pool.classes.vm_memory import is_cooperative
 from gespann.pool.classes.vm_power import migrate
 from gespann.pool.plan import evacuation
 from gespann.pool.plan.placement import free_memory_bytes
+from gespann.pool.reconcile.host_boots import stay_disabled
 from gespann.pool.reconcile.host_facts import refresh_host
 from gespann.pool.steps.host_door import ask
 from gespann.pool.steps.vm_records import wire_time
@@ -18,13 +19,17 @@ from gespann.seams.xenapi.errors import XenApiError
 
 @implements("host.enable")
 async def enable(call: Call, host: str) -> None:
-    set_fields(call, "host", host, enabled=True)
+    with call.pool.db.transaction() as tx:
+        tx.set("host", host, enabled=True)
+        stay_disabled(tx, host, stays=False)
 
 
 @implements("host.disable")
 async def disable(call: Call, host: str, auto_enable: bool) -> None:
-    """No VM starts here any more; those that run go on."""
-    set_fields(call, "host", host, enabled=False)
+    """No VM starts here any more; those that run go on. ``auto_enable``: until the host starts anew."""
+    with call.pool.db.transaction() as tx:
+        tx.set("host", host, enabled=False)
+        stay_disabled(tx, host, stays=not auto_enable)
 
 
 @implements("host.get_servertime")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gespann.pool.model.database import Database, Transaction
 from gespann.pool.plan.network_plans import attached_vlans
+from gespann.pool.reconcile.host_boots import note_boot
 from gespann.pool.steps.host_door import ask
 from gespann.pool.steps.vm_records import wire_time
 from gespann.seams.host_agent import Facts, FactsReply, HostInterface
@@ -34,6 +35,7 @@ async def refresh_host(pool: "Pool", host: str) -> bool:
     networks = networks_by_bridge(pool.db)
     with pool.db.transaction() as tx:
         show_facts(tx, host, facts, wire_time(pool.clock.now()), networks)
+        note_boot(pool.db, tx, host, facts.boot_id)
     return True
 
 

@@ -16,6 +16,7 @@ from gespann.pool.classes.context import capabilities_of
 from gespann.pool.model import kept_changes
 from gespann.pool.plan.allowed_operations import derive_allowed_operations, refresh_all, rules_mark
 from gespann.pool.plan.storage_view import attached_hosts
+from gespann.pool.reconcile import host_boots
 from gespann.pool.reconcile.adoption import adopt
 from gespann.pool.reconcile.data_shedding import Shedding
 from gespann.pool.reconcile.domains import look_at_host, refresh_guest
@@ -51,6 +52,7 @@ def prepare(pool: "Pool") -> Work:
     host_steps.prepare_tables(pool.db)
     kept_changes.prepare_tables(pool.db)
     terms.prepare_tables(pool.db)
+    host_boots.prepare_tables(pool.db)
     derive_allowed_operations(pool.db, capabilities_of(pool))
     return Work(pool)
 

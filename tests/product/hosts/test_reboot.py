@@ -1,0 +1,122 @@
+"""Hosts that start anew, as machines of namespaces with a real libvirtd: because they were told to, and because the
+power was cut. In place of the host's init stands a ``systemctl`` that writes down what it was told, and the test pulls
+the cord."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gespann.demo.site import AGENT_DATA, AGENT_RUN, DOOR_PORT, POOL_RUN, XE, Site
+from gespann.lab.node import wait_until
+from gespann.system import processes
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+OWN = os.getpid() % 1000
+NET = f"198.18.{100 + OWN % 15 * 3}"
+WAIT_S = 120.0
+
+
+class Pool:
+    def __init__(self, directory: Path) -> None:
+        self.site = Site(directory, f"tr{OWN}", NET)
+        self.hosts: dict[str, str] = {}
+
+    def begin(self) -> None:
+        self.site.up_nodes(hosts=2)
+        self.site.start_pool()
+        for name in ("host1", "host2"):
+            self.hosts[name] = self.xe(f"host-list hostname={name} --minimal")
+
+    def xe(self, line: str) -> str:
+        socket = self.site.lab.directory / "host1" / POOL_RUN[1:] / "xapi"
+        env = {**os.environ, "GESPANN_XAPI_SOCKET": str(socket)}
+        return processes.run([XE, *shlex.split(line)], env=env, timeout_s=60).stdout.strip()
+
+    def until(self, line: str, answer: str) -> None:
+        def said() -> bool:
+            try:
+                return self.xe(line) == answer
+            except processes.CommandFailed:
+                return False  # the coordinator is not up yet
+
+        wait_until(said, WAIT_S, f"{line}: {answer}")
+
+    def started_vm(self, name: str, host: str) -> str:
+        vm = self.xe(f"vm-create name-label={name}")
+        sizes = " ".join(f"{limit}=64MiB" for limit in ("static-min", "dynamic-min", "dynamic-max", "static-max"))
+        self.xe(f"vm-memory-limits-set uuid={vm} {sizes}")
+        self.xe(f"vm-start uuid={vm} on={self.hosts[host]}")
+        return vm
+
+    def give_systemctl(self, name: str) -> Callable[[], str]:
+        """The agent of that host finds ours; gives what was asked of it, once it was asked."""
+        node = self.site.lab.node(name)
+        node.path("/run/systemctl").mkdir()
+        script, asked = node.path("/run/systemctl/systemctl"), node.path("/run/systemctl/asked")
+        script.write_text('#!/bin/sh\ncd /run/systemctl && echo "$*" > new && mv new asked\n')
+        script.chmod(0o755)
+        words = [sys.executable, "-m", "gespann.main.agent", "--run", AGENT_RUN, "--data", AGENT_DATA]
+        env = {**os.environ, "PATH": f"/run/systemctl:{os.environ['PATH']}:/usr/sbin:/sbin"}
+        node.uninstall("agent")
+        node.install("agent", [*words, "--door", f"{node.address('mgmt')}:{DOOR_PORT}"], env=env)
+
+        def wanted() -> str:
+            wait_until(asked.exists, WAIT_S, "systemctl is asked")
+            return asked.read_text().strip()
+
+        return wanted
+
+    def start_anew(self, name: str) -> None:
+        """As an orderly reboot: peers hear that its processes have ended."""
+        node = self.site.lab.node(name)
+        node.power_off()
+        node.boot()
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[Pool]:
+    made = Pool(tmp_path / "lab")
+    try:
+        made.begin()
+        yield made
+    finally:
+        made.site.down()
+
+
+def test_hosts_start_anew_and_go_on_as_members_of_the_pool(pool: Pool) -> None:
+    second = pool.hosts["host2"]
+    vms = {name: pool.started_vm(f"on-{name}", name) for name in pool.hosts}
+    live = f"host-param-get uuid={second} param-name=host-metrics-live"
+
+    # the cord is pulled: what ran there does not run, and can be started again
+    pool.site.lab.node("host2").crash()
+    pool.until(live, "false")
+    pool.site.lab.node("host2").boot()
+    for network in ("mgmt", "stor"):
+        pool.site.lab.node("host2").heal(network)
+    pool.until(f"vm-param-get uuid={vms['host2']} param-name=power-state", "halted")
+    pool.until(live, "true")
+    assert pool.xe(f"vm-param-get uuid={vms['host1']} param-name=power-state") == "running"
+    pool.xe(f"vm-start uuid={vms['host2']} on={second}")
+
+    # it is told to reboot, and was disabled for that
+    wanted = pool.give_systemctl("host2")
+    pool.until(live, "true")
+    pool.xe(f"vm-shutdown uuid={vms['host2']} --force")
+    pool.xe(f"host-disable uuid={second}")
+    pool.xe(f"host-reboot uuid={second}")
+    assert wanted() == "--no-block reboot"
+    pool.start_anew("host2")
+    pool.until(f"host-param-get uuid={second} param-name=enabled", "true")
+    pool.xe(f"vm-start uuid={vms['host2']} on={second}")
+
+    # the coordinator's own host: the others go on
+    pool.start_anew("host1")
+    pool.until(f"vm-param-get uuid={vms['host1']} param-name=power-state", "halted")
+    pool.until(f"vm-param-get uuid={vms['host2']} param-name=power-state", "running")
+    assert pool.xe("host-list params=enabled --minimal") == "true,true"
+    pool.xe(f"vm-start uuid={vms['host1']} on={pool.hosts['host1']}")
