@@ -9,7 +9,7 @@ FAKE_DEVICES = ("eth0",)
 _HOSTS = uuid.UUID("6f1c3c0e-59a8-4a0c-8d0e-6b1f3b0c4a11")
 
 
-def fake_facts(hostname: str, memory_bytes: int, used_bytes: int, bridges: list[str]) -> FactsReply:
+def fake_facts(hostname: str, memory_bytes: int, used_bytes: int, bridges: list[str], boot_id: str) -> FactsReply:
     return FactsReply(
         hostname=hostname,
         host_uuid=str(uuid.uuid5(_HOSTS, hostname)),
@@ -26,5 +26,6 @@ def fake_facts(hostname: str, memory_bytes: int, used_bytes: int, bridges: list[
             HostInterface(device="eth0", mac="02:fa:4e:00:00:01", mtu=1500, carrier=True, addresses=["127.0.0.1/8"])
         ],
         bridges=bridges,
+        boot_id=boot_id,
         bios_strings={"bios-vendor": "Fake", "system-manufacturer": "Fake Inc.", "system-product-name": hostname},
     )

@@ -145,8 +145,7 @@ class FakeHypervisor:
     async def facts(self) -> FactsReply:
         self._maybe_fail("facts")
         used = sum(running.domain.memory_bytes for running in self._running.values())
-        known = fake_facts(self.hostname, self.memory_bytes, used, sorted(self.bridges))
-        return msgspec.structs.replace(known, boot_id=self.boot_id)
+        return fake_facts(self.hostname, self.memory_bytes, used, sorted(self.bridges), self.boot_id)
 
     async def create(self, spec: DomainSpec) -> Domain:
         async with self._locks[spec.uuid]:
