@@ -5,12 +5,15 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from gespann.pool.api import wire_xml
+from gespann.pool.api.classes.message import post
 from gespann.pool.api.http_handlers import ClientGone, HttpRequest, http
+from gespann.pool.api.tasks import Task
 from gespann.pool.classes.context import capabilities_of, coordinator, work_of
 from gespann.pool.images import ova, xva
 from gespann.pool.images.streams import EndedEarly, Pieces, compressed, decompressed
 from gespann.pool.images.tar import END, TarReader, member
 from gespann.pool.plan import export_plans, import_plans
+from gespann.pool.pool import Pool
 from gespann.pool.reconcile.storage_scan import scan_when_possible
 from gespann.seams.xenapi.datamodel import NULL_REF, parse_type
 from gespann.seams.xenapi.errors import XenApiError
@@ -21,6 +24,7 @@ _HEADERS = {
     "Content-Disposition": 'attachment; filename="export.xva"',
 }
 _TRUE = ("true", "1")
+LEFT_BEHIND = 4  # of a message: something to know, nothing to do
 
 
 def _flag(request: HttpRequest, name: str, default: bool = False) -> bool:
@@ -108,21 +112,36 @@ async def import_vm(request: HttpRequest) -> None:
         return
     wanted = import_plans.Wanted(sr=sr, restore=_flag(request, "restore"), force=_flag(request, "force"))
     await request.accept_early()
+    await _answer_with(
+        request, await take_in(pool, wanted, _until_gone(request), request.task, request.knows_its_length)
+    )
+
+
+async def take_in(
+    pool: Pool, wanted: import_plans.Wanted, body: AsyncIterator[bytes], task: Task | None, knows_its_length: bool
+) -> list[str]:
+    """The VMs of an archive that comes in pieces."""
+    halted: dict[str, str] = {}
     try:
-        async with decompressed(Pieces(_until_gone(request))) as pieces:
+        async with decompressed(Pieces(body)) as pieces:
             archive = xva.ArchiveReader(TarReader(pieces), force=wanted.force)
             metadata = await _metadata(archive)
+            can, prefix = capabilities_of(pool), pool.iscsi_prefix
             vms = await work_of(pool).run(
-                lambda: import_plans.plan_import(pool.db, metadata, wanted, capabilities_of(pool), pool.iscsi_prefix),
-                task=request.task,
+                lambda: import_plans.plan_import(pool.db, metadata, wanted, can, prefix, halted),
+                task=task,
                 memory={"archive": archive},
             )
-            if request.knows_its_length:
+            if knows_its_length:
                 await archive.tar.drain(xva.AFTER_END_BYTES)
     except EndedEarly:
         raise xva.premature() from None
-    await scan_when_possible(pool, sr)
-    await _answer_with(request, vms)
+    for vm, why in halted.items():
+        if (record := pool.db.find("VM", vm)) is not None:
+            text = f"The VM was suspended where it comes from, and is halted here: its memory cannot be used, {why}"
+            post(pool.db, pool.clock, "VM_IMPORTED_WITHOUT_MEMORY", LEFT_BEHIND, "VM", record["uuid"], text)
+    await scan_when_possible(pool, wanted.sr)
+    return list(vms)
 
 
 @http("PUT", "/import_metadata", role="vm-admin")

@@ -10,6 +10,7 @@ from gespann.pool.plan.disk_plans import closing, open_by_pool
 from gespann.pool.plan.legal_moves import SUSPENDED, assert_vm, other_operation
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
 from gespann.pool.plan.storage_view import attached_hosts, disks_of, peek
+from gespann.pool.plan.suspend_plans import OWNER_KEY
 from gespann.seams.xenapi import datamodel
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -28,12 +29,15 @@ class Exported:
     disks: tuple[tuple[str, str], ...]
 
 
-def gather(db: Database, vms: list[str], *, snapshots: bool = False) -> Exported:
-    """The VMs and everything that they refer to. ``snapshots``: theirs, too, as records."""
+def gather(db: Database, vms: list[str], *, snapshots: bool = False, memory: bool = False) -> Exported:
+    """The VMs and everything that they refer to. ``snapshots``: theirs, too, as records. ``memory``: they are told as
+    suspended, if they are, and their memory is among the disks."""
     writer = ova.Writer(db.get)
     disks: dict[str, str] = {}
     for vm in vms:
         _gather_vm(db, writer, vm, disks, snapshots=snapshots)
+        if memory:
+            _gather_memory(db, writer, vm, disks)
         for snapshot in db.get("VM", vm)["snapshots"] if snapshots else ():
             _gather_vm(db, writer, snapshot, disks, snapshots=True)
     return Exported(writer, tuple(sorted(disks.items(), key=lambda item: item[1])))
@@ -59,32 +63,53 @@ def _gather_vm(db: Database, writer: ova.Writer, vm: str, disks: dict[str, str],
             disks[record["VDI"]] = name
 
 
+def _gather_memory(db: Database, writer: ova.Writer, vm: str, disks: dict[str, str]) -> None:
+    """A checkpoint is told as the machine that it was: under the uuid that its memory is of. Which devices were plugged
+    stands in the image's own record."""
+    record = db.get("VM", vm)
+    image = peek(db, "VDI", record["suspend_VDI"])
+    if record["power_state"] != SUSPENDED:
+        return
+    if image is None or image["missing"]:
+        raise XenApiError("VM_HAS_NO_SUSPEND_VDI", [vm])
+    owner = image["other_config"].get(OWNER_KEY, record["uuid"])
+    as_it_was = {"is_a_template": False, "uuid": owner} if record["is_a_snapshot"] else {}
+    writer.changed[vm] |= {"power_state": SUSPENDED, "suspend_VDI": record["suspend_VDI"], **as_it_was}
+    disks[record["suspend_VDI"]] = writer.add("VDI", record["suspend_VDI"])
+    writer.add("SR", image["SR"])
+
+
 @operation("VM.export")
 def plan_export(db: Database, vm: str, prefix: str, version: Mapping[str, str], *, preserve: bool = False) -> Plan:
-    """``memory["sink"]`` takes the archive, which bears none of the names and references of here but uuids."""
+    """``memory["sink"]`` takes the archive, which bears none of the names and references of here but uuids.
+    ``preserve``: with the memory of a suspended VM, or of a checkpoint."""
     assert_vm(db, vm, "export")
-    if preserve and db.get("VM", vm)["power_state"] == SUSPENDED:
-        raise XenApiError("NOT_IMPLEMENTED", ["VM.export of a suspended VM with preserve_power_state"])
-    exported = gather(db, [vm])
+    exported = gather(db, [vm], memory=preserve)
     acts = [Act("archive-begin", {"xml": exported.writer.xml(version).decode()})]
     locks = [Lock("VM", vm, "export", shared=True)]
     for vdi, name in exported.disks:
-        acts += _disk(db, vdi, name, prefix)
+        acts += _disk(db, vm, vdi, name, prefix)
         locks.append(Lock("VDI", vdi, "copy", shared=True))
     return Plan("VM.export", (*acts, Act("archive-end")), tuple(locks))
 
 
-def _disk(db: Database, vdi: str, name: str, prefix: str) -> list[Act]:
+def _disk(db: Database, vm: str, vdi: str, name: str, prefix: str) -> list[Act]:
+    """A suspended VM has its disks plugged, and does not write to them."""
     record = db.get("VDI", vdi)
     other_operation("VDI", vdi, record, frozenset({"copy", "clone"}))
     hosts = attached_hosts(db, record["SR"])
     if not hosts:
         raise XenApiError("SR_NOT_ATTACHED", [record["SR"]])
-    if any(db.get("VBD", vbd)["currently_attached"] for vbd in record["VBDs"]):
+    vbds = [db.get("VBD", vbd) for vbd in record["VBDs"]]
+    if any(vbd["currently_attached"] and (vbd["VM"] != vm or not _sleeps(db, vm)) for vbd in vbds):
         raise XenApiError("VDI_IN_USE", [vdi, "export"])
     opened = open_by_pool(record["SR"], vdi, record["uuid"], "RO", prefix)
     sending = Act("archive-disk", {"host": hosts[0], "opening_id": opened.args["opening_id"], "name": name})
     return [opened, sending, closing(opened)]
+
+
+def _sleeps(db: Database, vm: str) -> bool:
+    return bool(db.get("VM", vm)["power_state"] == SUSPENDED)
 
 
 def vms_for_metadata(db: Database, vm: str | None) -> list[str]:

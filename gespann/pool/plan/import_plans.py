@@ -6,6 +6,7 @@ from uuid import uuid4
 from gespann.pool.images.ova import Metadata, Object
 from gespann.pool.model.database import Database, new_ref
 from gespann.pool.plan.disk_plans import NewDisk, closing, new_disk, open_by_pool
+from gespann.pool.plan.import_memory import CarriedMemory, asleep, memories
 from gespann.pool.plan.import_records import (
     RecordToWrite,
     assert_uuid,
@@ -18,6 +19,7 @@ from gespann.pool.plan.import_records import (
 from gespann.pool.plan.legal_moves import Capabilities, assert_sr, assert_vm
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
 from gespann.pool.plan.storage_view import attached_hosts
+from gespann.pool.plan.suspend_plans import DEVICES_KEY, OWNER_KEY
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -44,23 +46,38 @@ class _Import:
     create: list[RecordToWrite] = field(default_factory=list)
     destroy: list[tuple[str, str]] = field(default_factory=list)
     locks: list[Lock] = field(default_factory=list)
+    memories: dict[str, CarriedMemory] = field(default_factory=dict)  # by the VM's id
     vms: Refs = field(default_factory=dict)
     vdis: Refs = field(default_factory=dict)
     networks: Refs = field(default_factory=dict)
 
 
 @operation("VM.import")
-def plan_import(db: Database, metadata: Metadata, wanted: Wanted, capabilities: Capabilities, prefix: str) -> Plan:
-    """``memory["archive"]`` holds what follows the records. Gives the references of the VMs."""
+def plan_import(
+    db: Database,
+    metadata: Metadata,
+    wanted: Wanted,
+    capabilities: Capabilities,
+    prefix: str,
+    halted: dict[str, str] | None = None,
+) -> Plan:
+    """``memory["archive"]`` holds what follows the records. Gives the references of the VMs. ``halted`` takes those
+    that were suspended and will not be, with why."""
     assert_sr(db, wanted.sr, "vdi_create", capabilities)
-    work = _Import(db, metadata, wanted)
+    work = _Import(db, metadata, wanted, memories=memories(metadata, restore=wanted.restore))
     work.locks.append(Lock("SR", wanted.sr, "vdi_create", shared=True))
     acts: list[Act] = []
     for vdi in _streamed(metadata):
         disk = _disk_for(work, vdi)
         acts += _filling(work, vdi, disk, prefix)
     _think_through(work)
-    written = Act("records-write", {"create": work.create, "destroy": work.destroy})
+    create = work.create
+    for id_, memory in work.memories.items():
+        if id_ in work.vms and memory.image.id in work.vdis:
+            create = asleep(memory, work.vms[id_], work.vdis[memory.image.id], create)
+        elif id_ in work.vms and halted is not None:
+            halted[work.vms[id_]] = memory.why_not
+    written = Act("records-write", {"create": create, "destroy": work.destroy})
     return Plan("VM.import", (*acts, Act("archive-finish"), written), tuple(work.locks), result=_result(work))
 
 
@@ -105,12 +122,22 @@ def _streamed(metadata: Metadata) -> list[Object]:
 
 
 def _disk_for(work: _Import, vdi: Object) -> NewDisk | None:
+    fields = vdi_fields(vdi)
     if vdi.get("type") == "suspend":
-        return None  # another machine's memory: nothing here could go on from it
-    disk = new_disk(work.wanted.sr, vdi_fields(vdi))
+        usable = [one for one in work.memories.values() if one.image.id == vdi.id and not one.why_not]
+        if not usable or _stays_out(work, usable[0].vm):
+            return None  # nothing here could go on from it
+        kept = {key: text for key, text in fields["other_config"].items() if key in (DEVICES_KEY, OWNER_KEY)}
+        fields["other_config"] = kept
+    disk = new_disk(work.wanted.sr, fields)
     work.vdis[vdi.id] = disk.ref
     work.create.append(disk.record)
     return disk
+
+
+def _stays_out(work: _Import, vm: Object) -> bool:
+    """One of that uuid is here, and is not to be replaced."""
+    return any(record["power_state"] != "Halted" for _, record in work.db.where("VM", uuid=vm.get("uuid")))
 
 
 def _filling(work: _Import, vdi: Object, disk: NewDisk | None, prefix: str) -> list[Act]:

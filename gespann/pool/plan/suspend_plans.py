@@ -24,8 +24,9 @@ from gespann.pool.steps.openings import Start, openings_of_vm, start_of
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
 
-#: in a memory image's other_config: the device numbers of what was plugged, as JSON
+#: in a memory image's other_config: the device numbers of what was plugged, as JSON, and the uuid of the VM
 DEVICES_KEY = "memory-devices"
+OWNER_KEY = "memory-of"
 
 
 def choose_suspend_sr(db: Database, vm: str, host: str) -> str:
@@ -58,7 +59,7 @@ def memory_image(db: Database, vm: str, host: str, capabilities: Capabilities) -
         "sharable": False,
         "read_only": False,
         "sm_config": {},
-        "other_config": {DEVICES_KEY: json.dumps(_devices(db, vm))},
+        "other_config": {DEVICES_KEY: json.dumps(_devices(db, vm)), OWNER_KEY: db.get("VM", vm)["uuid"]},
     }
     return new_disk(sr, wanted)
 
@@ -218,13 +219,13 @@ def memory_back(
         return MemoryBack(devices, {})
     copy = cloned_disk(db, snapshot["suspend_VDI"], capabilities, "clone")
     plugged = json.loads(image["other_config"][DEVICES_KEY])
-    records = [(name, ref, {**fields, **_plugged_again(name, fields, plugged)}) for name, ref, fields in devices]
+    records = [(name, ref, {**fields, **plugged_again(name, fields, plugged)}) for name, ref, fields in devices]
     state = {"power_state": SUSPENDED, "suspend_VDI": copy.ref}
     locks = (Lock("VDI", snapshot["suspend_VDI"], "clone", shared=True),)
     return MemoryBack([copy.record, *records], state, copy.acts, locks)
 
 
-def _plugged_again(class_name: str, fields: Mapping[str, Any], plugged: Mapping[str, list[str]]) -> dict[str, Any]:
+def plugged_again(class_name: str, fields: Mapping[str, Any], plugged: Mapping[str, list[str]]) -> dict[str, Any]:
     if class_name == "VBD" and fields["userdevice"] in plugged["disks"]:
         return {"currently_attached": True, "device": disk_name(disk_number(fields["userdevice"]))}
     return {"currently_attached": True} if class_name == "VIF" and fields["device"] in plugged["nics"] else {}

@@ -241,6 +241,31 @@ async def _export_vm(world: World, vm: str) -> bytes:
     return b"".join(pieces)
 
 
+async def _export_with_memory(world: World, vm: str) -> bytes:
+    pieces: list[bytes] = []
+
+    async def sink(piece: bytes) -> None:
+        pieces.append(piece)
+
+    plan = partial(export_plans.plan_export, world.db, vm, PREFIX, VERSION, preserve=True)
+    await world.work.run(plan, memory={"sink": sink})
+    return b"".join(pieces)
+
+
+async def _archive_with_memory(world: World) -> tuple[bytes, str]:
+    vm = await _suspended(world)
+    archive = await _export_with_memory(world, vm)
+    disk = world.get("VBD", world.get("VM", vm)["VBDs"][0])["VDI"]
+    await world.call("VM.hard_shutdown", vm)
+    await world.call("VM.destroy", vm)
+    await world.call("VDI.destroy", disk)
+    return archive, next(iter(world.db.all("SR")))
+
+
+async def _import_with_memory(world: World, subject: tuple[bytes, str]) -> None:
+    await _import_vm(world, subject, restore=True)
+
+
 async def _archive(world: World) -> tuple[bytes, str]:
     """A VM as an archive, and gone itself; and an SR to take it."""
     sr = await world.make_sr()
@@ -253,13 +278,13 @@ async def _archive(world: World) -> tuple[bytes, str]:
     return archive, sr
 
 
-async def _import_vm(world: World, subject: tuple[bytes, str]) -> None:
+async def _import_vm(world: World, subject: tuple[bytes, str], *, restore: bool = False) -> None:
     async def body() -> AsyncIterator[bytes]:
         yield subject[0]
 
     archive = ArchiveReader(TarReader(Pieces(body())))
     metadata = ova.parse(await archive.ova_xml())
-    wanted = import_plans.Wanted(sr=subject[1])
+    wanted = import_plans.Wanted(sr=subject[1], restore=restore)
     await world.work.run(
         lambda: import_plans.plan_import(world.db, metadata, wanted, capabilities_of(world.pool), PREFIX),
         memory={"archive": archive},
@@ -504,6 +529,8 @@ SCENES: dict[str, Scene] = {
     "VM.copy": Scene(_vm_and_sr, _copy_vm),
     "VM.provision": Scene(_template, call("VM.provision")),
     "VM.export": Scene(_vm_with_disk, _export_vm),
+    "VM.export with memory": Scene(_suspended, _export_with_memory),
+    "VM.import with memory": Scene(_archive_with_memory, _import_with_memory),
     "VM.import": Scene(_archive, _import_vm),
     "VM.import_metadata": Scene(_metadata, _import_metadata),
     "VM.snapshot": Scene(_many_disks, call("VM.snapshot", "monday")),
