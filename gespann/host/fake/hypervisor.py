@@ -16,6 +16,7 @@ from gespann.host.fake.facts import FAKE_DEVICES, fake_facts
 from gespann.host.fake.guest import FakeDomain, GuestBehaviour
 from gespann.host.fake.images import FakeImages
 from gespann.host.fake.landing import Expected, expect, expected, forget
+from gespann.host.fake.machine import FakeMachine
 from gespann.host.fake.memory import load_domains, save_domains
 from gespann.host.fake.saved import SavedMemory, read_memory, spoil, write_memory, written_bytes
 from gespann.host.fake.storage import AnyStorage, FakeStorage, Source, holder_of
@@ -42,7 +43,7 @@ UNPLUG_VCPU_S = 5.0
 Sleep = Callable[[float], Awaitable[None]]
 
 
-class FakeHypervisor:
+class FakeHypervisor(FakeMachine):
     """``run_dir`` given: domains survive a restart of the agent's process, as real ones do, and have console sockets.
     ``images`` given (real ``qemu-nbd`` works without a hypervisor): image exports go there."""
 
@@ -59,6 +60,7 @@ class FakeHypervisor:
         memory_bytes: int = 64 * 1024**3,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
+        super().__init__()
         self.storage: FakeStorage = storage if storage is not None else AnyStorage()
         self.run_dir = run_dir
         self.hostname = hostname
@@ -66,15 +68,11 @@ class FakeHypervisor:
         self.default_behaviour = GuestBehaviour()
         self.bridges: dict[str, int] = {}
         self.vlans: dict[tuple[str, int], str] = {}  # (device, tag) -> bridge
-        self.powered: list[str] = []  # what the host itself was told to do
         self.images = images if images is not None else FakeImages(self.storage, run_dir)
         self.memory = SavedMemory(self.storage)
-        self.boot_id = "first"
-        self.kernel_lines = ["Linux, the fake one"]
         self._behaviours: dict[str, GuestBehaviour] = {}
         self._running: dict[str, FakeDomain] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._failures: defaultdict[str, list[SeamError]] = defaultdict(list)
         self._stopped: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._tasks: set[asyncio.Task[None]] = set()
         self._told: Told = lambda event: None
@@ -87,10 +85,6 @@ class FakeHypervisor:
 
     def behave(self, uuid: str, behaviour: GuestBehaviour) -> None:
         self._behaviours[uuid] = behaviour
-
-    def fail_next(self, method: str, error: SeamError, times: int = 1) -> None:
-        """The next calls of ``method`` ("create", "disk_attach", ...) fail before they do anything."""
-        self._failures[method] += [error] * times
 
     async def guest_poweroff(self, uuid: str) -> None:
         """Somebody types poweroff in the guest."""
@@ -393,17 +387,6 @@ class FakeHypervisor:
         self._maybe_fail("vlan_remove")
         self.vlans.pop((device, tag), None)
 
-    async def power(self, *, reboot: bool) -> None:
-        self._maybe_fail("power")
-        self.powered.append("reboot" if reboot else "off")
-
-    async def kernel_log(self, *, clear: bool) -> str:
-        self._maybe_fail("kernel_log")
-        text = "".join(f"{line}\n" for line in self.kernel_lines)
-        if clear:
-            self.kernel_lines.clear()
-        return text
-
     async def migrate_receive(self, spec: DomainSpec, ticket: str) -> Landing:
         async with self._locks[spec.uuid]:
             self._maybe_fail("migrate_receive")
@@ -439,10 +422,6 @@ class FakeHypervisor:
                 await self.storage.close(f"{uuid}/{there.spec.start_id}/{disk.device}")
 
     # --- inside
-
-    def _maybe_fail(self, method: str) -> None:
-        if self._failures[method]:
-            raise self._failures[method].pop(0)
 
     def _find(self, uuid: str) -> FakeDomain:
         running = self._running.get(uuid)
