@@ -119,8 +119,13 @@ class Hypervisor(Protocol):
 
     async def migrate_receive(self, spec: DomainSpec, ticket: str) -> Landing: ...
 
-    async def migrate_send(self, request: MigrateSend, relay: Path | None) -> None:
-        """``relay``: a Unix socket that leads to the other host's ``migration_socket``."""
+    async def migrate_send(self, request: MigrateSend, relay: Path | None) -> float | None:
+        """``relay``: a Unix socket that leads to the other host's ``migration_socket``. How long the machine has stood
+        still when this is answered, in seconds, if that is known."""
+        ...
+
+    async def migrate_progress(self, uuid: str) -> float:
+        """0.0 to 1.0."""
         ...
 
     async def migrate_abort(self, uuid: str) -> None:

@@ -20,7 +20,15 @@ from gespann.host.hypervisor import Hypervisor
 from gespann.host.membership import Membership
 from gespann.seams.engine_socket import Empty
 from gespann.seams.host_membership import Open
-from gespann.seams.host_migration import Landing, MigrateEnd, MigrateReceive, MigrateSend
+from gespann.seams.host_migration import (
+    Landing,
+    MigrateEnd,
+    MigrateProgress,
+    MigrateProgressReply,
+    MigrateReceive,
+    MigrateSend,
+    Sent,
+)
 from gespann.seams.json_lines import SeamError
 from gespann.system.files import private_directory
 from gespann.system.mutual_tls import checked_certificate, connect_pinned
@@ -29,6 +37,7 @@ from gespann.system.streams import Streams, UnixRelay
 log = logging.getLogger(__name__)
 
 CONNECT_WITHIN_S = 10.0
+ABORT_AGAIN_S = 0.5
 
 
 class Migrations:
@@ -39,10 +48,15 @@ class Migrations:
         self._run_dir = run_dir
         self._membership = membership
         self.door: Door | None = None
-        self._sending: dict[str, asyncio.Task[None]] = {}  # by ticket
+        self._sending: dict[str, asyncio.Task[float | None]] = {}  # by ticket
 
     def handlers(self) -> dict[type[Any], Callable[[Any], Awaitable[msgspec.Struct]]]:
-        return {MigrateReceive: self._receive, MigrateSend: self._send, MigrateEnd: self._end}
+        return {
+            MigrateReceive: self._receive,
+            MigrateSend: self._send,
+            MigrateProgress: self._progress,
+            MigrateEnd: self._end,
+        }
 
     async def _receive(self, request: MigrateReceive) -> Landing:
         spec_check.check_domain(request.spec)
@@ -61,7 +75,7 @@ class Migrations:
                 await self.door.dismiss(request.ticket)
             raise
 
-    async def _send(self, request: MigrateSend) -> Empty:
+    async def _send(self, request: MigrateSend) -> Sent:
         spec_check.check_uuid(request.uuid)
         spec_check.check_start_id(request.new_start_id)
         spec_check.check_image_id(request.ticket)
@@ -71,13 +85,15 @@ class Migrations:
             log.info("send %s to %s", request.uuid, request.address)
             job = self._sending[request.ticket] = asyncio.create_task(self._carry(request, certificate))
             job.add_done_callback(lambda _: self._sending.pop(request.ticket, None))
-        await asyncio.shield(job)
-        return Empty()
+        return Sent(stood_still_s=await asyncio.shield(job))
 
-    async def _carry(self, request: MigrateSend, certificate: str) -> None:
+    async def _progress(self, request: MigrateProgress) -> MigrateProgressReply:
+        spec_check.check_uuid(request.uuid)
+        return MigrateProgressReply(fraction=await self._hypervisor.migrate_progress(request.uuid))
+
+    async def _carry(self, request: MigrateSend, certificate: str) -> float | None:
         if self._hypervisor.migration_socket is None:
-            await self._hypervisor.migrate_send(request, None)
-            return
+            return await self._hypervisor.migrate_send(request, None)
         membership = self._membership
         if membership is None:
             raise SeamError("BAD_STATE", "this agent has no certificate to show")
@@ -95,7 +111,7 @@ class Migrations:
         relay = UnixRelay(private_directory(self._run_dir / "peer") / f"{request.ticket}.sock", open_far)
         await relay.start()
         try:
-            await self._hypervisor.migrate_send(request, relay.path)
+            return await self._hypervisor.migrate_send(request, relay.path)
         finally:
             await relay.stop()
 
@@ -105,9 +121,9 @@ class Migrations:
         if self.door is not None:
             await self.door.dismiss(request.ticket)
         job = self._sending.get(request.ticket)
-        if job is not None:
-            await self._hypervisor.migrate_abort(request.uuid)
-            await asyncio.wait({job})
+        while job is not None and not job.done():
+            await self._hypervisor.migrate_abort(request.uuid)  # in vain if it has not quite begun, or is about to end
+            await asyncio.wait({job}, timeout=ABORT_AGAIN_S)
         await self._hypervisor.migrate_end(request.uuid, request.ticket)
         return Empty()
 

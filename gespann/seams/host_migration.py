@@ -49,12 +49,19 @@ class MovedDisk(msgspec.Struct, frozen=True, kw_only=True):
     chap_user: str
 
 
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """``stood_still_s``: from when the machine stopped here until it was known to have arrived, by this host's clock;
+    none: nobody saw it stop."""
+
+    stood_still_s: float | None = None
+
+
 class MigrateSend(Request, frozen=True):
     """Answers when the machine has arrived and nothing of it is left here. Any refusal: it runs on here, or the answer
     is not known; ``MigrateEnd`` makes it known. Repeated while it is under way: waits for the same."""
 
     op: ClassVar[str] = "migrate.send"
-    reply: ClassVar[type] = Empty
+    reply: ClassVar[type] = Sent
     uuid: str
     start_id: str
     new_start_id: str
@@ -64,6 +71,18 @@ class MigrateSend(Request, frozen=True):
     address: str  # of the destination's door
     port: int
     certificate: str  # of the destination's agent, PEM
+
+
+class MigrateProgressReply(msgspec.Struct, frozen=True, kw_only=True):
+    fraction: float  # of the memory that has gone over; 0.0 too where nothing is under way
+
+
+class MigrateProgress(Request, frozen=True):
+    """At the source: how far ``migrate.send`` is. Never waits for it."""
+
+    op: ClassVar[str] = "migrate.progress"
+    reply: ClassVar[type] = MigrateProgressReply
+    uuid: str
 
 
 class MigrateEnd(Request, frozen=True):

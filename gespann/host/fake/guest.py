@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from gespann.seams.host_agent import Domain, GuestMetricsReply
+from gespann.seams.host_agent import Domain, DomainSpec, GuestMetricsReply
 
 
 @dataclass
@@ -25,6 +25,7 @@ class GuestBehaviour:
     has_balloon: bool = True
     shutdown_s: float = 0.002
     save_s: float = 0.0
+    send_s: float = 0.0  # how long its memory takes to another host
 
 
 @dataclass
@@ -82,3 +83,30 @@ def address_of(mac: str) -> str:
     """10.254.x.y by the last two octets of the MAC: different for each NIC of a test, the same at each start."""
     octets = [int(octet, 16) for octet in mac.split(":")]
     return f"10.254.{octets[4]}.{octets[5]}"
+
+
+def started(spec: DomainSpec, domid: int, serial_socket: str, vnc_socket: str) -> FakeDomain:
+    """What a start makes of it."""
+    domain = Domain(
+        uuid=spec.uuid,
+        start_id=spec.start_id,
+        state="paused" if spec.paused else "running",
+        reason="user" if spec.paused else "",
+        domid=domid,
+        memory_bytes=spec.memory_bytes,
+        vcpus=spec.vcpus,
+        disks=sorted(disk.device for disk in spec.disks),
+        nics=sorted(nic.device for nic in spec.nics),
+        serial_socket=serial_socket,
+        vnc_socket=vnc_socket,
+    )
+    return FakeDomain(
+        domain=domain,
+        macs={nic.device: nic.mac for nic in spec.nics},
+        bridges={nic.device: nic.bridge for nic in spec.nics},
+        serials={disk.device: disk.serial for disk in spec.disks},
+        vcpus_max=max(spec.vcpus, spec.vcpus_max),
+        memory_max_bytes=spec.memory_bytes,
+        memory_target_bytes=spec.memory_target_bytes or spec.memory_bytes,
+        bios_strings=dict(spec.bios_strings),
+    )

@@ -13,9 +13,9 @@ import msgspec
 from gespann.host.fake.consoles import FakeConsoles
 from gespann.host.fake.counters import fake_counters
 from gespann.host.fake.facts import FAKE_DEVICES, fake_facts
-from gespann.host.fake.guest import FakeDomain, GuestBehaviour
+from gespann.host.fake.guest import FakeDomain, GuestBehaviour, started
 from gespann.host.fake.images import FakeImages
-from gespann.host.fake.landing import Expected, expect, expected, forget
+from gespann.host.fake.landing import STOOD_STILL_S, Expected, Sending, expect, expected, forget
 from gespann.host.fake.machine import FakeMachine
 from gespann.host.fake.memory import load_domains, save_domains
 from gespann.host.fake.saved import SavedMemory, read_memory, spoil, write_memory, written_bytes
@@ -73,6 +73,7 @@ class FakeHypervisor(FakeMachine):
         self._behaviours: dict[str, GuestBehaviour] = {}
         self._running: dict[str, FakeDomain] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._sending = Sending()
         self._stopped: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._tasks: set[asyncio.Task[None]] = set()
         self._told: Told = lambda event: None
@@ -399,20 +400,27 @@ class FakeHypervisor(FakeMachine):
                     expect(ticket, Expected(self, spec))
             return Landing(serial_socket="", serial_log="", vnc_socket="")
 
-    async def migrate_send(self, request: MigrateSend, relay: Path | None) -> None:
+    async def migrate_send(self, request: MigrateSend, relay: Path | None) -> float | None:
         async with self._locks[request.uuid]:
             self._maybe_fail("migrate_send")
             leaving = self._find(request.uuid)
             there = expected(request.ticket)
             if leaving.domain.start_id != request.start_id or there is None:
                 raise SeamError("BAD_STATE", f"{request.uuid} is not expected there, or is another start")
+            await self._sending.take(request.uuid, self._behaviour(request.uuid).send_s)
             forget(request.ticket)
             arrived = await there.hypervisor._start(msgspec.structs.replace(there.spec, paused=True))
             arrived.go_on_from(leaving)
             await self._stop(leaving, "migrated")
+            return STOOD_STILL_S
+
+    async def migrate_progress(self, uuid: str) -> float:
+        self._maybe_fail("migrate_progress")
+        return self._sending.progress(uuid)
 
     async def migrate_abort(self, uuid: str) -> None:
         self._maybe_fail("migrate_abort")
+        self._sending.abort(uuid)
 
     async def migrate_end(self, uuid: str, ticket: str) -> None:
         there = expected(ticket)
@@ -470,34 +478,12 @@ class FakeHypervisor(FakeMachine):
 
     async def _start(self, spec: DomainSpec) -> FakeDomain:
         serial_socket, vnc_socket = await self._consoles.open(spec.uuid)
-        domain = Domain(
-            uuid=spec.uuid,
-            start_id=spec.start_id,
-            state="paused" if spec.paused else "running",
-            reason="user" if spec.paused else "",
-            domid=self._next_domid,
-            memory_bytes=spec.memory_bytes,
-            vcpus=spec.vcpus,
-            disks=sorted(disk.device for disk in spec.disks),
-            nics=sorted(nic.device for nic in spec.nics),
-            serial_socket=serial_socket,
-            vnc_socket=vnc_socket,
-        )
+        running = started(spec, self._next_domid, serial_socket, vnc_socket)
         self._next_domid += 1
-        running = FakeDomain(
-            domain=domain,
-            macs={nic.device: nic.mac for nic in spec.nics},
-            bridges={nic.device: nic.bridge for nic in spec.nics},
-            serials={disk.device: disk.serial for disk in spec.disks},
-            vcpus_max=max(spec.vcpus, spec.vcpus_max),
-            memory_max_bytes=spec.memory_bytes,
-            memory_target_bytes=spec.memory_target_bytes or spec.memory_bytes,
-            bios_strings=dict(spec.bios_strings),
-        )
         self._running[spec.uuid] = running
         self._stopped[spec.uuid].clear()
         self._save()
-        self._told(DomainChanged(domain=domain))
+        self._told(DomainChanged(domain=running.domain))
         return running
 
     def _boot(self, running: FakeDomain) -> None:

@@ -235,10 +235,13 @@ class LibvirtHypervisor:
         await self._read_capabilities()
         return await self._migration.receive(spec, ticket)
 
-    async def migrate_send(self, request: MigrateSend, relay: Path | None) -> None:
+    async def migrate_send(self, request: MigrateSend, relay: Path | None) -> float | None:
         if relay is None:
             raise SeamError("BAD_STATE", "there is no way to the other host")
-        await self._migration.send(request, relay)
+        return await self._migration.send(request, relay)
+
+    async def migrate_progress(self, uuid: str) -> float:
+        return await self._migration.progress(uuid)
 
     async def migrate_abort(self, uuid: str) -> None:
         await self._migration.abort(uuid)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
+import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -29,6 +30,8 @@ from gespann.seams.json_lines import SeamError
 log = logging.getLogger(__name__)
 
 RESYNC_DEADLINE_S = 60.0
+#: of a lifecycle event: it stands still, and goes on elsewhere or, if that fails, here
+SUSPENDED_TO_MIGRATE = (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED)
 AGENT_DEADLINE_S = 30.0  # libvirt gives the agent 8 s for each of at most three questions
 
 
@@ -40,6 +43,7 @@ class Machines:
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.starting: dict[str, str] = {}  # uuid -> start_id, between intent and createXML's answer
         self.doomed: defaultdict[str, int] = defaultdict(int)  # counts the destroys of each uuid
+        self.stopped_to_migrate_s: dict[str, float] = {}  # when, on the monotonic clock
         self._known: dict[str, Domain] = {}
         self._told: Told = lambda event: None
         self._events: asyncio.Queue[LibvirtEvent] = asyncio.Queue()
@@ -219,6 +223,8 @@ class Machines:
         elif event.kind == libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED:
             self._removed(event.uuid, event.details[0], False)
         else:
+            if event.kind == libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE and event.details == SUSPENDED_TO_MIGRATE:
+                self.stopped_to_migrate_s[event.uuid] = time.monotonic()
             self._events.put_nowait(event)
 
     def _removed(self, uuid: str, alias: str, let_go: bool) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -67,7 +68,7 @@ class Migration:
             serial_socket=str(paths.serial_socket), serial_log=str(paths.serial_log), vnc_socket=str(paths.vnc_socket)
         )
 
-    async def send(self, request: MigrateSend, relay: Path) -> None:
+    async def send(self, request: MigrateSend, relay: Path) -> float | None:
         uri = f"qemu+unix:///system?socket={relay}"
 
         def work(connection: libvirt.virConnect) -> None:
@@ -78,7 +79,20 @@ class Migration:
             there = moved_xml(live, request.new_start_id, request.disks, request.landing)
             domain.migrateToURI3(uri, {libvirt.VIR_MIGRATE_PARAM_DEST_XML: there}, FLAGS | self._live())
 
+        stopped_s = self._machines.stopped_to_migrate_s
+        stopped_s.pop(request.uuid, None)
         await self._machines.connection.call(f"migrate {request.uuid}", work, deadline_s=SEND_DEADLINE_S)
+        since_s = stopped_s.pop(request.uuid, None)
+        return None if since_s is None else time.monotonic() - since_s
+
+    async def progress(self, uuid: str) -> float:
+        def work(connection: libvirt.virConnect) -> float:
+            domain = find(connection, uuid)
+            job = domain.jobStats() if domain is not None else {}
+            whole = int(job.get("memory_total", 0))
+            return 1.0 - int(job.get("memory_remaining", whole)) / whole if whole else 0.0
+
+        return await self._machines.connection.call(f"migration of {uuid}", work, asks=True)
 
     def _live(self) -> int:
         """An emulated machine stands still while its memory goes over: emulation (seen with QEMU 7.2) loses track of

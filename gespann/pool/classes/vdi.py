@@ -1,11 +1,12 @@
 """XenAPI class VDI."""
 
+from functools import partial
 from typing import Any
 
 from gespann.pool.api.messages import Call, implements, on_set
 from gespann.pool.classes.context import assert_free, capabilities_of, given, set_fields, work_of
 from gespann.pool.model.kept_changes import is_dataless
-from gespann.pool.plan import copy_plans, disk_plans, legal_moves
+from gespann.pool.plan import copy_plans, disk_plans, legal_moves, move_plans
 from gespann.pool.plan.shapes import Plan
 from gespann.pool.plan.storage_view import assert_attached
 from gespann.pool.reconcile.storage_scan import scan_sr, scan_when_possible
@@ -59,6 +60,15 @@ async def copy(call: Call, vdi: str, sr: str, base_vdi: str, into_vdi: str) -> s
     if given(into_vdi):
         await scan_when_possible(pool, pool.db.get("VDI", made)["SR"])
     return made
+
+
+@implements("VDI.pool_migrate")
+async def pool_migrate(call: Call, vdi: str, sr: str, options: dict[str, str]) -> str:
+    """The new VDI: another uuid, the same contents, names and users. ``options`` ask for nothing that this pool does in
+    another way."""
+    pool = call.pool
+    plan = partial(move_plans.plan_move, pool.db, vdi, sr, capabilities_of(pool), pool.iscsi_prefix)
+    return str(await work_of(pool).run(plan, task=call.task))
 
 
 async def _resize(call: Call, vdi: str, size: int, *, online: bool) -> None:

@@ -124,6 +124,7 @@ def other_operation(class_name: str, ref: str, record: Mapping[str, Any], beside
 _INTERRUPTS = {
     "hard_shutdown": frozenset({"clean_shutdown", "clean_reboot", "shutdown", "suspend"}),
     "hard_reboot": frozenset({"clean_shutdown", "clean_reboot"}),
+    "power_state_reset": frozenset({"pool_migrate"}),
 }
 
 

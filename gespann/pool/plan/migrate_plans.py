@@ -29,6 +29,14 @@ def migration_obstacle(db: Database, vm: str, host: str) -> XenApiError | None:
     return obstacle(db, vm, host)
 
 
+def given_up(acts: list[Act]) -> list[Act]:
+    """After a migration that can be neither finished nor undone: whatever it may have opened is closed, and then those
+    of its two hosts that answer are told."""
+    opened = [act.args for act in acts if act.step == "volume-open"]
+    closings = [Act("volume-close", {key: args[key] for key in ("sr", "vdi_uuid", "opening_id")}) for args in opened]
+    return closings + [Act("migration-forget", act.args) for act in acts if act.step == "domain-receive"]
+
+
 @operation("VM.pool_migrate")
 def plan_migrate(db: Database, vm: str, host: str, names: Names) -> Plan:
     why = migration_obstacle(db, vm, host)

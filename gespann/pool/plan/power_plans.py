@@ -12,6 +12,7 @@ from gespann.pool.model.database import Database
 from gespann.pool.plan.device_numbers import disk_name
 from gespann.pool.plan.domain_spec import Names, disk_shape, domain_shape, nic_shape, open_act
 from gespann.pool.plan.legal_moves import PAUSED, SUSPENDED, assert_vm
+from gespann.pool.plan.migrate_plans import given_up
 from gespann.pool.plan.placement import assert_usable, choose_host
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
 from gespann.pool.plan.storage_view import disks_of, peek
@@ -174,11 +175,18 @@ def plan_vcpus(db: Database, vm: str, vcpus: int) -> Plan:
 
 @operation("VM.power_state_reset")
 def plan_power_state_reset(db: Database, vm: str) -> Plan:
-    """The host is not asked: it may be gone for good. Its domain, if it runs after all, loses its disks."""
+    """The host is not asked: it may be gone for good. Its domain, if it runs after all, loses its disks. A migration is
+    cancelled, or given up where one of its hosts is silent."""
     assert_vm(db, vm, "power_state_reset")
     discards, locks = _image_of(db, vm)
     acts = (Act("domain-forget", {"vm": vm}), *_closings(db, vm), *discards)
-    return Plan("VM.power_state_reset", acts, (*_locks(db, vm, "power_state_reset"), *locks))
+    return Plan(
+        "VM.power_state_reset",
+        acts,
+        (*_locks(db, vm, "power_state_reset"), *locks),
+        interrupts=frozenset({"VM.pool_migrate"}),
+        supersedes={"VM.pool_migrate": given_up},
+    )
 
 
 @operation("VM.stopped")

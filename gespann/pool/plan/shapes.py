@@ -6,7 +6,7 @@
 A plan is data: its acts go into the journal as JSON, so nothing secret may be in them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -41,13 +41,16 @@ class Lock:
 class Plan:
     """``prepare`` changes records in the transaction that journals the intent; the first act is then one whose
     ``revert`` takes that back. ``interrupts`` names operations that this one may cut short (a hard shutdown does not
-    wait for a clean one). ``result`` is what the message answers: a reference chosen before the work begins."""
+    wait for a clean one). ``supersedes``: operations whose place it takes if they can be neither finished nor undone,
+    each with what takes up what it may have left: its acts in, acts for the end of this one out. ``result`` is what the
+    message answers: a reference chosen before the work begins."""
 
     operation: str
     acts: tuple[Act, ...]
     locks: tuple[Lock, ...] = ()
     prepare: Callable[[Transaction], None] | None = None
     interrupts: frozenset[str] = frozenset()
+    supersedes: Mapping[str, Callable[[list[Act]], list[Act]]] = field(default_factory=dict)
     result: Any = None
 
 

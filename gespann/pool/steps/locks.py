@@ -20,11 +20,11 @@ class Locks:
         self._held: defaultdict[tuple[str, str], dict[str, Lock]] = defaultdict(dict)
         self._waiting: defaultdict[tuple[str, str], list[asyncio.Future[None]]] = defaultdict(list)
 
-    def take(self, operation_id: str, locks: list[Lock]) -> None:
-        """All of them at once, or ``Held`` and none."""
+    def take(self, operation_id: str, locks: list[Lock], beside: frozenset[str] = frozenset()) -> None:
+        """All of them at once, or ``Held`` and none. ``beside``: operations that are in nobody's way any more."""
         for lock in locks:
             for holder, other in self._held.get((lock.class_name, lock.ref), {}).items():
-                if holder != operation_id and not (lock.shared and other.shared):
+                if holder not in (operation_id, *beside) and not (lock.shared and other.shared):
                     raise Held(other, holder)
         for lock in locks:
             self._held[lock.class_name, lock.ref][operation_id] = lock

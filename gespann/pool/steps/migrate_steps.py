@@ -1,5 +1,8 @@
 """Steps of a live migration. ``from`` is the host that the machine leaves, ``host`` the one that it goes to."""
 
+import asyncio
+import contextlib
+import logging
 from typing import Any
 
 import msgspec
@@ -12,10 +15,21 @@ from gespann.pool.steps.registry import Refused, Run, Step, step
 from gespann.pool.steps.vm_records import show_moved
 from gespann.seams.host_agent import Domain, DomainDestroy, DomainList, DomainSpec, DomainUnpause, IscsiSource
 from gespann.seams.host_membership import Allegiance, AllegianceReply
-from gespann.seams.host_migration import Landing, MigrateEnd, MigrateReceive, MigrateSend, MovedDisk
+from gespann.seams.host_migration import (
+    Landing,
+    MigrateEnd,
+    MigrateProgress,
+    MigrateReceive,
+    MigrateSend,
+    MovedDisk,
+    Sent,
+)
 from gespann.seams.xenapi.errors import XenApiError
 
+log = logging.getLogger(__name__)
+
 SEND_WITHIN_S = 4 * 3600.0 + 60.0
+PROGRESS_EVERY_S = 1.0
 
 
 def _end(run: Run) -> MigrateEnd:
@@ -50,10 +64,13 @@ class DomainReceive(Step):
         run.notes["moved"] = msgspec.to_builtins(moved)
 
     async def undo(self, run: Run) -> None:
-        """What has arrived in part, or stands there whole and was not let go on, goes."""
-        await ask(run.pool, run.args["host"], _end(run))
+        """What has arrived in part, or stands there whole and was not let go on, goes. A host that does not answer is
+        not waited for: nobody but the coordinator lets the machine go on there, the array refuses its writes, and it is
+        destroyed when the host is back and shows it."""
         spec = run.args["spec"]
-        await ask(run.pool, run.args["host"], DomainDestroy(uuid=spec["uuid"], start_id=spec["start_id"]))
+        for request in (_end(run), DomainDestroy(uuid=spec["uuid"], start_id=spec["start_id"])):
+            with contextlib.suppress(HostOffline):
+                await ask(run.pool, run.args["host"], request)
 
 
 @step
@@ -61,6 +78,7 @@ class DomainSend(Step):
     """args: as ``domain-receive``, and start_id (the one that runs)"""
 
     name = "domain-send"
+    weight = 20
     point_of_no_return = True
 
     async def do(self, run: Run) -> None:
@@ -83,25 +101,45 @@ class DomainSend(Step):
             port=there.door_port,
             certificate=there.certificate,
         )
-        await ask(run.pool, args["from"], request, timeout_s=SEND_WITHIN_S)
+        watching = asyncio.create_task(_show_progress(run))
+        try:
+            sent: Sent = await run.unless_cut_short(ask(run.pool, args["from"], request, timeout_s=SEND_WITHIN_S))
+        finally:
+            watching.cancel()
+        if sent.stood_still_s is not None:
+            run.memory["stopped_s"] = run.pool.clock.monotonic_s() - sent.stood_still_s
 
     async def _settle(self, run: Run, error: XenApiError) -> None:
-        """Where is it? Once nothing is under way any more, the two hosts know. The destination alone can say that it
-        has nothing; that it has the machine is believed only if the source says that it has it no longer. Till then
-        this step is tried again."""
+        """Where is it? Once nothing is under way any more, the two hosts know. The source alone can say that it has it
+        still, and the destination alone that it has nothing; that the destination has the machine is believed only if
+        the source says that it has it no longer. Till then this step is tried again."""
         args, new = run.args, run.args["spec"]["start_id"]
-        await ask(run.pool, args["host"], _end(run))
+        there_silent: HostOffline | None = None
+        try:
+            await ask(run.pool, args["host"], _end(run))
+        except HostOffline as silent:
+            there_silent = silent
         try:
             await ask(run.pool, args["from"], _end(run))
             here = await _start_on(run, args["from"])
         except HostOffline:
-            if await _start_on(run, args["host"]) == new:
+            if there_silent is not None or await _start_on(run, args["host"]) == new:
                 raise
             here = args["start_id"]  # as far as anybody knows; it is not there, and can not get there any more
         if here != args["start_id"] and await _start_on(run, args["host"]) == new:
             return
+        if error.code == "TASK_CANCELLED":
+            raise Refused("TASK_CANCELLED", [run.task.ref if run.task is not None else run.operation_id])
         names = [run.pool.db.get("host", args[end])["name_label"] for end in ("from", "host")]
         raise Refused("VM_MIGRATE_FAILED", [args["vm"], *names, str(error.params[-1] if error.params else error.code)])
+
+
+async def _show_progress(run: Run) -> None:
+    while True:
+        await run.pool.clock.sleep(PROGRESS_EVERY_S)
+        with contextlib.suppress(XenApiError):
+            reply = await ask(run.pool, run.args["from"], MigrateProgress(uuid=run.args["vm_uuid"]))
+            run.progress(reply.fraction)
 
 
 async def _start_on(run: Run, host: str) -> str:
@@ -111,7 +149,7 @@ async def _start_on(run: Run, host: str) -> str:
 
 @step
 class DomainGoOn(Step):
-    """args: vm, vm_uuid, host, from, ticket, new_start_id. The openings of the source are closed by now."""
+    """args: vm, vm_uuid, host, from, ticket, new_start_id. The right to write is the destination's by now."""
 
     name = "domain-go-on"
     point_of_no_return = True
@@ -124,6 +162,9 @@ class DomainGoOn(Step):
         except HostRefused as error:
             if error.seam_code != "NOT_FOUND":  # it has stopped since: the reconciler sees to that
                 raise
+        if "stopped_s" in run.memory:  # not of one that a crash interrupted
+            run.notes["stood_still_ms"] = round(1000 * (run.pool.clock.monotonic_s() - run.memory["stopped_s"]))
+            log.info("VM %s stood still for %d ms", args["vm_uuid"], run.notes["stood_still_ms"])
         reply = await ask(run.pool, args["host"], DomainList())
         domain = next((found for found in reply.domains if found.uuid == args["vm_uuid"]), None)
         run.notes["domain"] = None if domain is None else msgspec.to_builtins(domain)
@@ -134,3 +175,24 @@ class DomainGoOn(Step):
         if run.notes["domain"] is not None:
             domain = msgspec.convert(run.notes["domain"], Domain)
             show_moved(tx, args["vm"], args["host"], domain, run.pool.tls_port)
+        if "stood_still_ms" in run.notes and run.task is not None and tx.exists("task", run.task.ref):
+            other_config = tx.get("task", run.task.ref)["other_config"]
+            shown = {**other_config, "downtime_ms": str(run.notes["stood_still_ms"])}
+            tx.set("task", run.task.ref, other_config=shown)
+
+
+@step
+class MigrationForget(Step):
+    """args: as ``domain-receive``. For one that was given up: what a host that answers still has of it goes. Nothing
+    depends on it: the openings are closed."""
+
+    name = "migration-forget"
+
+    async def do(self, run: Run) -> None:
+        spec = run.args["spec"]
+        destroy = DomainDestroy(uuid=spec["uuid"], start_id=spec["start_id"])
+        for host, request in (("from", _end(run)), ("host", _end(run)), ("host", destroy)):
+            try:
+                await ask(run.pool, run.args[host], request)
+            except XenApiError as error:
+                log.info("VM %s, given up: %s", run.args["vm_uuid"], error)

@@ -43,5 +43,7 @@ def tell(pool: Pool, tx: Transaction, entry: Entry) -> None:
         else ""
     )
     body = f"VM '{record['name_label']}' {happened.format(host=shown)}"
+    if "stood_still_ms" in entry.notes:
+        body += f"; it stood still for {entry.notes['stood_still_ms']} ms"
     when = wire_time(pool.clock.now())
     leave(pool.db, tx, name=name, priority=PRIORITY, cls="VM", obj_uuid=record["uuid"], body=body, timestamp=when)

@@ -34,6 +34,20 @@ def with_volume(run: Run, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 @step
+class VdiSwitch(Step):
+    """args: vdi, new (class, ref, fields). Who used the one VDI uses the other from now on: its contents are equal."""
+
+    name = "vdi-switch"
+    point_of_no_return = True
+
+    def commit(self, run: Run, tx: Transaction) -> None:
+        class_name, ref, fields = run.args["new"]
+        tx.create(class_name, with_volume(run, fields), ref)
+        for vbd in list(tx.get("VDI", run.args["vdi"])["VBDs"]):
+            tx.set("VBD", vbd, VDI=ref)
+
+
+@step
 class RecordsOwn(Step):
     """args: destroy [(class, ref)]: records that the plan's ``prepare`` made. First act; undone, they go."""
 

@@ -13,6 +13,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gespann.pool.model.database import Transaction
@@ -92,27 +93,43 @@ class Work:
     async def _begin(self, planner: Callable[[], Plan]) -> tuple[Entry, Plan]:
         operation_id = f"OpaqueRef:{uuid.uuid4()}"
         cleared: set[str] = set()
+        given_up: dict[str, Entry] = {}
         while True:
             plan = None
             try:
                 plan = planner()  # from here to the locks nothing awaits, so what was decided still holds
-                self.locks.take(operation_id, list(plan.locks))
+                given_up = {key: one for key, one in given_up.items() if key in self._stalled}
+                self.locks.take(operation_id, list(plan.locks), frozenset(given_up))
                 break
             except XenApiError as refusal:
                 holder = self._holder(refusal)
-                if holder is None or holder in cleared or not await self._clear(holder, plan):
+                if holder is None or holder in cleared:
                     raise
+                if not await self._clear(holder, plan):
+                    if plan is None or holder not in self._stalled:
+                        raise
+                    if self._stalled[holder].operation not in plan.supersedes:
+                        raise
+                    given_up[holder] = self._stalled[holder]
                 cleared.add(holder)
+        for one in given_up.values():
+            log.warning("%s is given up for %s", one.operation, plan.operation)
+            plan = replace(plan, acts=(*plan.acts, *plan.supersedes[one.operation](one.acts)))
         entry = self.journal.entry(operation_id, plan)
         try:
             with self.pool.db.transaction() as tx:
                 if plan.prepare is not None:
                     plan.prepare(tx)
+                for one in given_up.values():
+                    self._end(tx, one)
                 self._show(tx, entry)
                 self.journal.write(tx, entry, position=0)
         except BaseException:
             self.locks.release(entry.id, entry.locks)
             raise
+        for one in given_up.values():
+            self._stalled.pop(one.id)
+            self._forget(one)
         self._under_way[entry.id] = entry
         self._cut_short[entry.id] = asyncio.Event()
         return entry, plan

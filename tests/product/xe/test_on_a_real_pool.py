@@ -259,3 +259,15 @@ async def test_a_template_as_a_file_and_records_alone(shell: Shell) -> None:
     await shell.xe("vm-install template-uuid=" + other + " new-name-label=web1")
     await shell.xe(f"vm-export vm=web1 filename={shell.base}/m.xva metadata=true")
     assert await shell.xe(f"vm-import filename={shell.base}/m.xva metadata=true dry-run=true") == ""
+
+
+async def test_a_disk_is_moved_to_another_sr(shell: Shell) -> None:
+    here, there = [await make_sr(shell), await make_sr(shell)]
+    disk = await shell.xe(f"vdi-create sr-uuid={here} name-label=data virtual-size=30MiB")
+    refused = await shell.try_xe(f"vdi-pool-migrate uuid={disk} sr-uuid={here}")
+    assert "The VDI is on that SR already" in refused.stderr
+    assert refused.status == 1
+    moved = await shell.xe(f"vdi-pool-migrate uuid={disk} sr-uuid={there}")
+    assert await shell.get("vdi", moved, "sr-uuid") == there
+    assert await shell.get("vdi", moved, "name-label") == "data"
+    assert await shell.xe(f"vdi-list uuid={disk} --minimal") == ""

@@ -140,6 +140,12 @@ async def _two_srs(world: World) -> tuple[str, str]:
     return vdi, await world.make_sr("two")
 
 
+async def _plugged_disk_and_sr(world: World) -> tuple[str, str]:
+    vdi, sr = await _two_srs(world)
+    await world.make_vbd(await world.make_vm(), vdi)
+    return vdi, sr
+
+
 async def _source_target_base(world: World) -> tuple[str, str, str, str]:
     """As VDI.copy takes them: source, SR, base, target."""
     sr = await world.make_sr()
@@ -542,6 +548,7 @@ SCENES: dict[str, Scene] = {
     "VDI.snapshot": Scene(_attached_vdi, call("VDI.snapshot", {})),
     "VDI.clone": Scene(_vdi, call("VDI.clone", {})),
     "VDI.copy": Scene(_two_srs, call("VDI.copy")),
+    "VDI.pool_migrate": Scene(_plugged_disk_and_sr, call("VDI.pool_migrate", {})),
     "VDI.copy_into": Scene(_source_target_base, call("VDI.copy")),
     "VDI.resize": Scene(_attached_vdi, _resize_online),
     "VDI.update": Scene(_vdi, call("VDI.set_name_label", "another")),

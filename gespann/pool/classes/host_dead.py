@@ -1,0 +1,30 @@
+"""XenAPI class host: one of which the administrator says that it is dead."""
+
+from functools import partial
+
+from gespann.pool.api.messages import Call, implements
+from gespann.pool.classes.context import work_of
+from gespann.pool.plan.power_plans import plan_power_state_reset
+from gespann.pool.steps.openings import all_starts
+from gespann.seams.xenapi.errors import XenApiError
+
+
+@implements("host.declare_dead")
+async def declare_dead(call: Call, host: str) -> None:
+    """Its VMs are halted, each when the array has shut out what may still run of it there: a wrong word costs a crash,
+    never data. HOST_IS_LIVE while its agent answers. What cannot be halted now (the array is away) is told
+    after all others have been."""
+    db = call.pool.db
+    metrics = db.find("host_metrics", db.get("host", host)["metrics"])
+    if metrics is not None and metrics["live"]:
+        raise XenApiError("HOST_IS_LIVE", [host])
+    vms = [vm for vm, start in all_starts(db).items() if start.host == host]
+    failures: list[XenApiError] = []
+    for number, vm in enumerate(vms):
+        try:
+            await work_of(call.pool).run(partial(plan_power_state_reset, db, vm))
+        except XenApiError as error:
+            failures.append(error)
+        call.task.set_progress((number + 1) / len(vms))
+    if failures:
+        raise failures[0]
