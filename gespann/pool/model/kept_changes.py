@@ -6,15 +6,18 @@
 """
 
 import itertools
+import sqlite3
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gespann.pool.model.database import Database, Transaction
 
-_SCHEMA = """
+_EDGES = """
 CREATE TABLE IF NOT EXISTS kept_changes (
     older TEXT NOT NULL, newer TEXT NOT NULL, bits BLOB NOT NULL, PRIMARY KEY (older, newer));
+"""
+_SCHEMA = f"""{_EDGES}
 CREATE INDEX IF NOT EXISTS kept_changes_newer ON kept_changes (newer);
 CREATE TABLE IF NOT EXISTS dataless (vdi_uuid TEXT PRIMARY KEY);
 """
@@ -105,6 +108,12 @@ def _whole(db: Database, one: str, other: str) -> bytes:
         "SELECT bits FROM kept_changes WHERE (older, newer) IN (VALUES (?, ?), (?, ?))", (one, other, other, one)
     ).fetchone()
     return zlib.decompress(row[0])
+
+
+def forget_all(connection: sqlite3.Connection) -> None:
+    """Of a database that may be older than what the storage holds: what cannot be trusted is not told."""
+    connection.execute(_EDGES)
+    connection.execute("DELETE FROM kept_changes")
 
 
 def forget_strangers(db: Database) -> None:

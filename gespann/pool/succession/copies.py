@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from gespann.pool.model import kept_changes
 from gespann.pool.pool import HostDoor
 from gespann.pool.succession import terms
 from gespann.seams.host_succession import CopyAbout
@@ -143,6 +144,7 @@ def _make_leading(connection: sqlite3.Connection, taking: Taking) -> None:
         "INSERT OR REPLACE INTO pool_term VALUES (1, ?, ?, ?)", (taking.epoch, taking.how, taking.taken_at)
     )
     if taking.how == "emergency":
+        kept_changes.forget_all(connection)  # snapshots may have been written since the copy
         for ref, _ in _records(connection, "host"):
             connection.execute("INSERT OR REPLACE INTO host_to_adopt VALUES (?)", (ref,))
 

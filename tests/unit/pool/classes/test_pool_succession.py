@@ -155,3 +155,20 @@ async def test_hosts_obey_the_highest_epoch_that_they_have_seen(world: World) ->
     world.db.sqlite.execute("UPDATE pool_term SET epoch = ?", (first,))
     assert await refusal(world, "VM.start_on", await world.make_vm(), other, False, False) == "HOST_OFFLINE"
     assert world.links.leader_seen(other)[0] > first
+
+
+async def test_what_has_changed_is_not_told_from_a_copy_that_may_be_old(world: World) -> None:
+    far = await world.make_far_host()
+    vdi = await world.make_vdi(await world.make_sr())
+    await world.join(far)
+    await world.call("VDI.enable_cbt", vdi)
+    monday = await world.call("VDI.snapshot", vdi, {})
+    world.clock.advance(1.0)
+    tuesday = await world.call("VDI.snapshot", vdi, {})
+    await world.call("VDI.data_destroy", monday)
+    await world.call("VDI.list_changed_blocks", monday, tuesday)
+    await world.call("pool.sync_database")
+    await take_over(world, far.address)
+    assert await refusal(world, "VDI.list_changed_blocks", monday, tuesday) == "SR_BACKEND_FAILURE_460"
+    assert await refusal(world, "VDI.list_changed_blocks", monday, vdi) == "SR_BACKEND_FAILURE_460"
+    await world.call("VDI.list_changed_blocks", tuesday, vdi)
