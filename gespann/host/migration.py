@@ -124,6 +124,8 @@ class Migrations:
         while job is not None and not job.done():
             await self._hypervisor.migrate_abort(request.uuid)  # in vain if it has not quite begun, or is about to end
             await asyncio.wait({job}, timeout=ABORT_AGAIN_S)
+        if job is not None and not job.cancelled():
+            job.exception()  # who asked for it may have gone away; nobody else need hear of it
         await self._hypervisor.migrate_end(request.uuid, request.ticket)
         return Empty()
 
