@@ -7,6 +7,11 @@ the time until the answer, with everything on stable storage. Writers run at que
 What a writer waits at most is compared with what others cause: a SYNCHRONIZE CACHE from another session, and, without
 any engine, a writer to a plain file whose data another process syncs. *Stolen* is the time for which the machine below
 this one took its processors away; no program here can answer meanwhile.
+
+A write right after a snapshot is the first to its place in a file, so next to it stands what that costs without any
+engine: random writes to a file that is one hole, against those to a full one. Before all, memory is used once by
+reading an empty file: the first touch of a page that a virtual machine never had can take its host a hundred
+microseconds and more.
 """
 
 import argparse
@@ -26,7 +31,7 @@ from typing import Any
 from bench.engine import MIB, Workload, build_generator, fill_disk, measure
 from bench.quiet import enter_own_network, surroundings
 from bench.record import ROOT, file_system_of, keep, machine, table
-from bench.targets import Engine, LocalFile, MeasuredTarget
+from bench.targets import Engine, LocalFile, MeasuredTarget, sparse_file
 from gespann.seams.engine_socket import (
     VERSION,
     Hello,
@@ -174,24 +179,44 @@ def stalls(program: Path, engine: Engine, file: LocalFile, options: argparse.Nam
     return {"medians": medians, "runs": taken, "taken": len(times), "rounds": options.rounds, **spread(times)}
 
 
-def rates(program: Path, engine: Engine, span_mib: int, seconds: float, snapshots: Snapshots) -> dict[str, Any]:
-    """Writes a second before a snapshot and in the time right after it, when most chunks written are shared."""
-    before, after = [], []
-    for _ in range(5):
-        before.append(measure(program, engine, WRITES, seconds, span_mib)["iops"])
+def use_memory(directory: Path) -> Path:
+    """Fills free memory with pages of an empty file, which stay cached until they are needed elsewhere."""
+    figures = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    path = sparse_file(directory / "nothing.img", int(figures["MemFree"].split()[0]) * 1024)
+    subprocess.run(["dd", f"if={path}", "of=/dev/null", "bs=1M", "status=none"], check=True)
+    return path
+
+
+def rates(
+    program: Path, engine: Engine, full: LocalFile, options: argparse.Namespace, snapshots: Snapshots
+) -> dict[str, Any]:
+    """Random writes before a snapshot and right after it, to a full file and to one hole: medians of rounds."""
+    runs: dict[str, list[dict[str, Any]]] = {"before": [], "after": [], "file": [], "hole": []}
+    for number in range(options.rate_rounds):
+        hole = LocalFile(full.disk.parent / f"hole-{number}")
+        hole.disk.parent.mkdir()
+        hole.start(options.span_mib * MIB)
+
+        def write(name: str, target: MeasuredTarget) -> None:
+            runs[name].append(measure(program, target, WRITES, 1.0, options.span_mib))
+
+        write("before", engine)
         snapshots.take(1)
-        after.append(measure(program, engine, WRITES, seconds, span_mib)["iops"])
-    ratios = [one / other for one, other in zip(after, before, strict=True)]
-    medians = {
-        "before": statistics.median(before),
-        "after": statistics.median(after),
-        "ratio": statistics.median(ratios),
-    }
-    return {**medians, "runs": [before, after]}
+        write("after", engine)
+        write("file", full)
+        write("hole", hole)
+    found: dict[str, Any] = {"runs": runs}
+    for name, taken in runs.items():
+        found[name] = {key: statistics.median(run[key] for run in taken) for key in ("iops", "cpu_us_per_io")}
+    for name, later, earlier in (("ratio", "after", "before"), ("file_ratio", "hole", "file")):
+        pairs = zip(runs[later], runs[earlier], strict=True)
+        found[name] = statistics.median(one["iops"] / other["iops"] for one, other in pairs)
+    return found
 
 
 def run_all(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     program = build_generator(directory)
+    use_memory(directory)
     engine = Engine(directory)
     engine.start(SIZE_BYTES)
     file = LocalFile(directory)
@@ -212,8 +237,8 @@ def run_all(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         snapshots.take(1)
         tell("after the overwrites", spread(snapshots.take(50)))
         tell("stalls", stalls(program, engine, file, options, snapshots))
+        tell("rates", rates(program, engine, file, options, snapshots))
         file.stop()
-        tell("rates", rates(program, engine, options.span_mib, 1.0, snapshots))
         held = du(engine)
         tell("all deleted, s", snapshots.delete_all())
         tell("space", {"with_snapshots": held, "without": du(engine), "written": options.span_mib * MIB})
@@ -243,6 +268,15 @@ def page(how: dict[str, Any], found: dict[str, Any]) -> str:
         [name, *(f"{row[key]:.0f}" for key in ("iops", "p50_us", "p99_us", "p999_us", "max_us", "stolen_ms"))]
         for name, row in stall["medians"].items()
     ]
+    rate_names = {
+        "before": "the engine, before a snapshot",
+        "after": "the engine, right after it",
+        "file": "a file, full",
+        "hole": "a file, one hole",
+    }
+    rate_rows = [
+        [words, f"{rate[name]['iops']:.0f}", f"{rate[name]['cpu_us_per_io']:.1f}"] for name, words in rate_names.items()
+    ]
     gib = {name: value / 2**30 for name, value in space.items()}
     return (
         "# Snapshots and clones\n\n"
@@ -257,8 +291,10 @@ def page(how: dict[str, Any], found: dict[str, Any]) -> str:
         "Stolen: time that the machine below took from the processors.\n\n"
         + table(["beside it", "IOPS", "p50 us", "p99 us", "p99.9 us", "longest us", "stolen ms"], stall_rows)
         + "\n## Afterwards\n\n"
-        f"Random writes in the second after a snapshot: {rate['after']:.0f} a second, {rate['before']:.0f} in the one "
-        f"before (medians of {len(rate['runs'][0])}); median of the ratios: {rate['ratio']:.2f}.\n\n"
+        f"Medians of {how['rate_rounds']} rounds of a second each; the median of the ratios of IOPS is "
+        f"{rate['ratio']:.2f} after a snapshot to before it, and {rate['file_ratio']:.2f} a hole to a full file.\n\n"
+        + table(["4 KiB random write, depth 32", "IOPS", "CPU us per I/O"], rate_rows)
+        + "\n"
         f"On the disk: {gib['with_snapshots']:.2f} GiB with all snapshots, {gib['without']:.2f} GiB "
         f"{found['all deleted, s']:.1f} s after their deletion began; {gib['written']:.2f} GiB are the volume's.\n"
     )
@@ -271,6 +307,7 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=10_000, help="snapshots in the pool")
     parser.add_argument("--seconds", type=float, default=5.0, help="of the writers whose stalls are looked at")
     parser.add_argument("--rounds", type=int, default=3, help="of each kind of writers")
+    parser.add_argument("--rate-rounds", type=int, default=5, help="of writers before and after a snapshot")
     parser.add_argument("--directory", type=Path, default=ROOT / "var", help="the file system to measure on")
     options = parser.parse_args()
     enter_own_network("bench.engine_snapshots")
@@ -281,6 +318,7 @@ def main() -> None:
         how = {
             "span_mib": options.span_mib,
             "seconds": options.seconds,
+            "rate_rounds": options.rate_rounds,
             "file_system": file_system_of(directory),
             "surroundings": surroundings(),
             "machine": before,

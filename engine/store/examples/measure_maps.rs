@@ -9,7 +9,7 @@
 use gespann_store::check::Tally;
 use gespann_store::disk::{Disk, OsDisk};
 use gespann_store::journal::Journal;
-use gespann_store::journal::record::{Mapped, Record};
+use gespann_store::journal::record::{Placed, Record};
 use gespann_store::map::nodes::{Child, Counts, Entry, Leaf, Middle, Top, leaf_of, share};
 use gespann_store::map::{LEAF_SLOTS, MIDDLE_SLOTS, Slot, walk};
 use gespann_store::{MappedStore, Options, Store, VolumeId};
@@ -70,7 +70,7 @@ fn memory(tib: u64) {
 
 fn record(number: u64) -> Record {
     let slot = Slot { file: 7, index: number * 31 % 1_000_000 };
-    Record::Map { volume: 3, chunks: vec![Mapped::new(number * 17 % 1_000_000, slot, None)] }
+    Record::Put { volume: 3, chunks: vec![Placed::new(number * 17 % 1_000_000, slot, None)] }
 }
 
 /// Median and 99th percentile, microseconds.

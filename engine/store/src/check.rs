@@ -3,11 +3,11 @@
 use crate::data_files;
 use crate::disk::Disk;
 use crate::journal::{self, Journal};
-use crate::map::nodes::{Counts, Entry, Found, MAX_INDEX, Top};
+use crate::map::nodes::{Counts, Found, Leaf, MAX_INDEX, Part, Top};
 use crate::map::{LEAF_SLOTS, Slot, change, walk};
 use crate::state::{State, VolumeState};
 use crate::store::{Found as FoundState, read_state, read_state_before};
-use crate::volume::BLOCK_BYTES;
+use crate::volume::read::blocks_of;
 use crate::{Options, StoreError, checkpoint};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -84,12 +84,11 @@ fn check_volume(state: &State, volume: &VolumeState, missing: &BTreeSet<u32>, er
             Some(_) => {}
         }
     });
-    let blocks = state.chunk_bytes / BLOCK_BYTES;
-    let all = if blocks == 64 { u64::MAX } else { (1 << blocks) - 1 };
-    for_each_leaf(&volume.top, chunks, &mut |at, entries, parts| {
-        for (index, blocks) in parts {
-            if !entries[usize::from(*index)].is_part() || *blocks & all == 0 || *blocks & all == all {
-                wrong(format!("chunk {} is in two slots in a way that cannot be", at + u64::from(*index)));
+    let all = blocks_of(0, state.chunk_bytes);
+    for_each_leaf(&volume.top, chunks, &mut |at, leaf| {
+        for (index, part) in &leaf.parts {
+            if !leaf.entries[usize::from(*index)].is_part() || !each_once(part, all) {
+                wrong(format!("chunk {} is in several slots in a way that cannot be", at + u64::from(*index)));
             }
         }
     });
@@ -100,14 +99,24 @@ fn check_volume(state: &State, volume: &VolumeState, missing: &BTreeSet<u32>, er
     }
 }
 
-fn for_each_leaf(top: &Top, chunks: u64, visit: &mut dyn FnMut(u64, &[Entry], &[(u16, u64)])) {
+/// Is every block of the chunk in one of its pieces, and in one only?
+fn each_once(part: &Part, all: u64) -> bool {
+    let mut seen = part.blocks;
+    let apart = part.others.iter().all(|piece| {
+        let fresh = piece.blocks != 0 && seen & piece.blocks == 0;
+        seen |= piece.blocks;
+        fresh
+    });
+    apart && part.blocks != 0 && seen == all
+}
+
+fn for_each_leaf(top: &Top, chunks: u64, visit: &mut dyn FnMut(u64, &Leaf)) {
     let mut chunk = 0;
     while chunk < chunks {
         match top.find(chunk) {
             Found::Hole(end) | Found::Identity(_, end) => chunk = end,
             Found::Leaf(leaf, _) => {
-                let parts: Vec<_> = leaf.parts.iter().map(|(index, part)| (*index, part.blocks)).collect();
-                visit(chunk, &leaf.entries, &parts);
+                visit(chunk, leaf);
                 chunk += LEAF_SLOTS;
             }
         }
@@ -188,14 +197,14 @@ pub fn repair(disk: &dyn Disk) -> Result<Vec<String>, StoreError> {
 
 fn forget_missing(volume: &mut VolumeState, chunk_bytes: u64, missing: &BTreeSet<u32>) -> u64 {
     let chunks = volume.size_bytes.div_ceil(chunk_bytes);
-    let gone = |slot: Option<Slot>| slot.is_some_and(|slot| missing.contains(&slot.file));
+    let gone = |slot: Slot| missing.contains(&slot.file);
     let mut lost = 0;
     let mut chunk = 0;
     while chunk < chunks {
         let (hole, end) = match volume.top.find(chunk) {
             Found::Hole(end) => (false, end),
             Found::Identity(file, end) => (missing.contains(&file), end),
-            Found::Leaf(leaf, index) => (leaf.slots(index).into_iter().any(gone), chunk + 1),
+            Found::Leaf(leaf, index) => (leaf.slots(index).any(gone), chunk + 1),
         };
         let end = end.min(chunks);
         if hole {

@@ -8,16 +8,17 @@ use crate::VolumeId;
 use crate::disk::{Disk, DiskFile};
 use crate::journal::frame;
 use crate::journal::read::FrameReader;
-use crate::journal::record::{FileAdded, Place, VolumeNumber};
-use crate::map::nodes::{Child, Entry, Leaf, Middle, Part, Slot, Top};
+use crate::journal::record::{FileAdded, Place, VolumeNumber, part_beside};
+use crate::map::nodes::{Child, Entry, Leaf, Middle, Part, Piece, Slot, Top};
 use crate::map::{LEAF_SLOTS, MIDDLE_SLOTS};
 use crate::state::{State, VolumeState};
+use crate::volume::read::blocks_of;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 const OLDEST: u32 = 1;
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -37,10 +38,12 @@ enum ChildItem {
     Node(u32),
 }
 
+/// Blocks of a leaf's chunk that are not in its own slot but in this one. Until version 3: all but these, and one such slot
+/// at most.
 #[derive(Debug, Serialize, Deserialize)]
-struct PartItem {
+struct PieceItem {
     index: u16,
-    base: Place,
+    place: Place,
     blocks: u64,
 }
 
@@ -70,10 +73,10 @@ enum Item {
         record: u64,
     },
     File(FileAdded),
-    /// Runs of consecutive slots (or of holes), and what is spread over two slots.
+    /// Runs of consecutive slots (or of holes), and what of spread chunks is in other slots, in order of their indexes.
     Leaf {
         runs: Vec<(u16, Place)>,
-        parts: Vec<PartItem>,
+        pieces: Vec<PieceItem>,
     },
     Middle(Vec<(u16, ChildItem)>),
     Top(Vec<ChildItem>),
@@ -122,9 +125,11 @@ impl Writer {
                 _ => runs.push((1, place)),
             }
         }
-        let part =
-            |(index, part): &(u16, Part)| PartItem { index: *index, base: Place::of(Some(part.base)), blocks: part.blocks };
-        self.put(&Item::Leaf { runs, parts: leaf.parts.iter().map(part).collect() })?;
+        let items = |(index, part): &(u16, Part)| -> Vec<PieceItem> {
+            let item = |piece: &Piece| PieceItem { index: *index, place: Place::of(Some(piece.slot())), blocks: piece.blocks };
+            part.others.iter().map(item).collect()
+        };
+        self.put(&Item::Leaf { runs, pieces: leaf.parts.iter().flat_map(items).collect() })?;
         let place = self.leaves.len() as u32;
         self.leaves.insert(key, place);
         Ok(place)
@@ -225,13 +230,18 @@ pub fn write(disk: &dyn Disk, number: u64, state: &State, record: u64) -> io::Re
 }
 
 struct Reader {
+    version: u32,
+    /// The blocks of a chunk.
+    all: u64,
+    /// So that copies of a leaf share them again.
+    lists: HashSet<Arc<[Piece]>>,
     leaves: Vec<Arc<Leaf>>,
     middles: Vec<Arc<Middle>>,
     tops: Vec<Arc<Top>>,
 }
 
 impl Reader {
-    fn leaf(&mut self, runs: &[(u16, Place)], parts: Vec<PartItem>) -> Option<()> {
+    fn leaf(&mut self, runs: &[(u16, Place)], pieces: &[PieceItem]) -> Option<()> {
         let mut entries = [Entry::HOLE; LEAF_SLOTS as usize];
         let mut at = 0;
         for (count, place) in runs {
@@ -242,13 +252,26 @@ impl Reader {
             }
         }
         let mut leaf = Leaf::new(entries, Vec::new());
-        for part in parts {
-            let index = usize::from(part.index);
+        for items in pieces.chunk_by(|one, next| one.index == next.index) {
+            let index = usize::from(items[0].index);
             let entry = *entries.get(index)?;
-            leaf.set(index, entry, Some(Part { base: part.base.slot()?, blocks: part.blocks }));
+            let part = self.part(items)?;
+            leaf.set(index, entry, Some(part));
         }
         self.leaves.push(Arc::new(leaf));
         (at == LEAF_SLOTS as usize).then_some(())
+    }
+
+    fn part(&mut self, items: &[PieceItem]) -> Option<Part> {
+        let elsewhere = |item: &PieceItem| if self.version < 4 { self.all & !item.blocks } else { item.blocks };
+        let pieces: Option<Vec<Piece>> =
+            items.iter().map(|item| Some(Piece::new(item.place.slot()?, elsewhere(item)))).collect();
+        let part = part_beside(self.all, pieces?.into_iter())?;
+        if let Some(known) = self.lists.get(&part.others) {
+            return Some(Part { others: known.clone(), ..part });
+        }
+        self.lists.insert(part.others.clone());
+        Some(part)
     }
 
     fn middle(&mut self, runs: &[(u16, ChildItem)]) -> Option<()> {
@@ -280,7 +303,8 @@ fn child_of<N>(item: ChildItem, nodes: &[Arc<N>]) -> Option<Child<N>> {
 /// What was read: the state, and the latest record in it. An error in words: the file is damaged, or of a later version.
 pub fn read(disk: &dyn Disk, number: u64) -> io::Result<Result<(State, u64), String>> {
     let mut reader = FrameReader::new(disk.open(&path(number))?)?;
-    let mut nodes = Reader { leaves: Vec::new(), middles: Vec::new(), tops: Vec::new() };
+    let (version, all, lists) = (VERSION, 0, HashSet::new());
+    let mut nodes = Reader { version, all, lists, leaves: Vec::new(), middles: Vec::new(), tops: Vec::new() };
     let mut state: Option<(State, u64)> = None;
     let mut frames = 0;
     loop {
@@ -290,13 +314,14 @@ pub fn read(disk: &dyn Disk, number: u64) -> io::Result<Result<(State, u64), Str
             return damaged("is not the one expected");
         };
         let sound = match (item, &mut state) {
-            (Item::Head { version: OLDEST..=VERSION, chunk_bytes, next_volume, next_file, record }, None) => {
+            (Item::Head { version: version @ OLDEST..=VERSION, chunk_bytes, next_volume, next_file, record }, None) => {
+                (nodes.version, nodes.all) = (version, blocks_of(0, chunk_bytes));
                 state = Some((State { next_volume, next_file, ..State::new(chunk_bytes) }, record));
                 Some(())
             }
             (Item::Head { version, .. }, None) => return Ok(Err(format!("it is of version {version}, not {VERSION}"))),
             (Item::File(file), Some((state, _))) => state.files.insert(file.number, file).is_none().then_some(()),
-            (Item::Leaf { runs, parts }, Some(_)) => nodes.leaf(&runs, parts),
+            (Item::Leaf { runs, pieces }, Some(_)) => nodes.leaf(&runs, &pieces),
             (Item::Middle(runs), Some(_)) => nodes.middle(&runs),
             (Item::Top(items), Some(_)) => nodes.top(&items),
             (Item::Volume(item), Some((state, _))) => add_volume(state, item, &nodes.tops),

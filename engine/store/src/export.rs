@@ -2,7 +2,6 @@
 
 use crate::data_files;
 use crate::disk::{Disk, DiskFile};
-use crate::map::Part;
 use crate::map::Slot;
 use crate::map::nodes::Found;
 use crate::state::{State, VolumeState};
@@ -40,7 +39,7 @@ impl Reader<'_> {
             Found::Identity(file, _) => (Slot { file, index: chunk }, None),
             Found::Leaf(leaf, index) => match leaf.entries[index].slot() {
                 None => return Ok(false),
-                Some(slot) => (slot, leaf.part(index)),
+                Some(slot) => (slot, leaf.part(index).cloned()),
             },
         };
         let file = self.file(slot.file)?;
@@ -50,11 +49,13 @@ impl Reader<'_> {
             return Ok(false);
         }
         file.read_at(buffer, start)?;
-        let Some(Part { base, blocks }) = part else { return Ok(true) };
-        let base_file = self.file(base.file)?;
-        for (block, bytes) in buffer.chunks_mut(BLOCK_BYTES as usize).enumerate() {
-            if blocks >> block & 1 == 0 {
-                base_file.read_at(bytes, base.index * self.state.chunk_bytes + block as u64 * BLOCK_BYTES)?;
+        for piece in part.iter().flat_map(|part| part.others.iter()) {
+            let slot = piece.slot();
+            let file = self.file(slot.file)?;
+            for (block, bytes) in buffer.chunks_mut(BLOCK_BYTES as usize).enumerate() {
+                if piece.blocks >> block & 1 == 1 {
+                    file.read_at(bytes, slot.index * self.state.chunk_bytes + block as u64 * BLOCK_BYTES)?;
+                }
             }
         }
         Ok(true)

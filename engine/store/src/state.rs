@@ -4,6 +4,7 @@ use crate::VolumeId;
 use crate::journal::record::{FileAdded, FileKind, Record, Sharing, VolumeNumber};
 use crate::map::nodes::{Top, Uncounted, share};
 use crate::map::{change, walk};
+use crate::volume::read::blocks_of;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -97,7 +98,7 @@ impl State {
 
     /// The state after one more record. Counts of holders may end too high: they are made anew when all is read.
     pub fn apply(&mut self, record: &Record) -> Result<(), String> {
-        let chunk_bytes = self.chunk_bytes;
+        let (chunk_bytes, all) = (self.chunk_bytes, blocks_of(0, self.chunk_bytes));
         match record {
             Record::Begin { .. } | Record::Commit { .. } | Record::Settled { .. } | Record::LostWrites => {}
             Record::Create { number, id, size_bytes, thick, base } => {
@@ -110,7 +111,15 @@ impl State {
                 volume.raw = false;
                 for one in chunks {
                     let slot = one.place.slot().ok_or("a chunk is mapped to nothing")?;
-                    change::map_chunk(&mut volume.top, 0, &Uncounted, one.chunk, slot, one.part());
+                    change::map_chunk(&mut volume.top, 0, &Uncounted, one.chunk, slot, one.part(all));
+                }
+            }
+            Record::Put { volume, chunks } => {
+                let volume = self.volume(*volume)?;
+                volume.raw = false;
+                for one in chunks {
+                    let slot = one.place.slot().ok_or("a chunk is put into nothing")?;
+                    change::map_chunk(&mut volume.top, 0, &Uncounted, one.chunk, slot, one.part(all));
                 }
             }
             Record::Holes { volume, runs } => {

@@ -152,3 +152,8 @@ fn a_store_of_version_1_is_read_and_goes_on() {
 fn a_store_of_version_2_is_read_and_goes_on() {
     opens_and_goes_on("version-2", 2);
 }
+
+#[test]
+fn a_store_of_version_3_is_read_and_goes_on() {
+    opens_and_goes_on("version-3", 3);
+}

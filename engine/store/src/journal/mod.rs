@@ -19,8 +19,8 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub const VERSION: u32 = 2;
-/// A log of this version has no `Record::Reserving`.
+pub const VERSION: u32 = 3;
+/// A log of this version has no `Record::Reserving`, and one before version 3 no `Record::Put`.
 pub const OLDEST: u32 = 1;
 /// Space of the log is taken ahead in steps of this.
 const STEP_BYTES: u64 = 1 << 20;

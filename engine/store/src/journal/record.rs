@@ -4,7 +4,7 @@
 //! is read again. Names of volumes and files are numbers that are never used twice.
 
 use crate::VolumeId;
-use crate::map::{Part, Slot};
+use crate::map::{Part, Piece, Slot};
 use serde::{Deserialize, Serialize};
 
 pub type VolumeNumber = u32;
@@ -25,7 +25,7 @@ impl Place {
     }
 }
 
-/// One chunk of a volume is there from now on. `blocks` not 0: only these blocks of it, the others are at `base`.
+/// As the first version of the log told of a chunk. `blocks` not 0: only these blocks of it, the others are at `base`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mapped {
     pub chunk: u64,
@@ -35,15 +35,37 @@ pub struct Mapped {
 }
 
 impl Mapped {
-    pub fn new(chunk: u64, slot: Slot, part: Option<Part>) -> Self {
-        let place = Place(slot.file, slot.index);
-        let base = Place::of(part.map(|part| part.base));
-        Self { chunk, place, base, blocks: part.map_or(0, |part| part.blocks) }
+    /// `all`: the blocks of a chunk.
+    pub fn part(&self, all: u64) -> Option<Part> {
+        let base = self.base.slot().map(|base| Piece::new(base, all));
+        base.and_then(|base| Part::over(self.blocks, [base]))
+    }
+}
+
+/// One chunk of a volume is there from now on; but those of its blocks that `others` name are in these slots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    pub chunk: u64,
+    pub place: Place,
+    pub others: Vec<(Place, u64)>,
+}
+
+impl Placed {
+    pub fn new(chunk: u64, slot: Slot, part: Option<&Part>) -> Self {
+        let other = |piece: &Piece| (Place::of(Some(piece.slot())), piece.blocks);
+        let others = part.map_or_else(Vec::new, |part| part.others.iter().map(other).collect());
+        Self { chunk, place: Place::of(Some(slot)), others }
     }
 
-    pub fn part(&self) -> Option<Part> {
-        self.base.slot().map(|base| Part { base, blocks: self.blocks })
+    pub fn part(&self, all: u64) -> Option<Part> {
+        part_beside(all, self.others.iter().filter_map(|(place, blocks)| Some(Piece::new(place.slot()?, *blocks))))
     }
+}
+
+/// What a chunk is whose pieces besides the first are these; none if there are none. `all`: the blocks of a chunk.
+pub fn part_beside(all: u64, others: impl Iterator<Item = Piece> + Clone) -> Option<Part> {
+    let elsewhere = others.clone().fold(0, |blocks, piece| blocks | piece.blocks);
+    Part::over(all & !elsewhere, others)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +121,7 @@ pub enum Record {
     },
     FileAdd(FileAdded),
     Share(Vec<Sharing>),
+    /// Of the first version only.
     Map {
         volume: VolumeNumber,
         chunks: Vec<Mapped>,
@@ -136,6 +159,10 @@ pub enum Record {
         volume: VolumeNumber,
         under_way: bool,
     },
+    Put {
+        volume: VolumeNumber,
+        chunks: Vec<Placed>,
+    },
 }
 
 impl Record {
@@ -143,6 +170,7 @@ impl Record {
     pub fn concerns(&self) -> Option<VolumeNumber> {
         match self {
             Self::Map { volume, .. }
+            | Self::Put { volume, .. }
             | Self::Holes { volume, .. }
             | Self::Rollback { volume, .. }
             | Self::Resize { volume, .. }
@@ -165,7 +193,7 @@ impl Record {
     /// a record without any is made durable before it is answered.
     pub fn relies_on(&self) -> Vec<VolumeNumber> {
         match self {
-            Self::Map { volume, .. } | Self::Holes { volume, .. } => vec![*volume],
+            Self::Map { volume, .. } | Self::Put { volume, .. } | Self::Holes { volume, .. } => vec![*volume],
             Self::Rollback { source, .. } => vec![*source],
             Self::Share(pairs) => pairs.iter().map(|pair| pair.source).collect(),
             _ => Vec::new(),

@@ -6,7 +6,7 @@ use super::{LEAF_SLOTS, MIDDLE_SLOTS};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The chunk is at `slot` from now on, which has been counted. What it was before is let go, unless it is the new base.
+/// The chunk is at `slot` from now on, which has been counted. What it was in before is let go, unless a piece of it still is.
 pub fn map_chunk(
     top: &mut Arc<Top>,
     tenure: u64,
@@ -17,10 +17,9 @@ pub fn map_chunk(
 ) -> Vec<Dropped> {
     let leaf = leaf_of(top, chunk, tenure, counts);
     let index = (chunk % LEAF_SLOTS) as usize;
-    let before = leaf.slots(index);
+    let before: Vec<Slot> = leaf.slots(index).collect();
     leaf.set(index, Entry::of(slot).with_own(true), part);
-    let kept = [Some(slot), part.map(|part| part.base)];
-    before.into_iter().flatten().filter(|slot| !kept.contains(&Some(*slot))).map(Dropped::slot).collect()
+    before.into_iter().filter(|slot| !leaf.slots(index).any(|kept| kept == *slot)).map(Dropped::slot).collect()
 }
 
 /// The chunks read as zeroes from now on.
@@ -54,9 +53,9 @@ pub fn make_holes(top: &mut Arc<Top>, tenure: u64, counts: &dyn Counts, chunks: 
 fn make_hole(top: &mut Arc<Top>, tenure: u64, counts: &dyn Counts, chunk: u64) -> Vec<Dropped> {
     let leaf = leaf_of(top, chunk, tenure, counts);
     let index = (chunk % LEAF_SLOTS) as usize;
-    let before = leaf.slots(index);
+    let before = leaf.slots(index).map(Dropped::slot).collect();
     leaf.set(index, Entry::HOLE, None);
-    before.into_iter().flatten().map(Dropped::slot).collect()
+    before
 }
 
 /// Room for so many chunks. What a shrunken volume held behind its end is let go. `raw`: everything is in this file.

@@ -13,7 +13,7 @@ pub mod nodes;
 pub mod slot_refs;
 pub mod walk;
 
-pub use nodes::{Child, Entry, Leaf, Middle, Node, Part, Slot, Top};
+pub use nodes::{Child, Entry, Leaf, Middle, Node, Part, Piece, Slot, Top};
 pub use slot_refs::SlotRefs;
 
 /// Slots of one leaf.

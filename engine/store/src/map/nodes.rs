@@ -22,7 +22,7 @@ pub const MAX_INDEX: u64 = 1 << 38;
 
 /// What a leaf says of one chunk, in eight bytes: a hole, or a slot. OWN: no other node refers to the slot, as long as the
 /// leaf's tenure is its volume's. PART: only some blocks of the chunk are in the slot, see [`Part`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Entry(u64);
 
 impl Entry {
@@ -56,12 +56,38 @@ impl Entry {
     }
 }
 
-/// A chunk that is spread over two slots: the blocks whose bit is set are in the entry's slot, the others in `base`.
-/// A shared chunk of which one block is overwritten is not copied as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A chunk that is spread over several slots: the blocks whose bit is set are in the entry's slot, each of the rest is in
+/// one of `others`. So a shared chunk of which one block is overwritten need not be copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    pub base: Slot,
     pub blocks: u64,
+    pub others: Arc<[Piece]>,
+}
+
+impl Part {
+    /// None if all is in the entry's slot. What of `others` is among `blocks` counts no more.
+    pub fn over(blocks: u64, others: impl IntoIterator<Item = Piece>) -> Option<Self> {
+        let left = |piece: Piece| Some(Piece { blocks: piece.blocks & !blocks, ..piece }).filter(|piece| piece.blocks != 0);
+        let others: Vec<Piece> = others.into_iter().filter_map(left).collect();
+        (!others.is_empty()).then(|| Self { blocks, others: others.into() })
+    }
+}
+
+/// Blocks of a chunk that are in the same slot, each at its own place there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Piece {
+    at: Entry,
+    pub blocks: u64,
+}
+
+impl Piece {
+    pub fn new(slot: Slot, blocks: u64) -> Self {
+        Self { at: Entry::of(slot), blocks }
+    }
+
+    pub fn slot(&self) -> Slot {
+        self.at.slot().expect("a piece is never in a hole")
+    }
 }
 
 /// Where the counts of slots are kept.
@@ -182,14 +208,18 @@ impl Leaf {
         Self { refs: AtomicU32::new(1), tenure: 0, entries, occupied: AtomicU64::new(u64::MAX), parts }
     }
 
-    pub fn part(&self, index: usize) -> Option<Part> {
+    pub fn part(&self, index: usize) -> Option<&Part> {
+        if !self.entries[index].is_part() {
+            return None;
+        }
         let found = self.parts.binary_search_by_key(&index, |(at, _)| usize::from(*at));
-        found.ok().map(|place| self.parts[place].1)
+        found.ok().map(|place| &self.parts[place].1)
     }
 
-    /// The slots that an entry refers to: its own, and the base of a part.
-    pub fn slots(&self, index: usize) -> [Option<Slot>; 2] {
-        [self.entries[index].slot(), self.part(index).map(|part| part.base)]
+    /// The slots that an entry refers to: its own, and those of its other pieces.
+    pub fn slots(&self, index: usize) -> impl Iterator<Item = Slot> + '_ {
+        let others = self.part(index).into_iter().flat_map(|part| part.others.iter().map(Piece::slot));
+        self.entries[index].slot().into_iter().chain(others)
     }
 
     /// Bytes of its slots that are not holes, as `count` tells them. Slots that no volume writes in place stay as they are,
@@ -202,9 +232,7 @@ impl Leaf {
         }
         let mut bytes = 0;
         slot_runs(&self.entries, &mut |file, slots| bytes += count(file, slots));
-        for (_, part) in &self.parts {
-            bytes += count(part.base.file, part.base.index..part.base.index + 1);
-        }
+        for_each_piece(&self.parts, &mut |slot| bytes += count(slot.file, slot.index..slot.index + 1));
         // Another volume may still write in place through it; then its own tenure is the leaf's.
         if settled && self.refs.load(Ordering::Acquire) > 1 {
             self.occupied.store(bytes, Ordering::Relaxed);
@@ -232,6 +260,11 @@ impl Leaf {
             self.entries.iter_mut().for_each(|entry| *entry = entry.with_own(false));
         }
     }
+}
+
+/// The slots of the pieces that are not in the entries' own.
+pub fn for_each_piece(parts: &[(u16, Part)], visit: &mut dyn FnMut(Slot)) {
+    parts.iter().flat_map(|(_, part)| part.others.iter()).for_each(|piece| visit(piece.slot()));
 }
 
 /// Consecutive slots of one file become one range.
@@ -267,13 +300,14 @@ impl Node for Leaf {
 
     fn refer(&self, _at: u64, visit: &mut dyn FnMut(Reference<'_>)) {
         slot_runs(&self.entries, &mut |file, slots| visit(Reference::Slots(file, slots)));
-        for (_, part) in &self.parts {
-            visit(Reference::Slots(part.base.file, part.base.index..part.base.index + 1));
-        }
+        for_each_piece(&self.parts, &mut |slot| visit(Reference::Slots(slot.file, slot.index..slot.index + 1)));
     }
 
     fn held_bytes(&self) -> u64 {
-        (size_of::<Self>() + self.parts.capacity() * size_of::<(u16, Part)>()) as u64
+        // Lists of pieces are shared between copies of a leaf.
+        let list = |part: &Part| size_of_val(&*part.others) / Arc::strong_count(&part.others);
+        let lists: usize = self.parts.iter().map(|(_, part)| list(part)).sum();
+        (size_of::<Self>() + self.parts.capacity() * size_of::<(u16, Part)>() + lists) as u64
     }
 
     fn spread(child: &Child<Self>, at: u64) -> Self {
@@ -357,6 +391,16 @@ impl Top {
                 Child::Node(leaf) => Found::Leaf(leaf, (chunk % LEAF_SLOTS) as usize),
             },
         }
+    }
+}
+
+impl Top {
+    /// Does this map alone lead to what it says of a chunk in a leaf?
+    pub fn is_alone(&self, chunk: u64) -> bool {
+        let once = |refs: &AtomicU32| refs.load(Ordering::Acquire) == 1;
+        let Some(Child::Node(middle)) = self.children.get((chunk / MIDDLE_SLOTS) as usize) else { return false };
+        let Child::Node(leaf) = &middle.children[((chunk % MIDDLE_SLOTS) / LEAF_SLOTS) as usize] else { return false };
+        once(&self.refs) && once(&middle.refs) && once(&leaf.refs)
     }
 }
 

@@ -104,7 +104,7 @@ fn plain(top: &Top, chunk: u64) -> Plain {
     match top.find(chunk) {
         Found::Hole(_) => (None, None),
         Found::Identity(file, _) => (Some(Slot { file, index: chunk }), None),
-        Found::Leaf(leaf, index) => (leaf.entries[index].slot(), leaf.part(index)),
+        Found::Leaf(leaf, index) => (leaf.entries[index].slot(), leaf.part(index).cloned()),
     }
 }
 
@@ -175,11 +175,11 @@ pub fn for_each_run(top: &Top, chunks: u64, visit: &mut dyn FnMut(u32, Range<u64
                 let end = (index as u64 + chunks - chunk).min(LEAF_SLOTS) as usize;
                 let wanted: &[Entry] = &leaf.entries[index..end];
                 super::nodes::slot_runs(wanted, visit);
-                for (at, part) in &leaf.parts {
-                    if (index..end).contains(&usize::from(*at)) {
-                        visit(part.base.file, part.base.index..part.base.index + 1);
-                    }
-                }
+                let first = leaf.parts.partition_point(|(at, _)| usize::from(*at) < index);
+                let upto = leaf.parts.partition_point(|(at, _)| usize::from(*at) < end);
+                super::nodes::for_each_piece(&leaf.parts[first..upto], &mut |slot| {
+                    visit(slot.file, slot.index..slot.index + 1)
+                });
                 chunk += LEAF_SLOTS - index as u64;
             }
         }

@@ -6,9 +6,9 @@ use super::emptying::Emptying;
 use super::open::{SPARE, SPARE_BYTES};
 use crate::data_files::{self, DataFile};
 use crate::journal::Journal;
-use crate::map::LEAF_SLOTS;
 use crate::map::nodes::Found;
 use crate::map::walk::Dropped;
+use crate::map::{LEAF_SLOTS, Slot};
 use crate::shared::Shared;
 use crate::state::State;
 use crate::volume::MappedVolume;
@@ -51,7 +51,7 @@ pub struct Background {
     /// Ownerless files that perhaps nobody refers to, and those of which that is certain.
     doubtful: Mutex<Vec<Arc<DataFile>>>,
     doomed: Mutex<VecDeque<Arc<DataFile>>>,
-    /// Volumes whose chunks in two slots may be put together, and where to go on.
+    /// Volumes whose chunks in several slots may be put together, and where to go on.
     scattered: Mutex<VecDeque<(Weak<MappedVolume>, u64)>>,
     /// Once a round: the commits that let go of what waits for them.
     commit_due: AtomicBool,
@@ -254,14 +254,14 @@ impl MappedStore {
         Ok(true)
     }
 
-    /// Something was deleted: chunks in two slots may have become the only ones to refer to their bases.
+    /// Something was deleted: chunks in several slots may have become the only ones to refer to one.
     pub(super) fn compact_soon(&self) {
         let mut scattered = lock(&self.background.scattered);
         scattered.clear();
         scattered.extend(self.all_volumes().iter().map(|volume| (Arc::downgrade(volume), 0)));
     }
 
-    /// Puts together chunks in two slots whose base nobody else refers to: that gives space back.
+    /// Puts together chunks in several slots of which nobody else refers to one: that gives space back.
     fn compact_step(&self) -> io::Result<bool> {
         let Some((volume, chunk)) = lock(&self.background.scattered).pop_front() else { return Ok(false) };
         let Some(volume) = volume.upgrade() else { return Ok(true) };
@@ -287,10 +287,14 @@ impl MappedStore {
             match map.top.find(chunk) {
                 Found::Hole(next) | Found::Identity(_, next) => chunk = next,
                 Found::Leaf(leaf, index) => {
-                    let alone = |file: u32, index| self.shared.files.get(file).is_some_and(|file| file.refs(index) == 1);
+                    let alone = |slot: Slot| self.shared.files.get(slot.file).is_some_and(|file| file.refs(slot.index) == 1);
+                    let in_sole_leaf = map.top.is_alone(chunk);
                     for (at, part) in leaf.parts.iter().filter(|(at, _)| usize::from(*at) >= index) {
                         let chunk = chunk - index as u64 + u64::from(*at);
-                        if alone(part.base.file, part.base.index) && chunk_in(&map, chunk).own {
+                        let first = leaf.entries[usize::from(*at)].slot();
+                        // What is not its own may become so, see `adopt`.
+                        let own = || chunk_in(&map, chunk).own || (in_sole_leaf && first.is_some_and(alone));
+                        if part.others.iter().any(|piece| alone(piece.slot())) && own() {
                             found.push(chunk);
                             if found.len() == STEP_CHUNKS {
                                 return (found, Some(chunk + 1));

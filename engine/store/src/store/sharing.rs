@@ -2,7 +2,7 @@
 
 use super::{MappedStore, failed, failed_blocks};
 use crate::data_files::{self, DataFile, Resting};
-use crate::journal::record::{FileKind, Mapped, Record, Sharing, VolumeNumber};
+use crate::journal::record::{FileKind, Record, Sharing, VolumeNumber};
 use crate::map::nodes::{self, Counts, leaf_of};
 use crate::map::walk::Dropped;
 use crate::map::{LEAF_SLOTS, Slot};
@@ -274,7 +274,7 @@ impl MappedStore {
         self.enter_shared(to, target, onto, &found)
     }
 
-    /// Slots of the chunks, no longer the source's own. A chunk in two slots is put together first.
+    /// Slots of the chunks, no longer the source's own. A chunk in several slots is put together first.
     fn shareable(
         &self,
         from: &MappedVolume,
@@ -318,13 +318,12 @@ impl MappedStore {
                     if before.slot == Some(*slot) && before.part.is_none() {
                         continue;
                     }
-                    // The base of a chunk in two slots is referred to already, and stays so.
-                    let referred = before.slot == Some(*slot) || before.part.is_some_and(|part| part.base == *slot);
-                    if !referred {
+                    // What a piece of the chunk is in already is referred to, and stays so.
+                    if !before.pieces(to.all_blocks()).any(|piece| piece.slot() == *slot) {
                         self.shared.files.add(slot.file, slot.index..slot.index + 1, 1);
                     }
                     to.depends_on(to.file(slot.file)?);
-                    chunks.push(Mapped::new(chunk, *slot, None));
+                    chunks.push((chunk, *slot, None));
                 }
                 None => to.zero_mapped(map, chunk * self.shared.chunk_bytes, self.shared.chunk_bytes)?,
             }
@@ -332,7 +331,7 @@ impl MappedStore {
         if chunks.is_empty() {
             return Ok(());
         }
-        let shared_chunks: Vec<u64> = chunks.iter().map(|one| one.chunk).collect();
+        let shared_chunks: Vec<u64> = chunks.iter().map(|one| one.0).collect();
         to.put_chunks(map, chunks);
         for chunk in shared_chunks {
             let leaf = leaf_of(&mut map.top, chunk, map.tenure, &self.shared.files);

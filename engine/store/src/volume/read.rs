@@ -3,7 +3,7 @@
 use super::{BLOCK_BYTES, MappedVolume, VolumeMap};
 use crate::data_files::DataFile;
 use crate::map::nodes::Found;
-use crate::map::{Part, Slot};
+use crate::map::{Part, Piece, Slot};
 use crate::{BlockError, Extent, check_range};
 use std::fs::File;
 use std::io;
@@ -11,17 +11,31 @@ use std::sync::Arc;
 
 /// A range that is in one piece.
 #[derive(Debug)]
-pub enum Piece {
+pub enum Span {
     Hole,
     In(Arc<DataFile>, u64),
 }
 
 /// What the map says of a chunk, with whether it may be written in place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
     pub slot: Option<Slot>,
     pub part: Option<Part>,
     pub own: bool,
+}
+
+impl Chunk {
+    /// In which slots it is. `all`: the blocks of a chunk.
+    pub fn pieces(&self, all: u64) -> impl Iterator<Item = Piece> + '_ {
+        let blocks = self.part.as_ref().map_or(all, |part| part.blocks);
+        let others = self.part.iter().flat_map(|part| part.others.iter().copied());
+        self.slot.map(|slot| Piece::new(slot, blocks)).into_iter().chain(others)
+    }
+
+    /// Blocks that may be written in place.
+    pub fn own_blocks(&self, all: u64) -> u64 {
+        if self.own { self.part.as_ref().map_or(all, |part| part.blocks) } else { 0 }
+    }
 }
 
 pub fn chunk_in(map: &VolumeMap, chunk: u64) -> Chunk {
@@ -30,8 +44,7 @@ pub fn chunk_in(map: &VolumeMap, chunk: u64) -> Chunk {
         Found::Identity(file, _) => Chunk { slot: Some(Slot { file, index: chunk }), part: None, own: map.raw },
         Found::Leaf(leaf, index) => {
             let entry = leaf.entries[index];
-            let part = if entry.is_part() { leaf.part(index) } else { None };
-            Chunk { slot: entry.slot(), part, own: entry.own() && leaf.tenure == map.tenure }
+            Chunk { slot: entry.slot(), part: leaf.part(index).cloned(), own: entry.own() && leaf.tenure == map.tenure }
         }
     }
 }
@@ -49,18 +62,18 @@ impl MappedVolume {
     }
 
     /// The piece that begins at `offset`, and its length, at most `length`.
-    fn piece(&self, map: &VolumeMap, offset: u64, length: u64) -> io::Result<(Piece, u64)> {
+    fn piece(&self, map: &VolumeMap, offset: u64, length: u64) -> io::Result<(Span, u64)> {
         let chunk_bytes = self.shared.chunk_bytes;
         let (chunk, within) = (offset / chunk_bytes, offset % chunk_bytes);
         let upto = |end: u64| (end.saturating_mul(chunk_bytes) - offset).min(length);
         match map.top.find(chunk) {
-            Found::Hole(end) => Ok((Piece::Hole, upto(end))),
-            Found::Identity(file, end) => Ok((Piece::In(self.file(file)?, offset), upto(end))),
+            Found::Hole(end) => Ok((Span::Hole, upto(end))),
+            Found::Identity(file, end) => Ok((Span::In(self.file(file)?, offset), upto(end))),
             Found::Leaf(leaf, index) => match leaf.entries[index].slot() {
-                None => Ok((Piece::Hole, upto(chunk + 1))),
+                None => Ok((Span::Hole, upto(chunk + 1))),
                 Some(slot) if leaf.entries[index].is_part() => {
                     let part = leaf.part(index).expect("marked so");
-                    let (slot, end) = block_run(slot, part, within, chunk_bytes);
+                    let (slot, end) = block_run(slot, part, within);
                     Ok((self.place(slot, within)?, (end - within).min(length)))
                 }
                 Some(slot) => {
@@ -78,10 +91,10 @@ impl MappedVolume {
         }
     }
 
-    fn place(&self, slot: Slot, within: u64) -> io::Result<Piece> {
+    fn place(&self, slot: Slot, within: u64) -> io::Result<Span> {
         let file = self.file(slot.file)?;
         let offset = file.offset(slot.index) + within;
-        Ok(Piece::In(file, offset))
+        Ok(Span::In(file, offset))
     }
 
     pub fn read_mapped(&self, map: &VolumeMap, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
@@ -92,8 +105,8 @@ impl MappedVolume {
             let (piece, length) = self.piece(map, offset, buffer.len() as u64)?;
             let (now, rest) = buffer.split_at_mut(length as usize);
             match piece {
-                Piece::Hole => now.fill(0),
-                Piece::In(file, position) => file.read_at(now, position)?,
+                Span::Hole => now.fill(0),
+                Span::In(file, position) => file.read_at(now, position)?,
             }
             offset += length;
             buffer = rest;
@@ -112,7 +125,7 @@ impl MappedVolume {
         let size_bytes = self.size();
         check_range(offset, 1, size_bytes)?;
         let (piece, length) = self.piece(map, offset, size_bytes - offset)?;
-        let Piece::In(file, position) = piece else { return Ok(Extent { mapped: false, length_bytes: length }) };
+        let Span::In(file, position) = piece else { return Ok(Extent { mapped: false, length_bytes: length }) };
         let end = position + length;
         let (data_start, data_end) = file.next_data(position, end)?.unwrap_or((end, end));
         Ok(match data_start <= position {
@@ -128,7 +141,7 @@ impl MappedVolume {
             return then(base.system_file().map(|file| (file, offset)));
         }
         match self.piece(map, offset, length) {
-            Ok((Piece::In(file, position), found)) if found == length => then(file.system_file().map(|file| (file, position))),
+            Ok((Span::In(file, position), found)) if found == length => then(file.system_file().map(|file| (file, position))),
             _ => then(None),
         }
     }
@@ -162,7 +175,7 @@ impl MappedVolume {
             let within = at % chunk_bytes;
             let step = (chunk_bytes - within).min(end - at);
             let (Some(slot), true) = (chunk.slot, chunk.own) else { return Ok(true) };
-            if chunk.part.is_some_and(|part| blocks_of(within, step) & !part.blocks != 0) {
+            if blocks_of(within, step) & !chunk.own_blocks(self.all_blocks()) != 0 {
                 return Ok(true);
             }
             let file = self.file(slot.file)?;
@@ -177,10 +190,10 @@ impl MappedVolume {
 }
 
 /// Blocks from `within` on that are in the same slot: that slot, and where in the chunk they end.
-fn block_run(slot: Slot, part: Part, within: u64, chunk_bytes: u64) -> (Slot, u64) {
-    let there = |block: u64| part.blocks >> block & 1 == 1;
+fn block_run(slot: Slot, part: &Part, within: u64) -> (Slot, u64) {
     let first = within / BLOCK_BYTES;
-    let here = there(first);
-    let end = (first + 1..chunk_bytes / BLOCK_BYTES).find(|block| there(*block) != here);
-    (if here { slot } else { part.base }, end.map_or(chunk_bytes, |block| block * BLOCK_BYTES))
+    let other = part.others.iter().find(|piece| piece.blocks >> first & 1 == 1);
+    let (slot, blocks) = other.map_or((slot, part.blocks), |piece| (piece.slot(), piece.blocks));
+    let count = u64::from((blocks >> first).trailing_ones()).max(1);
+    (slot, (first + count) * BLOCK_BYTES)
 }

@@ -4,13 +4,19 @@ use super::read::{Chunk, blocks_of, chunk_in};
 use super::{BLOCK_BYTES, MappedVolume, VolumeMap};
 use crate::BlockError;
 use crate::data_files::DataFile;
-use crate::journal::record::{FileKind, Mapped, Record};
+use crate::journal::record::{FileKind, Placed, Record};
 use crate::map::nodes::leaf_of;
-use crate::map::{LEAF_SLOTS, Part, Slot, change};
+use crate::map::{LEAF_SLOTS, Part, Piece, Slot, change};
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// A chunk is in no more slots than this after a write. More would mean less to copy, but more memory for the map, and more
+/// places to read a chunk from.
+const MOST_SLOTS: usize = 6;
 
 impl MappedVolume {
     /// Writes as much from the front as may be written in place; how many bytes that was. The lock is shared.
@@ -46,7 +52,7 @@ impl MappedVolume {
         let within = offset % self.shared.chunk_bytes;
         let length = length.min(self.shared.chunk_bytes - within);
         let chunk = chunk_in(map, offset / self.shared.chunk_bytes);
-        let whole = chunk.part.is_none_or(|part| blocks_of(within, length) & !part.blocks == 0);
+        let whole = blocks_of(within, length) & !chunk.own_blocks(self.all_blocks()) == 0;
         chunk.slot.filter(|_| chunk.own && whole).map(|slot| (slot, length))
     }
 
@@ -60,24 +66,23 @@ impl MappedVolume {
         }
         self.shared.journal.make_room()?;
         let before = chunk_in(map, chunk);
-        let (slot, part) = match (before.slot, before.part) {
+        let (slot, part) = match (before.slot, &before.part) {
             (Some(slot), Some(part)) if before.own => (slot, self.fill_part(map, chunk, slot, part, data, within)?),
-            _ => self.write_anew(map, chunk, before, data, within)?,
+            _ => self.write_anew(map, chunk, &before, data, within)?,
         };
-        self.put_chunks(map, vec![Mapped::new(chunk, slot, part)]);
+        self.put_chunks(map, vec![(chunk, slot, part)]);
         Ok(())
     }
 
     /// Enters chunks that have been written into the map and the log.
-    pub fn put_chunks(&self, map: &mut VolumeMap, chunks: Vec<Mapped>) {
+    pub fn put_chunks(&self, map: &mut VolumeMap, chunks: Vec<(u64, Slot, Option<Part>)>) {
+        let placed = chunks.iter().map(|(chunk, slot, part)| Placed::new(*chunk, *slot, part.as_ref())).collect();
         let mut dropped = Vec::new();
-        for one in &chunks {
-            let slot = one.place.slot().expect("mapped to a slot");
-            let files = &self.shared.files;
-            dropped.extend(change::map_chunk(&mut map.top, map.tenure, files, one.chunk, slot, one.part()));
+        for (chunk, slot, part) in chunks {
+            dropped.extend(change::map_chunk(&mut map.top, map.tenure, &self.shared.files, chunk, slot, part));
         }
         map.raw = false;
-        self.log(&Record::Map { volume: self.number, chunks }, dropped);
+        self.log(&Record::Put { volume: self.number, chunks: placed }, dropped);
     }
 
     /// A chunk to which nobody else refers any more becomes the volume's own again, if it is in one of its own files or in
@@ -101,58 +106,58 @@ impl MappedVolume {
         }
     }
 
-    /// Writes to a slot of its own that holds some of the chunk's blocks; what is in the base afterwards.
+    /// The blocks of a whole chunk.
+    pub fn all_blocks(&self) -> u64 {
+        blocks_of(0, self.shared.chunk_bytes)
+    }
+
+    /// Writes to a slot of its own that holds some of the chunk's blocks; what is elsewhere afterwards.
     fn fill_part(
         &self,
         map: &VolumeMap,
         chunk: u64,
         slot: Slot,
-        part: Part,
+        part: &Part,
         data: &[u8],
         within: u64,
     ) -> Result<Option<Part>, BlockError> {
         let (bytes, start) = self.with_edges(map, chunk, data, within, part.blocks)?;
         let file = self.file(slot.file)?;
         file.write_at(&bytes, file.offset(slot.index) + start)?;
-        let blocks = part.blocks | blocks_of(start, bytes.len() as u64);
-        if self.mostly(blocks) && !self.limited() {
-            // The rest as well, now that it is little: after the next snapshot a write to the chunk has less to copy.
-            let missing = blocks_of(0, self.shared.chunk_bytes) & !blocks;
-            if self.copy_blocks(map, chunk, missing, &file, slot).is_ok() {
-                return Ok(None);
-            }
-        }
-        Ok(self.part_of(part.base, blocks))
-    }
-
-    /// Is more than half of the chunk there?
-    fn mostly(&self, blocks: u64) -> bool {
-        u64::from(blocks.count_ones()) * 2 * BLOCK_BYTES > self.shared.chunk_bytes
+        let written = blocks_of(start, bytes.len() as u64);
+        Ok(Part::over(part.blocks | written, part.others.iter().copied()))
     }
 
     /// Copies blocks of a chunk, as it reads now, into a slot.
     fn copy_blocks(&self, map: &VolumeMap, chunk: u64, blocks: u64, file: &DataFile, slot: Slot) -> io::Result<()> {
-        for run in runs_of(blocks) {
-            let mut bytes = vec![0; ((run.end - run.start) * BLOCK_BYTES) as usize];
-            self.read_mapped(map, &mut bytes, chunk * self.shared.chunk_bytes + run.start * BLOCK_BYTES)?;
-            file.write_at(&bytes, file.offset(slot.index) + run.start * BLOCK_BYTES)?;
-        }
-        Ok(())
-    }
-
-    fn part_of(&self, base: Slot, blocks: u64) -> Option<Part> {
-        let all = blocks_of(0, self.shared.chunk_bytes);
-        (blocks & all != all).then_some(Part { base, blocks })
+        with_buffer(self.shared.chunk_bytes, |buffer| {
+            for run in runs_of(blocks) {
+                let bytes = &mut buffer[..((run.end - run.start) * BLOCK_BYTES) as usize];
+                self.read_mapped(map, bytes, chunk * self.shared.chunk_bytes + run.start * BLOCK_BYTES)?;
+                file.write_at(bytes, file.offset(slot.index) + run.start * BLOCK_BYTES)?;
+            }
+            Ok(())
+        })
     }
 
     /// The data, made longer to whole blocks with what is there now where a block is not in the own slot yet; and where in
     /// the chunk it begins.
-    fn with_edges(&self, map: &VolumeMap, chunk: u64, data: &[u8], within: u64, there: u64) -> io::Result<(Vec<u8>, u64)> {
+    fn with_edges<'a>(
+        &self,
+        map: &VolumeMap,
+        chunk: u64,
+        data: &'a [u8],
+        within: u64,
+        there: u64,
+    ) -> io::Result<(Cow<'a, [u8]>, u64)> {
         let end = within + data.len() as u64;
         let missing = |block: u64| there >> block & 1 == 0;
         let start = if missing(within / BLOCK_BYTES) { within - within % BLOCK_BYTES } else { within };
         let whole_end = end.next_multiple_of(BLOCK_BYTES);
         let stop = if end < whole_end && missing(end / BLOCK_BYTES) { whole_end } else { end };
+        if (start, stop) == (within, end) {
+            return Ok((Cow::Borrowed(data), within));
+        }
         let mut bytes = vec![0; (stop - start) as usize];
         let at = chunk * self.shared.chunk_bytes;
         let front = (within - start) as usize;
@@ -160,70 +165,62 @@ impl MappedVolume {
         let back = front + data.len();
         bytes[front..back].copy_from_slice(data);
         self.read_mapped(map, &mut bytes[back..], at + end)?;
-        Ok((bytes, start))
+        Ok((Cow::Owned(bytes), start))
     }
 
-    /// Writes to a chunk that is shared, or is not there: into a new slot.
+    /// Writes to a chunk that is shared, or is not there: into a new slot. What is there already stays where it is, unless
+    /// the chunk would be scattered too much.
     fn write_anew(
         &self,
         map: &mut VolumeMap,
         chunk: u64,
-        before: Chunk,
+        before: &Chunk,
         data: &[u8],
         within: u64,
     ) -> Result<(Slot, Option<Part>), BlockError> {
-        let chunk_bytes = self.shared.chunk_bytes;
-        let (bytes, start, base) = match (before.slot, before.part) {
-            _ if data.len() as u64 == chunk_bytes => (data.to_vec(), 0, None),
-            (None, _) => (data.to_vec(), within, None),
-            (Some(base), None) => {
-                let (bytes, start) = self.with_edges(map, chunk, data, within, 0)?;
-                (bytes, start, Some(base))
-            }
-            (Some(_), Some(part)) => {
-                if let Some(found) = self.write_part_anew(map, chunk, part, data, within)? {
-                    return Ok(found);
-                }
-                let mut bytes = self.read_chunk(map, chunk)?;
-                bytes[within as usize..within as usize + data.len()].copy_from_slice(data);
-                (bytes, 0, None)
-            }
+        let (bytes, start) = match before.slot {
+            None => (Cow::Borrowed(data), within),
+            Some(_) => self.with_edges(map, chunk, data, within, 0)?,
         };
+        let written = blocks_of(start, bytes.len() as u64);
+        let others = Part::over(written, before.pieces(self.all_blocks()));
+        let (copied, kept) = gathered(written, others.as_ref().map_or(&[], |part| &part.others));
         let (file, slot) = self.new_slot(map, chunk)?;
-        if let Err(error) = file.write_at(&bytes, file.offset(slot.index) + start) {
+        if let Err(error) = self.write_with(map, chunk, &bytes, start, copied, &file, slot) {
             file.give_back(slot.index);
             return Err(error.into());
         }
-        let part = base.and_then(|base| self.part_of(base, blocks_of(start, bytes.len() as u64)));
-        Ok((slot, part))
+        Ok((slot, Part::over(written | copied, kept)))
     }
 
-    /// Writes to a chunk that is in two slots, both shared: what was in the first and the data go to a new one, over the same
-    /// base. None: then so much would be in it that the whole chunk is better copied, without a base.
-    fn write_part_anew(
+    /// Writes data from `start` of a chunk on into a slot, and with it other blocks of the chunk as it reads now.
+    #[allow(clippy::too_many_arguments)]
+    fn write_with(
         &self,
-        map: &mut VolumeMap,
+        map: &VolumeMap,
         chunk: u64,
-        part: Part,
         data: &[u8],
-        within: u64,
-    ) -> Result<Option<(Slot, Option<Part>)>, BlockError> {
-        let (bytes, start) = self.with_edges(map, chunk, data, within, 0)?;
-        let written = blocks_of(start, bytes.len() as u64);
-        let blocks = part.blocks | written;
-        if self.mostly(blocks) {
-            return Ok(None);
+        start: u64,
+        blocks: u64,
+        file: &DataFile,
+        slot: Slot,
+    ) -> io::Result<()> {
+        let at = file.offset(slot.index);
+        if blocks == 0 {
+            return file.write_at(data, at + start);
         }
-        let (file, slot) = self.new_slot(map, chunk)?;
-        let fill = || -> io::Result<()> {
-            file.write_at(&bytes, file.offset(slot.index) + start)?;
-            self.copy_blocks(map, chunk, part.blocks & !written, &file, slot)
-        };
-        if let Err(error) = fill() {
-            file.give_back(slot.index);
-            return Err(error.into());
-        }
-        Ok(Some((slot, Some(Part { base: part.base, blocks }))))
+        with_buffer(self.shared.chunk_bytes, |buffer| {
+            let within = |run: &Range<u64>| (run.start * BLOCK_BYTES) as usize..(run.end * BLOCK_BYTES) as usize;
+            for run in runs_of(blocks) {
+                let from = chunk * self.shared.chunk_bytes + run.start * BLOCK_BYTES;
+                self.read_mapped(map, &mut buffer[within(&run)], from)?;
+            }
+            buffer[start as usize..start as usize + data.len()].copy_from_slice(data);
+            for run in runs_of(blocks | blocks_of(start, data.len() as u64)) {
+                file.write_at(&buffer[within(&run)], at + run.start * BLOCK_BYTES)?;
+            }
+            Ok(())
+        })
     }
 
     /// An empty slot for a chunk: its own place in the base file if nobody has it, or one of the spill file. A base file
@@ -280,23 +277,55 @@ impl MappedVolume {
             taken.iter().for_each(|(file, slot, _)| file.give_back(slot.index));
             return Err(error);
         }
-        self.put_chunks(map, taken.iter().map(|(_, slot, chunk)| Mapped::new(*chunk, *slot, None)).collect());
+        self.put_chunks(map, taken.iter().map(|(_, slot, chunk)| (*chunk, *slot, None)).collect());
         Ok(())
     }
 
-    /// Copies what is missing into a chunk's own slot, so that its base can go. False: there was nothing to do.
+    /// Copies what is missing into a chunk's own slot, so that its other slots can go. False: there was nothing to do.
     pub fn complete(&self, chunk: u64) -> Result<bool, BlockError> {
         let _changing = self.shared.changing();
         let mut map = self.map_alone();
+        self.adopt(&mut map, chunk);
         let found = chunk_in(&map, chunk);
         let (Some(slot), Some(part), true) = (found.slot, found.part, found.own) else { return Ok(false) };
         self.shared.journal.make_room()?;
         let file = self.file(slot.file)?;
-        let missing = blocks_of(0, self.shared.chunk_bytes) & !part.blocks;
-        self.copy_blocks(&map, chunk, missing, &file, slot)?;
-        self.put_chunks(&mut map, vec![Mapped::new(chunk, slot, None)]);
+        self.copy_blocks(&map, chunk, self.all_blocks() & !part.blocks, &file, slot)?;
+        self.put_chunks(&mut map, vec![(chunk, slot, None)]);
         Ok(true)
     }
+}
+
+/// Which blocks of a chunk's other pieces are copied along when some are written to a new slot, and which pieces stay where
+/// they are. As long as there are few pieces nothing is copied; of too many the largest stays. If even that is less than
+/// half of the chunk all of it is copied.
+fn gathered(written: u64, others: &[Piece]) -> (u64, Vec<Piece>) {
+    let count = |blocks: u64| blocks.count_ones();
+    let all = others.iter().fold(written, |blocks, piece| blocks | piece.blocks);
+    let largest = others.iter().copied().max_by_key(|piece| count(piece.blocks));
+    let most = largest.map_or(0, |piece| count(piece.blocks)).max(count(written));
+    if most * 2 < count(all) {
+        return (all & !written, Vec::new());
+    }
+    if others.len() < MOST_SLOTS {
+        return (0, others.to_vec());
+    }
+    let kept = largest.map_or(0, |piece| piece.blocks);
+    (all & !written & !kept, largest.into_iter().collect())
+}
+
+/// Calls with a buffer of at least so many bytes, in which anything may be. It is kept from one use to the next: a fresh
+/// one of that length is a mapping of its own, to be cleared by the kernel.
+fn with_buffer<T>(bytes: u64, then: impl FnOnce(&mut [u8]) -> T) -> T {
+    thread_local! {
+        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        if buffer.len() < bytes as usize {
+            buffer.resize(bytes as usize, 0);
+        }
+        then(buffer)
+    })
 }
 
 /// The runs of bits that are set.
@@ -316,6 +345,19 @@ fn runs_of(mut blocks: u64) -> impl Iterator<Item = Range<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_copied_along_with_a_write() {
+        let at = |index, blocks| Piece::new(Slot { file: 1, index }, blocks);
+        let few = [at(1, 0b10), at(2, 0xfffc)];
+        assert_eq!(gathered(0b1, &few), (0, few.to_vec()), "few pieces stay");
+        assert_eq!(gathered(0xffff, &[]), (0, vec![]));
+        assert_eq!(gathered(0xffe0, &[at(1, 0x1f)]), (0, vec![at(1, 0x1f)]), "however little is in the older slot");
+        let many = [at(1, 0x2), at(2, 0x4), at(3, 0xff00), at(4, 0x8), at(5, 0x70), at(6, 0x80)];
+        assert_eq!(gathered(0b1, &many), (0xfe, vec![at(3, 0xff00)]), "of many the largest stays");
+        let small = [at(1, 0x00fe), at(2, 0xff00 & !0x100), at(3, 0x100)];
+        assert_eq!(gathered(0b1, &small), (0xfffe, vec![]), "less than half is not worth being kept");
+    }
 
     #[test]
     fn runs_of_bits() {

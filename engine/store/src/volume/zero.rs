@@ -108,8 +108,7 @@ impl MappedVolume {
                     continue;
                 }
                 Some(slot) => {
-                    let there = found.part.map_or(0, |part| part.blocks);
-                    if found.own && blocks_of(within, step) & !there == 0 {
+                    if blocks_of(within, step) & !found.own_blocks(self.all_blocks()) == 0 {
                         let file = self.file(slot.file)?;
                         let start = file.offset(slot.index) + within;
                         clearing.add(file, start..start + step)?;

@@ -30,7 +30,7 @@ impl Subject for Mapped {
         Ok(data.into_iter().map(|(_, _, used_bytes)| used_bytes).sum())
     }
 
-    /// Without volumes nothing at all. A chunk may be in two slots, one that a volume's end cuts takes one, and zeroes are
+    /// Without volumes nothing at all. A chunk may be in several slots, one that a volume's end cuts takes one, and zeroes are
     /// written at the two ends of a range that is zeroed.
     fn allowance(&self, need: Need, options: subject::Options) -> u64 {
         match need {
