@@ -4,6 +4,7 @@ from gespann.pool.classes import (
     host,
     host_care,
     host_dead,
+    host_power,
     http_archives,
     http_console,
     http_database,
@@ -32,7 +33,8 @@ from gespann.pool.rrd import figures, http_rrd
 
 #: imported for the handlers that they register
 HANDLER_MODULES = (
-    *(host, host_care, host_dead, http_archives, http_console, http_database, http_images, http_status),
+    *(host, host_care, host_dead, host_power),
+    *(http_archives, http_console, http_database, http_images, http_status),
     *(network, pbd, pif, pool, pool_members, pool_succession),
     *(snapshot, sr, vbd, vdi, vdi_changes, vdi_small, vif, vm_firmware, vm_machine, vm_memory, vm_power, vmss),
     *(figures, http_rrd),
