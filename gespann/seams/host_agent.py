@@ -308,6 +308,8 @@ class DiskResize(Request, frozen=True):
 
 
 class NicAttach(Request, frozen=True):
+    """Plugs a NIC. One that is there already is moved to the bridge. BAD_STATE if the device is another NIC."""
+
     op: ClassVar[str] = "nic.attach"
     reply: ClassVar[type] = Empty
     uuid: str

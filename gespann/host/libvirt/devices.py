@@ -4,15 +4,17 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import libvirt
+from defusedxml.ElementTree import fromstring
 from libvirt_qemu import qemuMonitorCommand
 
 from gespann.host.bridges import check_bridge
 from gespann.host.libvirt import secrets
 from gespann.host.libvirt.connection import ConnectionLost
 from gespann.host.libvirt.domain_view import find
-from gespann.host.libvirt.domain_xml import DomainView, disk_alias, disk_xml, nic_alias, nic_xml, target_name
+from gespann.host.libvirt.domain_xml import DomainView, disk_alias, disk_xml, nic_alias, nic_xml, target_name, text
 from gespann.host.libvirt.machines import Machines
 from gespann.host.libvirt.power import check_sources
 from gespann.seams.host_agent import Disk, Nic
@@ -110,11 +112,12 @@ class Devices:
         async with self._machines.locks[uuid]:
             _, view = await self._machines.need(uuid)
             there = view.nics.get(nic.device)
-            if there == nic.mac:
-                return
-            if there is not None:
+            if there not in (None, nic.mac):
                 raise SeamError("BAD_STATE", f"NIC {nic.device} of {uuid} is another one, {there}")
             await check_bridge(nic.bridge)
+            if there is not None:
+                await self._machines.act("move a NIC of", uuid, partial(_to_bridge, nic))
+                return
             await self._machines.act("attach to", uuid, lambda domain: domain.attachDeviceFlags(nic_xml(nic), LIVE))
 
     async def nic_detach(self, uuid: str, device: int, timeout_s: float) -> None:
@@ -158,3 +161,15 @@ class Devices:
             return
         why = "refused to" if done else f"did not within {timeout_s:g} s"
         raise SeamError("REFUSED", f"the guest of {uuid} {why} let go of {what}")
+
+
+def _to_bridge(nic: Nic, domain: libvirt.virDomain) -> None:
+    """In a worker. libvirt is given the NIC as it is, but for the bridge: nothing else can change while it is there."""
+    for element in fromstring(domain.XMLDesc(0)).findall("devices/interface"):
+        alias, source = element.find("alias"), element.find("source")
+        if alias is None or source is None or alias.get("name") != nic_alias(nic.device):
+            continue
+        if source.get("bridge") != nic.bridge:
+            source.attrib.clear()
+            source.set("bridge", nic.bridge)
+            domain.updateDeviceFlags(text(element), LIVE)

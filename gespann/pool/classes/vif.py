@@ -6,6 +6,7 @@ from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import assert_free, work_of
 from gespann.pool.plan import device_numbers, device_plans
 from gespann.pool.plan.mac_addresses import checked_mac, random_mac
+from gespann.pool.plan.network_moves import plan_move
 from gespann.seams.xenapi.errors import XenApiError
 
 _GIVEN = frozenset(
@@ -57,3 +58,8 @@ async def plug(call: Call, vif: str) -> None:
 @implements("VIF.unplug")
 async def unplug(call: Call, vif: str) -> None:
     await work_of(call.pool).run(lambda: device_plans.plan_unplug_vif(call.pool.db, vif), task=call.task)
+
+
+@implements("VIF.move")
+async def move(call: Call, vif: str, network: str) -> None:
+    await work_of(call.pool).run(lambda: plan_move(call.pool.db, vif, network), task=call.task)

@@ -145,6 +145,28 @@ class NicPlug(Step):
 
 
 @step
+class NicMove(Step):
+    """args: host, vm_uuid, vif, network, nic, before (where it was)"""
+
+    name = "nic-move"
+
+    async def do(self, run: Run) -> None:
+        await ask(run.pool, run.args["host"], NicAttach(uuid=run.args["vm_uuid"], nic=Nic(**run.args["nic"])))
+
+    async def undo(self, run: Run) -> None:
+        request = NicAttach(uuid=run.args["vm_uuid"], nic=Nic(**run.args["before"]))
+        try:
+            await ask(run.pool, run.args["host"], request)
+        except HostRefused as error:
+            if error.seam_code != "NOT_FOUND":
+                raise
+
+    def commit(self, run: Run, tx: Transaction) -> None:
+        if tx.exists("VIF", run.args["vif"]):
+            tx.set("VIF", run.args["vif"], network=run.args["network"])
+
+
+@step
 class NicUnplug(Step):
     """args: host, vm_uuid, vif, device"""
 

@@ -140,6 +140,14 @@ async def test_life_of_a_machine(machine: Machine):
     assert await machine.site.sessions(machine.engine, extra) == []
     await machine.console("disk-by-serial extra-disk || echo go''ne", expect="gone")
 
+    await machine.agent.call(seam.BridgeEnsure(bridge="xapi8"))
+    for bridge, other in (("xapi8", "xenbr2"), ("xenbr2", "xapi8")):
+        nic = seam.Nic(device=0, mac="02:00:00:00:01:01", bridge=bridge)
+        for _ in range(2):
+            await machine.agent.call(seam.NicAttach(uuid=machine.uuid, nic=nic))
+        ports = [machine.site.host.run(["ip", "-o", "link", "show", "master", at]).stdout for at in (bridge, other)]
+        assert [text.count("vnet") for text in ports] == [1, 0]
+
     await machine.agent.call(seam.DomainShutdown(uuid=machine.uuid, timeout_s=60))
     assert machine.qemu() is None
     await until(machine.has_no_session)

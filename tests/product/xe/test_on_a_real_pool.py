@@ -150,6 +150,32 @@ async def test_back_to_a_checkpoint_and_its_end(shell: Shell) -> None:
     assert await shell.xe("vdi-list params=name-label --minimal") == "system"
 
 
+async def test_a_suspended_vm_as_a_file_and_its_memory(shell: Shell) -> None:
+    sr = await make_sr(shell)
+    await make_template(shell, sr)
+    vm = await shell.xe(f"vm-install template=tiny new-name-label=web1 sr-uuid={sr}")
+    limits = "static-min=16MiB dynamic-min=64MiB dynamic-max=96MiB static-max=128MiB"
+    await shell.xe(f"vm-memory-limits-set vm=web1 {limits}")
+    await shell.xe("vm-start vm=web1")
+    await shell.xe("vm-memory-target-wait vm=web1")
+    for command in (
+        "vm-memory-dynamic-range-set vm=web1 min=64MiB max=112MiB",
+        "vm-memory-target-set vm=web1 target=80MiB",
+    ):
+        await shell.xe(command)
+        await shell.xe("vm-memory-target-wait vm=web1")
+        assert await shell.get("vm", vm, "memory-actual") == await shell.get("vm", vm, "memory-dynamic-max")
+    refused = await shell.try_xe("vm-memory-static-range-set vm=web1 min=16MiB max=256MiB")
+    assert "expected: halted" in refused.stderr
+    await shell.xe("vm-suspend vm=web1")
+    await shell.xe(f"vm-export vm=web1 filename={shell.base}/web1.xva preserve-power-state=true")
+    await shell.xe("vm-uninstall vm=web1 force=true")
+    assert await shell.xe(f"vm-import filename={shell.base}/web1.xva sr-uuid={sr} preserve=true") == vm
+    assert await shell.get("vm", vm, "power-state") == "suspended"
+    await shell.xe("vm-resume vm=web1")
+    await shell.xe("vm-uninstall vm=web1 force=true")
+
+
 async def test_what_the_driver_refuses(shell: Shell) -> None:
     refused = await shell.try_xe(f"sr-create name-label=x type=memory shared=true {CONFIG}")
     code, params = refused.stderr.splitlines()

@@ -192,6 +192,12 @@ async def _loose_vif(world: World) -> str:
     return await world.call("VIF.create", vif_fields(vm, network, MAC="02:00:00:00:00:08"))
 
 
+async def _vif_and_network(world: World) -> tuple[str, str]:
+    vm = await _running(world)
+    network = await world.call("network.create", {"name_label": "dmz", "other_config": {}, "bridge": "br9"})
+    return world.get("VM", vm)["VIFs"][0], network
+
+
 async def _unplugged_sr(world: World) -> tuple[str, str]:
     sr = await world.make_sr()
     (pbd,) = world.get("SR", sr)["PBDs"]
@@ -568,6 +574,7 @@ SCENES: dict[str, Scene] = {
     "VBD.eject": Scene(_filled_cd, call("VBD.eject")),
     "VBD.destroy": Scene(_running_with_loose_disk, call("VBD.destroy")),
     "VIF.plug": Scene(_loose_vif, call("VIF.plug")),
+    "VIF.move": Scene(_vif_and_network, call("VIF.move")),
     "VIF.unplug": Scene(_running, lambda world, vm: world.call("VIF.unplug", world.get("VM", vm)["VIFs"][0])),
     "SR.create": Scene(_nothing, _create_sr),
     "SR.destroy": Scene(_unplugged_sr, _destroy_sr),

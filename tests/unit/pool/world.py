@@ -364,6 +364,7 @@ class World:
                 running.domain.nics,
                 running.domain.vcpus,
                 running.memory_target_bytes,
+                dict(running.bridges),
             )
             for uuid, running in self.running().items()
         }

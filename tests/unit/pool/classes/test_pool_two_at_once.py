@@ -101,3 +101,62 @@ async def test_loser_may_ask_again(world):
     await at_once(world.call("VM.start", vm, False, False), world.call("VM.hard_shutdown", vm))
     assert await outcome(world.call("VM.hard_shutdown", vm)) == "done"
     assert world.get("VM", vm)["power_state"] == "Halted"
+
+
+async def sleeper(world, state: str) -> str:
+    """A machine with a place for its memory."""
+    sr = await world.make_sr()
+    vm = await world.make_vm_with_disk(sr)
+    await world.call("VM.set_suspend_SR", vm, sr)
+    await world.call("VM.start", vm, False, False)
+    if state == "Paused":
+        await world.call("VM.pause", vm)
+    elif state == "Suspended":
+        await world.call("VM.suspend", vm)
+    return vm
+
+
+@pytest.mark.parametrize(
+    ("state", "first", "second"),
+    [
+        ("Running", ("VM.suspend",), ("VM.suspend",)),
+        ("Running", ("VM.suspend",), ("VM.checkpoint", "monday")),
+        ("Running", ("VM.suspend",), ("VM.clean_shutdown",)),
+        ("Running", ("VM.suspend",), ("VM.set_memory_target_live", 96 * MIB)),
+        ("Running", ("VM.checkpoint", "monday"), ("VM.suspend",)),
+        ("Running", ("VM.checkpoint", "monday"), ("VM.checkpoint", "tuesday")),
+        ("Running", ("VM.checkpoint", "monday"), ("VM.hard_shutdown",)),
+        ("Running", ("VM.checkpoint", "monday"), ("VM.pause",)),
+        ("Paused", ("VM.checkpoint", "monday"), ("VM.unpause",)),
+        ("Suspended", ("VM.resume", False, False), ("VM.resume", False, False)),
+        ("Suspended", ("VM.resume", False, False), ("VM.hard_shutdown",)),
+        ("Suspended", ("VM.resume", False, False), ("VM.checkpoint", "monday")),
+        ("Suspended", ("VM.checkpoint", "monday"), ("VM.resume", False, False)),
+        ("Suspended", ("VM.snapshot", "monday"), ("VM.resume", False, False)),
+        ("Suspended", ("VM.hard_shutdown",), ("VM.snapshot", "monday")),
+    ],
+)
+async def test_one_of_two_has_the_memory(world, state, first, second):
+    vm = await sleeper(world, state)
+    calls = [world.call(method, vm, *params) for method, *params in (first, second)]
+    assert await at_once(*calls) == ["done", BUSY]
+    assert world.work.journal.entries() == []
+    world.assert_nothing_orphaned()
+
+
+async def test_ten_clients_wake_one_machine(world):
+    vm = await sleeper(world, "Suspended")
+    outcomes = await at_once(*(world.call("VM.resume", vm, False, False) for _ in range(10)))
+    assert sorted(outcomes) == [*[BUSY] * 9, "done"]
+    assert world.get("VM", vm)["power_state"] == "Running"
+    world.assert_nothing_orphaned()
+
+
+async def test_suspend_and_hard_shutdown_at_once_the_power_cord_wins(world):
+    """It does not wait for a memory that nobody will want."""
+    vm = await sleeper(world, "Running")
+    outcomes = await at_once(world.call("VM.suspend", vm), world.call("VM.hard_shutdown", vm))
+    assert outcomes in (["TASK_CANCELLED", "done"], ["done", BUSY])
+    if outcomes[1] == "done":
+        assert world.get("VM", vm)["power_state"] == "Halted"
+    world.assert_nothing_orphaned()
