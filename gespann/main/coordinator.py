@@ -226,7 +226,7 @@ class Coordinator:
         if self.pool.db.still or not self.host:
             return
         log.warning("the pool is led by the host at %s: this coordinator ends", address)
-        self.pool.db.hold_still("", XenApiError("HOST_IS_SLAVE", [address]))
+        self.pool.db.hold_still(None, XenApiError("HOST_IS_SLAVE", [address]))
 
         async def follow() -> None:
             while not self.retired.is_set():

@@ -139,9 +139,10 @@ class AgentLinks:
         try:
             streams = await open_door(link.door, self.identity, wanted, epoch, self.address)
         except DoorRefused as refused:
-            link.leader = refused.leader
-            if refused.leader[0] > epoch:
-                self.deposed(*refused.leader)
+            leading, address = refused.leader
+            link.leader = leading, address or link.door.address  # none: that machine's own coordinator leads
+            if leading > epoch:
+                self.deposed(*link.leader)
             raise
         except ssl.SSLError:
             link.shut_out = True

@@ -63,7 +63,7 @@ class Database:
         self._derivers: list[Callable[[Transaction, set[tuple[str, str]]], None]] = []  # see derive()
         self._open: Transaction | None = None
         self.path = path
-        self._still: tuple[str, XenApiError] | None = None
+        self._still: tuple[str | None, XenApiError] | None = None
         self.durable_commits = 0  # of this run: whether a copy is still new
         self.sqlite = _connect(path)
         self.history = History(self._next_generations())
@@ -168,8 +168,8 @@ class Database:
 
     # -- changing
 
-    def hold_still(self, owner: str, refusal: XenApiError) -> None:
-        """From here on whatever would have to be durable is refused, except in transactions of ``owner``."""
+    def hold_still(self, owner: str | None, refusal: XenApiError) -> None:
+        """From here on whatever would have to be durable is refused, except to ``owner``; None: to everybody."""
         self._still = owner, refusal
 
     def go_on(self) -> None:

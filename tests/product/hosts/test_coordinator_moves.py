@@ -1,5 +1,7 @@
 """The pool gets another coordinator, by ``xe``: asked to while all is well, or because the first one is gone."""
 
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -127,3 +129,19 @@ async def test_the_coordinator_is_gone_for_good_and_comes_back_all_the_same() ->
         first.start("coordinator")
         await first.until("host-list", f"Master IP address: {second.address}")
         await second.xe(f"vm-start uuid={await second.xe('vm-create name-label=after')} on={uuids['h1']}")
+
+        # and the other way round: who leads is stopped and cut off, goes on later, and has not heard of anything
+        await second.xe("pool-sync-database")
+        os.kill(second.processes["coordinator"].pid, signal.SIGSTOP)
+        for machine in (second, first):
+            await machine.kill("agent")
+        first.start("agent")
+        await first.until("host-is-in-emergency-mode", "true")
+        await first.xe("pool-emergency-transition-to-master")
+        await first.until("pool-list params=master --minimal", uuids["h1"])
+        os.kill(second.processes["coordinator"].pid, signal.SIGCONT)
+        await second.until("vm-create name-label=lost", f"Master IP address: {first.address}")
+        second.start("agent")
+        await second.until("host-list", f"Master IP address: {first.address}")
+        await shown_running(first, vm, uuids["h2"])
+        assert await first.xe("vm-list name-label=lost --minimal") == ""

@@ -37,7 +37,10 @@ async def test_what_is_not_given_away(world: World) -> None:
 
 async def test_nothing_is_acknowledged_while_the_pool_is_given_away(world: World) -> None:
     vm = await world.make_vm()
-    world.db.hold_still("operation", XenApiError("HOST_IS_SLAVE", ["10.0.0.6"]))
+    gone = XenApiError("HOST_IS_SLAVE", ["10.0.0.6"])
+    world.db.hold_still(None, gone)
+    assert await refusal(world, "VM.set_name_label", vm, "lost") == "HOST_IS_SLAVE"
+    world.db.hold_still("operation", gone)
     for method, *params in (("VM.set_name_label", vm, "lost"), ("VM.start", vm, False, False), ("VM.destroy", vm)):
         assert await refusal(world, method, *params) == "HOST_IS_SLAVE"
     assert world.running() == {}
