@@ -63,8 +63,11 @@ def show_moved(tx: Transaction, vm: str, host: str, domain: Domain, tls_port: in
 
 
 def _show_consoles(tx: Transaction, vm: str, host: str, domain: Domain, tls_port: int) -> None:
+    """At the coordinator's address, wherever the machine runs: a member's door knows no sessions."""
+    pools = tx.where("pool")
+    coordinator = pools[0][1]["master"] if pools else NULL_REF
     there = {tx.get("console", ref)["protocol"] for ref in tx.get("VM", vm)["consoles"] if tx.exists("console", ref)}
-    address = tx.get("host", host)["address"]
+    address = tx.get("host", coordinator if tx.exists("host", coordinator) else host)["address"]
     server = (f"[{address}]" if ":" in address else address) + ("" if tls_port == 443 else f":{tls_port}")
     for protocol, socket in (("vt100", domain.serial_socket), ("rfb", domain.vnc_socket)):
         if socket and protocol not in there:

@@ -60,6 +60,16 @@ async def test_cancelled_it_goes_on_where_it_was(world: World) -> None:
     assert world.get("VM", vm)["resident_on"] == other
 
 
+async def test_its_consoles_are_at_the_coordinators_address_wherever_it_runs(world: World) -> None:
+    """A member's door sends clients on, and a console is no call that could be repeated elsewhere."""
+    other = await world.second_host()
+    vm = await running(world, world.host)
+    await world.call("VM.pool_migrate", vm, other, {})
+    consoles = [world.get("console", ref) for ref in world.get("VM", vm)["consoles"]]
+    assert {one["protocol"] for one in consoles} == {"vt100", "rfb"}
+    assert all(one["location"].startswith("https://10.0.0.5/console?uuid=") for one in consoles)
+
+
 async def test_too_late_to_cancel_it_moves_and_says_so(world: World) -> None:
     other = await world.second_host()
     vm = await running(world, world.host)
