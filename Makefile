@@ -33,6 +33,11 @@ crash: ## kills the engine under writers until Ctrl-C or a loss; KILLS=n ends it
 	@setup/prepare test
 	@$(PYTHON) -m tests.fault.engine.campaign $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
+.PHONY: kills
+kills: ## kills coordinator, agent, group and engine in the middle of operations, for SECONDS (600); SEED=n, TRIAL=name
+	@setup/prepare test
+	@$(PYTHON) -m tests.product.whole.kills --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED)) $(if $(TRIAL),--trial "$(TRIAL)")
+
 FUZZ_SECONDS ?= 60
 
 .PHONY: fuzz

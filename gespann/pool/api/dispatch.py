@@ -19,7 +19,7 @@ from gespann.pool.api.tasks import Tasks
 from gespann.pool.api.values import Decoder, decoder, wrong_type
 from gespann.pool.pool import Pool
 from gespann.seams.xenapi import datamodel
-from gespann.seams.xenapi.datamodel import Message, Type
+from gespann.seams.xenapi.datamodel import NULL_REF, Message, Type
 from gespann.seams.xenapi.errors import XenApiError
 
 log = logging.getLogger(__name__)
@@ -162,12 +162,15 @@ class Dispatcher:
         return session
 
     def _decode(self, call: Call, bound: Bound, params: Sequence[Any]) -> list[Any]:
-        values = []
+        values: list[Any] = []
         for (name, type_, decode), raw in zip(bound.decoders, params, strict=False):
             value = decode(name, raw)
             if bound.method not in UNCHECKED_REFS:
                 generic.check_refs(call, type_, value)
             values.append(value)
+        own = bound.decoders[0][1] if bound.decoders else None
+        if own is not None and own.kind == "ref" and own.name == bound.message.class_name and values[0] == NULL_REF:
+            raise XenApiError("HANDLE_INVALID", [own.name, NULL_REF])  # it would be about no object at all
         for param in bound.message.params[len(values) :]:
             values.append(param.default)
         return values

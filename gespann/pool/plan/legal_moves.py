@@ -230,6 +230,7 @@ def assert_vbd(records: Records, vbd: str, operation: str) -> None:
         if vm["power_state"] not in (HALTED, RUNNING):
             raise XenApiError("VM_BAD_POWER_STATE", [record["VM"], "halted, running", vm["power_state"].lower()])
         return
+    other_operation("VM", record["VM"], vm)  # its power state is on its way
     if vm["power_state"] != RUNNING:
         raise XenApiError("VM_BAD_POWER_STATE", [record["VM"], "running", vm["power_state"].lower()])
     if operation == "plug":
@@ -252,8 +253,10 @@ def assert_vif(records: Records, vif: str, operation: str) -> None:
     vm = peek(records, "VM", record["VM"])
     if vm is None:
         raise XenApiError("HANDLE_INVALID", ["VM", record["VM"]])
-    if operation in ("plug", "unplug") and vm["power_state"] != RUNNING:
-        raise XenApiError("VM_BAD_POWER_STATE", [record["VM"], "running", vm["power_state"].lower()])
+    if operation in ("plug", "unplug"):
+        other_operation("VM", record["VM"], vm)
+        if vm["power_state"] != RUNNING:
+            raise XenApiError("VM_BAD_POWER_STATE", [record["VM"], "running", vm["power_state"].lower()])
     if operation != "unplug" and record["currently_attached"]:
         raise XenApiError("DEVICE_ALREADY_ATTACHED", [vif])
     if operation == "unplug" and not record["currently_attached"]:

@@ -1,4 +1,4 @@
-"""Takes away what an install left when the coordinator died between two of its calls."""
+"""Takes away what an install or an uninstall left when the coordinator died between two of its calls."""
 
 import logging
 from functools import partial
@@ -21,7 +21,7 @@ def unfinished_vms(db: Database) -> set[str]:
     return {
         vm
         for vm, record in db.all("VM").items()
-        if is_unfinished(record["name_label"]) and record["power_state"] == "Halted" and not record["is_a_snapshot"]
+        if is_unfinished(record["name_label"]) and (record["power_state"] == "Halted" or record["is_a_snapshot"])
     }
 
 
@@ -30,7 +30,7 @@ async def discard(pool: "Pool", vm: str) -> bool:
     record = pool.db.find("VM", vm)
     if record is None:
         return True
-    log.warning("VM %s (%s) was never finished: it is taken away", record["uuid"], record["name_label"])
+    log.warning("VM %s (%s) was not finished: it is taken away", record["uuid"], record["name_label"])
     try:
         for vdi in _own_disks(pool.db, vm):
             await work_of(pool).run(partial(disk_plans.plan_destroy, pool.db, vdi, capabilities_of(pool)))

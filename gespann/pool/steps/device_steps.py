@@ -1,7 +1,7 @@
 """Steps on the devices of a running domain. ``vm_uuid`` names the domain; one that is gone has no devices left."""
 
 from gespann.pool.model.database import Transaction
-from gespann.pool.steps.domain_steps import disk_with_source
+from gespann.pool.steps.domain_steps import ask_of_machine, disk_with_source
 from gespann.pool.steps.host_door import HostRefused, ask
 from gespann.pool.steps.registry import Refused, Run, Step, step
 from gespann.seams.engine_socket import Request
@@ -43,7 +43,7 @@ class DiskPlug(Step):
 
     async def do(self, run: Run) -> None:
         disk = disk_with_source(run, run.args["disk"])
-        await ask(run.pool, run.args["host"], DiskAttach(uuid=run.args["vm_uuid"], disk=disk))
+        await ask_of_machine(run, run.args["vm_uuid"], DiskAttach(uuid=run.args["vm_uuid"], disk=disk))
 
     async def undo(self, run: Run) -> None:
         request = DiskDetach(uuid=run.args["vm_uuid"], device=run.args["disk"]["device"], timeout_s=UNPLUG_WITHIN_S)
@@ -92,7 +92,7 @@ class MediumInsert(Step):
     async def do(self, run: Run) -> None:
         if run.args["host"]:
             disk = disk_with_source(run, run.args["disk"])
-            await ask(run.pool, run.args["host"], DiskAttach(uuid=run.args["vm_uuid"], disk=disk))
+            await ask_of_machine(run, run.args["vm_uuid"], DiskAttach(uuid=run.args["vm_uuid"], disk=disk))
 
     async def undo(self, run: Run) -> None:
         if run.args["host"]:
@@ -131,7 +131,8 @@ class NicPlug(Step):
     name = "nic-plug"
 
     async def do(self, run: Run) -> None:
-        await ask(run.pool, run.args["host"], NicAttach(uuid=run.args["vm_uuid"], nic=Nic(**run.args["nic"])))
+        nic = Nic(**run.args["nic"])
+        await ask_of_machine(run, run.args["vm_uuid"], NicAttach(uuid=run.args["vm_uuid"], nic=nic))
 
     async def undo(self, run: Run) -> None:
         request = NicDetach(uuid=run.args["vm_uuid"], device=run.args["nic"]["device"], timeout_s=UNPLUG_WITHIN_S)

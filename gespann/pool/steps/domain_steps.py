@@ -10,12 +10,14 @@ from gespann.pool.steps.openings import Start, forget_start, record_start
 from gespann.pool.steps.reboots import ask_for_reboot
 from gespann.pool.steps.registry import Refused, Run, Step, step
 from gespann.pool.steps.vm_records import show_running, show_stopped
+from gespann.seams.engine_socket import Request
 from gespann.seams.host_agent import (
     BridgeEnsure,
     Disk,
     Domain,
     DomainCreate,
     DomainDestroy,
+    DomainList,
     DomainPause,
     DomainReset,
     DomainShutdown,
@@ -24,9 +26,22 @@ from gespann.seams.host_agent import (
     DomainVcpus,
 )
 from gespann.seams.xenapi.datamodel import NULL_REF
+from gespann.seams.xenapi.errors import XenApiError
 
 SHUTDOWN_WITHIN_S = 180.0
 ANSWER_MARGIN_S = 20.0  # the agent's own deadline comes first
+LOOK_WITHIN_S = 5.0
+
+
+async def ask_of_machine(run: Run, vm_uuid: str, request: Request) -> Any:
+    """As ``ask``; a machine that has stopped by itself is the caller's news, not our failure."""
+    try:
+        return await ask(run.pool, run.args["host"], request)
+    except HostRefused as error:
+        if error.seam_code == "NOT_FOUND":
+            vm = run.pool.db.by_uuid("VM", vm_uuid)
+            raise Refused("VM_BAD_POWER_STATE", [vm, "running", "halted"]) from error
+        raise
 
 
 @step
@@ -127,6 +142,7 @@ class GuestShutdown(Step):
     is seen from the host."""
 
     name = "guest-shutdown"
+    too_late_to_cancel = True
 
     async def do(self, run: Run) -> None:
         args = run.args
@@ -138,11 +154,23 @@ class GuestShutdown(Step):
                 ask(run.pool, args["host"], request, timeout_s=SHUTDOWN_WITHIN_S + ANSWER_MARGIN_S)
             )
         except HostRefused as error:
-            if error.seam_code == "NOT_FOUND" and not args["reboot"]:
-                return  # it has stopped by itself meanwhile
+            if error.seam_code == "NOT_FOUND":
+                if not args["reboot"]:
+                    return  # it has stopped by itself meanwhile
+                raise Refused("VM_BAD_POWER_STATE", [args["vm"], "running", "halted"]) from error
             if error.seam_code in ("REFUSED", "TIMEOUT", "GUEST_AGENT"):
                 raise Refused("VM_FAILED_SHUTDOWN_ACKNOWLEDGMENT", [args["vm"]]) from error
             raise
+        except XenApiError as error:
+            if error.code != "TASK_CANCELLED" or args["reboot"] or not await self._has_stopped(run):
+                raise  # else the guest was as quick as whoever did not want to wait for it: it has happened
+
+    async def _has_stopped(self, run: Run) -> bool:
+        try:
+            reply = await ask(run.pool, run.args["host"], DomainList(), timeout_s=LOOK_WITHIN_S)
+        except XenApiError:
+            return False
+        return all(domain.uuid != run.args["vm_uuid"] for domain in reply.domains)
 
 
 @step
@@ -154,7 +182,7 @@ class DomainRestart(Step):
 
     async def do(self, run: Run) -> None:
         ask_for_reboot(run.pool, run.args["vm_uuid"])
-        await ask(run.pool, run.args["host"], DomainReset(uuid=run.args["vm_uuid"]))
+        await ask_of_machine(run, run.args["vm_uuid"], DomainReset(uuid=run.args["vm_uuid"]))
 
 
 @step
@@ -166,7 +194,7 @@ class VcpusSet(Step):
     async def do(self, run: Run) -> None:
         args = run.args
         try:
-            await ask(run.pool, args["host"], DomainVcpus(uuid=args["vm_uuid"], vcpus=args["vcpus"]))
+            await ask_of_machine(run, args["vm_uuid"], DomainVcpus(uuid=args["vm_uuid"], vcpus=args["vcpus"]))
         except HostRefused as error:
             if error.seam_code in ("BAD_STATE", "REFUSED"):
                 raise Refused("OPERATION_NOT_ALLOWED", [error.params[0]]) from error
@@ -194,18 +222,18 @@ class _PauseOrNot(Step):
     pauses = True
 
     async def do(self, run: Run) -> None:
-        await self._set(run, self.pauses)
+        await ask_of_machine(run, run.args["vm_uuid"], self._request(run, self.pauses))
 
     async def undo(self, run: Run) -> None:
         try:
-            await self._set(run, not self.pauses)
+            await ask(run.pool, run.args["host"], self._request(run, not self.pauses))
         except HostRefused as error:
             if error.seam_code != "NOT_FOUND":
                 raise
 
-    async def _set(self, run: Run, paused: bool) -> None:
+    def _request(self, run: Run, paused: bool) -> Request:
         uuid = run.args["vm_uuid"]
-        await ask(run.pool, run.args["host"], DomainPause(uuid=uuid) if paused else DomainUnpause(uuid=uuid))
+        return DomainPause(uuid=uuid) if paused else DomainUnpause(uuid=uuid)
 
     def commit(self, run: Run, tx: Transaction) -> None:
         tx.set("VM", run.args["vm"], power_state="Paused" if self.pauses else "Running")

@@ -6,13 +6,16 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from gespann.seams.engine_socket import Request
+from gespann.seams.host_agent import VERSION, Hello
 from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.seams.xenapi.errors import XenApiError
 
 if TYPE_CHECKING:
-    from gespann.pool.pool import Pool
+    from gespann.pool.pool import Agent, Pool
 
 ANSWER_WITHIN_S = 120.0
+ALIVE_EVERY_S = 10.0  # while an answer is waited for, the agent is asked so often whether it is there at all
+ALIVE_WITHIN_S = 15.0  # it answers other requests side by side, so only one that hangs needs longer
 
 
 class HostRefused(XenApiError):
@@ -48,11 +51,23 @@ async def ask(pool: "Pool", host: str, request: Request, timeout_s: float = ANSW
     if agent is None:
         raise HostOffline(host)
     try:
-        return await agent.call(request, timeout_s)
+        return await _answer_while_alive(agent, request, timeout_s)
     except SeamError as error:
         raise _refusal(error) from error
     except SeamLost as error:
         raise HostOffline(host) from error
+
+
+async def _answer_while_alive(agent: "Agent", request: Request, timeout_s: float) -> Any:
+    """The answer, however long it takes, from an agent that is there; SeamLost as soon as it answers nothing."""
+    waiting = asyncio.ensure_future(agent.call(request, timeout_s))
+    try:
+        while not (await asyncio.wait([waiting], timeout=ALIVE_EVERY_S))[0]:
+            with contextlib.suppress(SeamError):
+                await agent.call(Hello(version=VERSION), ALIVE_WITHIN_S)
+        return waiting.result()
+    finally:
+        waiting.cancel()
 
 
 @contextlib.asynccontextmanager

@@ -42,6 +42,10 @@ class Entry:
     def has_passed_return(self) -> bool:
         return any(STEPS[act.step].point_of_no_return for act in self.acts[: self.position])
 
+    def is_too_late_to_cancel(self) -> bool:
+        done = [STEPS[act.step] for act in self.acts[: self.position]]
+        return any(step.point_of_no_return or step.too_late_to_cancel for step in done)
+
 
 class Journal:
     def __init__(self, db: Database) -> None:

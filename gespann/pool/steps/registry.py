@@ -69,6 +69,7 @@ class Step:
     name = ""
     weight = 1  # its part of the task's progress, beside those of the other steps
     point_of_no_return = False  # once begun, a crash is answered by finishing; once done, so is a failure
+    too_late_to_cancel = False  # once done, nobody can cancel the rest; a crash is still answered by undoing
 
     async def do(self, run: Run) -> None:
         return None

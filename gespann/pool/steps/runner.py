@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Memory = dict[str, Any]
+#: what nobody has asked for, as a guest that stopped by itself: who finds it in the way waits for it
+NOBODYS = frozenset({"VM.stopped"})
 
 
 class Work:
@@ -145,7 +147,12 @@ class Work:
         if holder in self._stalled:
             return await self._retry(self._stalled[holder])
         entry, job = self._under_way.get(holder), self._jobs.get(holder)
-        if entry is None or job is None or plan is None or entry.operation not in plan.interrupts:
+        if entry is None or job is None:
+            return False
+        if entry.operation in NOBODYS:
+            await asyncio.wait([job])
+            return holder not in self._under_way
+        if plan is None or entry.operation not in plan.interrupts:
             return False
         self._cut_short[holder].set()
         await asyncio.wait([job])
@@ -175,7 +182,7 @@ class Work:
             step = STEPS[entry.acts[entry.position].step]
             run = self._look(entry, memory, task)
             run.cut_short = cut_short
-            if entry.has_passed_return():
+            if entry.is_too_late_to_cancel():
                 run.cut_short = None
                 if task is not None:
                     task.forbid_cancel()

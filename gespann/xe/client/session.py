@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -46,8 +47,24 @@ class Session:
         self._files = named_files(options.words)
         self._status: int | None = None
         self._explained = False  # an error has been shown: no exit status follows it
+        self._received: list[str] = []  # files that were written
 
     def run(self) -> int:
+        """A command that fails leaves no file: nobody could tell that it is not all there."""
+        worked = False
+        try:
+            status = self._converse()
+            worked = status == 0
+        except OutputClosed:
+            worked = True  # so far; it is only that nobody reads what is said
+            raise
+        finally:
+            for path in self._received if not worked else []:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+        return status
+
+    def _converse(self) -> int:
         try:
             self._stream.sendall(request(self._options))
             self._greet()
@@ -147,6 +164,8 @@ class Session:
             path, url = message.text(0), message.text(1)
             move = transfer.upload if message.tag == frames.HTTP_PUT else transfer.download
             worked = self._permitted(path) and move(self._options, path, url, self._heartbeat)
+            if worked and message.tag == frames.HTTP_GET:
+                self._received.append(path)
         self._send(frames.encode(frames.RESPONSE, frames.OK if worked else frames.FAILED))
 
     def _heartbeat(self) -> None:

@@ -1,5 +1,9 @@
 """Removing VMs, snapshots and templates with everything that is theirs."""
 
+import asyncio
+
+from gespann.seams.xenapi.errors import XenApiError
+from gespann.seams.xenapi.unfinished import going_label
 from gespann.xe.api import NULL_REF
 from gespann.xe.call import Call, Handler
 from gespann.xe.commands.vm_install import OWNER
@@ -36,14 +40,32 @@ async def _announce(call: Call, vm: Selected, vdis: list[str]) -> None:
 
 
 async def _destroy(call: Call, vm: Selected, vdis: list[str]) -> None:
-    """The VM goes last: if this is cut short it still names the disks that are left, and a repeat finds them.
-    The memory of a suspended VM goes with its shutdown, and that of a checkpoint with its record."""
+    """The VM goes last: it names the disks that are left. The label tells a coordinator that starts again that nobody
+    wants them any more. The memory of a suspended VM goes with its shutdown, that of a checkpoint with its record."""
     if await call.request("VM.get_power_state", vm.ref) != "Halted" and not vm.record["is_a_template"]:
         await call.run_task("VM.hard_shutdown", vm.ref)
-    for vdi in vdis:
-        if vdi != vm.record.get("suspend_VDI"):
-            await call.run_task("VDI.destroy", vdi)
-    await call.request("VM.destroy", vm.ref)
+    name = vm.record["name_label"]
+    await call.request("VM.set_name_label", vm.ref, going_label(name))
+    try:
+        late = [await _destroy_disk(call, vdi) for vdi in vdis if vdi != vm.record.get("suspend_VDI")]
+        await call.request("VM.destroy", vm.ref)
+    except XenApiError:
+        await call.request("VM.set_name_label", vm.ref, name)
+        raise
+    for error in late:
+        if error is not None:
+            raise error
+
+
+async def _destroy_disk(call: Call, vdi: str) -> XenApiError | None:
+    """The error of what the pool has begun, and will finish by itself when the storage answers again."""
+    try:
+        await call.run_task("VDI.destroy", vdi)
+    except XenApiError as error:
+        if "destroy" not in (await call.request("VDI.get_current_operations", vdi)).values():
+            raise
+        return error
+    return None
 
 
 async def uninstall(call: Call, vms: list[Selected]) -> bool:
@@ -55,7 +77,7 @@ async def uninstall(call: Call, vms: list[Selected]) -> bool:
     if not call.arguments.boolean("force") and not await call.confirmed():
         return False
     for vm, vdis in plan:
-        await _destroy(call, vm, vdis)
+        await asyncio.shield(_destroy(call, vm, vdis))  # a user who leaves has said yes all the same
     await call.client.print("All objects destroyed")
     return True
 

@@ -61,19 +61,22 @@ class GroupProcess:
                 except (OSError, asyncssh.Error):
                     await asyncio.sleep(0.1)
 
-    async def cli(self, *commands: str) -> list[str]:
-        password = (self.data_dir / "grpadmin.password").read_text().strip()
-        lines: list[str] = []
-        async with asyncssh.connect(
+    def connect(self):
+        """An SSH connection of the administrator, for ``async with``."""
+        return asyncssh.connect(
             "127.0.0.1",
             self.ssh_port,
             config=[],
             username="grpadmin",
-            password=password,
+            password=(self.data_dir / "grpadmin.password").read_text().strip(),
             known_hosts=None,
             client_keys=None,
             agent_path=None,
-        ) as connection:
+        )
+
+    async def cli(self, *commands: str) -> list[str]:
+        lines: list[str] = []
+        async with self.connect() as connection:
             for command in commands:
                 lines = (await connection.run(command)).stdout.splitlines()
         return lines

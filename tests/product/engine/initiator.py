@@ -63,9 +63,14 @@ class Initiator:
     """One connection. Call ``login``, then send commands; every answer is checked for its opcode by the caller."""
 
     def __init__(
-        self, port: int, name: str = "iqn.2026-01.test:host1", isid: bytes | None = None, source: str = "127.0.0.1"
+        self,
+        port: int,
+        name: str = "iqn.2026-01.test:host1",
+        isid: bytes | None = None,
+        source: str = "127.0.0.1",
+        host: str = "127.0.0.1",
     ) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(source, 0))
+        self.socket = socket.create_connection((host, port), timeout=30, source_address=(source, 0))
         self.name = name
         self.isid = isid or bytes([0x80]) + secrets.token_bytes(5)
         self.cmd_sn = 1

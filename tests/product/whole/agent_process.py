@@ -1,6 +1,6 @@
 """The agent's process with fake machines whose disks are real: each is an iSCSI session that a ``qemu-io`` of its own
-holds, so that it outlives the agent as QEMU does, and the engine checks name, secret and generation. Images are opened
-by ``qemu-nbd``, as on any host.
+holds, so that it outlives the agent as QEMU does, and the engine checks name, secret and generation. Memory is written
+and read through such a session. Images are opened by ``qemu-nbd``, as on any host.
 
     python -m tests.product.whole.agent_process --run DIR --data DIR
 """
@@ -23,6 +23,7 @@ from gespann.main import agent
 from gespann.seams.host_agent import IscsiSource
 from gespann.seams.json_lines import SeamError
 from gespann.system.processes import is_running, kill_session
+from tests.product.whole.held_disk import HeldDisk
 
 OPEN_WITHIN_S = 30.0
 
@@ -34,6 +35,7 @@ class HeldSessions(AnyStorage):
         super().__init__()
         self.folder = run_dir / "held"
         self.folder.mkdir(mode=0o700, exist_ok=True)
+        self._holders: dict[str, str] = {}  # target -> who opened it last
         starts = {f"{one.domain.uuid}/{one.domain.start_id}" for one in load_domains(run_dir)}
         for path in self.folder.glob("*.json"):  # a start that the agent's death cut short has no machine
             holder = json.loads(path.read_text())["holder"]
@@ -43,7 +45,13 @@ class HeldSessions(AnyStorage):
     async def open(self, holder: str, source: Source, read_only: bool) -> None:
         if isinstance(source, IscsiSource):
             await self._log_in(holder, source, read_only)
+            self._holders[source.target] = holder
         await super().open(holder, source, read_only)
+
+    def medium(self, source: Source) -> HeldDisk:
+        """Of a disk that is open."""
+        assert isinstance(source, IscsiSource)
+        return HeldDisk(self.stem(self.folder, self._holders[source.target]))
 
     async def close(self, holder: str) -> None:
         self._end(self._file(holder))
@@ -54,8 +62,12 @@ class HeldSessions(AnyStorage):
         for path in (run_dir / "held").glob("*.json"):
             cls._end(path)
 
+    @staticmethod
+    def stem(folder: Path, holder: str) -> Path:
+        return folder / hashlib.sha256(holder.encode()).hexdigest()[:16]
+
     def _file(self, holder: str) -> Path:
-        return self.folder / f"{hashlib.sha256(holder.encode()).hexdigest()[:16]}.json"
+        return self.stem(self.folder, holder).with_suffix(".json")
 
     async def _log_in(self, holder: str, source: IscsiSource, read_only: bool) -> None:
         path = self._file(holder)

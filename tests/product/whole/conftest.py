@@ -13,5 +13,5 @@ __all__ = ["ssh_host_keys"]
 async def whole(engine_path: Path, ssh_host_keys: Path) -> AsyncIterator[Whole]:
     """With an SR on the array."""
     async with running(engine_path, ssh_host_keys) as made:
-        await made.make_sr()
+        made.sr = await made.make_sr()
         yield made

@@ -1,10 +1,11 @@
 """The coordinator's process with shorter waits: it looks after what has stalled ten times as often, and gives an array
-that is silent up after seconds instead of minutes."""
+or an agent that is silent up after seconds instead of minutes."""
 
 import sys
 
 from gespann.main import coordinator
 from gespann.pool.reconcile import reconciler
+from gespann.pool.steps import host_door
 from gespann.sr import registry
 from gespann.sr.equal import EqualDriver, Timing
 
@@ -12,5 +13,6 @@ TIMING = Timing(connect_timeout_s=5.0, command_timeout_s=8.0, drain_timeout_s=8.
 
 if __name__ == "__main__":
     reconciler.ROUND_S /= 10
+    host_door.ALIVE_EVERY_S, host_door.ALIVE_WITHIN_S = 2.0, 6.0
     registry.DRIVERS["equal"] = lambda: EqualDriver(timing=TIMING)
     sys.exit(coordinator.main(sys.argv[1:]))

@@ -23,6 +23,7 @@ class Door:
     def __init__(self) -> None:
         self.open = True  # else nobody hears anything
         self.passed: list[str] = []  # the counted messages since ``arm``
+        self.answers = 0  # how many of them could be struck at afterwards
         self.struck = False
         self._at, self._after, self._strike = -1, False, None
         self._server: asyncio.Server | None = None
@@ -32,7 +33,7 @@ class Door:
         self._idle.set()
 
     def arm(self, at: int, strike: Strike, *, after: bool = False) -> None:
-        self.passed, self.struck = [], False
+        self.passed, self.answers, self.struck = [], 0, False
         self._at, self._after, self._strike = at, after, strike
 
     async def disarm(self) -> bool:
@@ -161,8 +162,10 @@ class LineDoor(Door):
 
     async def request(self, piece: bytes, send: Callable[[bytes], Awaitable[None]]) -> None:
         line = json.loads(piece)
-        if line["op"] in self.counted and await self.count(line["op"]):
-            self._held.add(line["id"])
+        if line["op"] in self.counted:
+            self.answers += 1
+            if await self.count(line["op"]):
+                self._held.add(line["id"])
         await send(piece)
 
     async def answer(self, piece: bytes) -> None:
@@ -172,7 +175,8 @@ class LineDoor(Door):
 
 
 class StreamDoor(Door):
-    """For seam 3, which is encrypted: counts the pieces that the client sends."""
+    """For seam 3, which is encrypted: counts the pieces that the client sends, and, for ``after``, those that it would
+    get."""
 
     def __init__(self, port: int, upstream_port: int) -> None:
         super().__init__()
@@ -185,5 +189,13 @@ class StreamDoor(Door):
         return await asyncio.open_connection("127.0.0.1", self.upstream_port)
 
     async def request(self, piece: bytes, send: Callable[[bytes], Awaitable[None]]) -> None:
-        await self.count(f"{len(piece)} bytes")
+        if not self._after:
+            await self.count(f"{len(piece)} bytes")
         await send(piece)
+
+    async def answer(self, piece: bytes) -> None:
+        self.answers += 1
+        if self._after and self._strike is not None:
+            self.passed.append(f"answer of {len(piece)} bytes")
+            if len(self.passed) - 1 == self._at:
+                await self.hit()

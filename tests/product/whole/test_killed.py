@@ -30,7 +30,7 @@ async def kill_at(whole: Whole, victim: str, door: Door, name: str, number: int,
     struck = await door.disarm()
     where = f"{name}, {'after' if after else 'before'} message {number} of {door.passed}: {ended}"
     assert ended.status == 0 or (ended.status == 1 and is_clear(ended.stderr)), where
-    await whole.settled(where, half_uninstalled=name == "vm-uninstall")
+    await whole.settled(where)
     now = await state_of(whole)
     assert now in ([reached] if ended.status == 0 else [needed, reached]), where
     await bring(whole, reached)  # the next try

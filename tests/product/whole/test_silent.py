@@ -1,5 +1,5 @@
-"""The array cannot be reached, or its engine hangs, in the middle of ``vm-start``: an error in bounded time, nothing
-half made when it is back, and the next try works."""
+"""The array cannot be reached, or its engine or the host's agent hangs, in the middle of ``vm-start``: an error in
+bounded time, nothing half made when it is back, and the next try works."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from tests.product.whole.life import HALTED, RUNNING, bring, state_of
-from tests.product.whole.whole import ENGINE, Whole, is_clear
+from tests.product.whole.whole import AGENT, ENGINE, Whole, is_clear
 
 pytestmark = pytest.mark.engine
 MIDDLE = 2  # of the pieces on the SSH connection, and of the engine's messages
@@ -62,3 +62,20 @@ async def test_engine_hangs(whole: Whole) -> None:
     whole.engine_door.arm(MIDDLE, strike)
     await fails_and_then_works(whole, mend)
     assert await whole.pid(ENGINE) == pid
+
+
+async def test_agent_hangs(whole: Whole) -> None:
+    """Its answer may take minutes, when storage is slow; that it is not there at all is found out sooner."""
+    await whole.make_template()
+    await bring(whole, HALTED)
+    pid = await whole.pid(AGENT)
+
+    async def strike() -> None:
+        os.kill(pid, signal.SIGSTOP)
+
+    async def mend() -> None:
+        assert await whole.agent_door.disarm()
+        os.kill(pid, signal.SIGCONT)
+
+    whole.agent_door.arm(1, strike)
+    await fails_and_then_works(whole, mend)

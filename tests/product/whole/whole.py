@@ -30,9 +30,14 @@ POLL_S = 0.1
 ENGINE, GROUP, COORDINATOR, AGENT = "engine", "group", "coordinator", "agent"
 ENGINE_OPS = frozenset(
     {"volume.create", "volume.delete", "volume.resize", "volume.clone", "volume.thick"}
+    | {"volume.snapshot", "volume.rollback", "volume.limit"}
     | {"target.put", "target.remove", "chap.put", "chap.remove", "session.drop", "volume.drain"}
 )
-AGENT_OPS = frozenset({"domain.create", "domain.shutdown", "domain.destroy", "bridge.ensure"})
+AGENT_OPS = frozenset(
+    {"domain.create", "domain.shutdown", "domain.destroy", "domain.pause", "domain.unpause", "bridge.ensure"}
+    | {"memory.save", "memory.stop", "domain.restore", "image.open", "image.close"}
+    | {"disk.attach", "disk.detach", "disk.resize"}
+)
 
 
 class GroupAtAddress(GroupProcess):
@@ -196,16 +201,21 @@ class Whole:
         }
         return " ".join(f"device-config:{key}={shlex.quote(value)}" for key, value in config.items() if value)
 
-    async def make_sr(self) -> None:
-        self.sr = await self.xe(
-            f"sr-create name-label=array type=equal shared=true content-type=user {self.device_config()}"
+    async def make_sr(self, name: str = "array", **changed: str) -> str:
+        return await self.xe(
+            f"sr-create name-label={name} type=equal shared=true content-type=user {self.device_config(**changed)}"
             " sm-config:allocation=thin"
         )
 
-    async def make_template(self) -> None:
-        vm = await self.xe("vm-create name-label=tiny")
+    async def make_vm(self, name: str) -> str:
+        """Without disks."""
+        vm = await self.xe(f"vm-create name-label={name}")
         sizes = " ".join(f"{limit}=128MiB" for limit in ("static-min", "static-max", "dynamic-min", "dynamic-max"))
         await self.xe(f"vm-memory-limits-set uuid={vm} {sizes}")
+        return vm
+
+    async def make_template(self) -> None:
+        vm = await self.make_vm("tiny")
         vdi = await self.xe(f"vdi-create sr-uuid={self.sr} name-label=system virtual-size=15MiB")
         vbd = await self.xe(f"vbd-create vm-uuid={vm} vdi-uuid={vdi} device=0 bootable=true type=Disk mode=RW")
         await self.xe(f"vbd-param-set uuid={vbd} other-config:owner=true")
@@ -215,16 +225,15 @@ class Whole:
 
     # --- what may be left
 
-    async def settled(self, after: str = "", *, half_uninstalled: bool = False) -> None:
-        """Everything runs again, and nothing is half made: waits for it, and fails with what is left. A VM that has
-        lost its disks to ``vm-uninstall`` may be left, for a repeat to finish."""
+    async def settled(self, after: str = "") -> None:
+        """Everything runs again, and nothing is half made: waits for it, and fails with what is left."""
         await self.until_up()
         left = ["not looked"]
         try:
             async with asyncio.timeout(SETTLE_S):
                 while left:
                     try:
-                        left = await self.state.leftovers(half_uninstalled=half_uninstalled)
+                        left = await self.state.leftovers()
                     except SeamLost as lost:
                         left = [str(lost)]
                     if left:

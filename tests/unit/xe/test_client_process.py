@@ -168,6 +168,17 @@ async def test_a_refused_transfer_leaves_no_file(unix: str, home: Path, tmp_path
     assert not out.exists()
 
 
+async def test_an_export_that_fails_at_its_end_leaves_no_file(
+    unix: str, home: Path, tmp_path: Path, door: Door
+) -> None:
+    """On a Unix socket, an answer that was broken off cannot be told from a whole one: only the task knows."""
+    door.files["/export_raw_vdi"], door.fails = bytes(100), ["SR_BACKEND_FAILURE_46", "", "cannot be read", ""]
+    out = tmp_path / "disk.raw"
+    ended = await run_xe(home, "vdi-export", f"uuid={DISK}", f"filename={out}", GESPANN_XAPI_SOCKET=unix)
+    assert (ended.status, "SR_BACKEND_FAILURE_46" in ended.stderr) == (1, True), ended
+    assert not out.exists()
+
+
 async def test_a_console(unix: str, home: Path, door: Door) -> None:
     door.files["/console"] = b"Debian login: "
     ended = await run_xe(home, "console", "vm=db1", typed="\x1d", GESPANN_XAPI_SOCKET=unix)

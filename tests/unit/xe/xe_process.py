@@ -16,13 +16,14 @@ XE = ROOT / "bin/xe"
 @dataclass
 class Door:
     """Reads the request as the coordinator's HTTP server would, and hands the connection over. ``files``: what GET
-    gives and PUT leaves."""
+    gives and PUT leaves. ``fails``: the error that such a transfer's task ends with when everything has been sent."""
 
     api: FakeXenApi
     local_root: bool = False
     files: dict[str, bytes] = field(default_factory=dict)
     requests: list[bytes] = field(default_factory=list)
     puts: list[str] = field(default_factory=list)
+    fails: list[str] = field(default_factory=list)
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -53,7 +54,8 @@ class Door:
             sent = found if verb in (b"GET", b"CONNECT") else b""
             writer.write(b"HTTP/1.0 200 OK\r\ncontent-length: %d\r\n\r\n" % len(sent) + sent)
             if task in self.api.db["task"]:
-                self.api.db["task"][task] |= {"status": "success", "progress": 1.0}
+                ended = {"status": "failure", "error_info": self.fails} if self.fails else {"status": "success"}
+                self.api.db["task"][task] |= {**ended, "progress": 1.0}
                 self.api._touch("task", task)
         await writer.drain()
 

@@ -40,16 +40,28 @@ CLASSES = sorted({method.partition(".")[0] for method in dispatch.implemented()}
 
 
 def bad_values(type_: Type) -> list[tuple[Any, str]]:
-    """An option may be nothing: a value that is there must still be right."""
+    """An option may be nothing: a value that is there must still be right. Of sets and maps each member, key and value
+    is wrong in turn."""
     if type_.kind == "option":
         assert type_.inner is not None
         return [(value, code) for value, code in bad_values(type_.inner) if value not in (None, "")]
     found = BAD[type_.kind]
-    if type_.kind == "map" and type_.key is not None and type_.key.kind != "string":
-        found = [bad for bad in found if not bad[0] or not isinstance(bad[0], dict)]  # their keys are wrong before
-    if type_.kind == "set" and type_.inner is not None and type_.inner.kind == "ref":
-        found = [*found, ([DANGLING], NO_HANDLE)]
+    if type_.kind == "set" and type_.inner is not None:
+        found = [*found, *(([value], code) for value, code in bad_values(type_.inner) if value is not LONG)]
+    if type_.kind == "map" and type_.key is not None and type_.inner is not None:
+        if type_.key.kind != "string":
+            found = [bad for bad in found if not bad[0] or not isinstance(bad[0], dict)]  # their keys are wrong before
+        keys = [bad for bad in bad_values(type_.key) if isinstance(bad[0], str) and bad[0] is not LONG]
+        right, value = sample(type_.key), sample(type_.inner)
+        found = [*found, *(({key: value}, code) for key, code in keys)]
+        if right != NULL_REF:  # of a map by references the key is no handle before its value is looked at
+            found += [({right: bad}, code) for bad, code in bad_values(type_.inner) if bad is not LONG]
     return found
+
+
+def sample(type_: Type) -> Any:
+    """A value of the type that is right by itself."""
+    return datamodel.zero(type_)
 
 
 def fitting(world, type_: Type) -> Any:
@@ -143,6 +155,53 @@ async def test_references_of_other_classes_are_no_handles(world, class_name):
     assert picture(world) == before
 
 
+CONSTRUCTORS = sorted(
+    (class_name, message.name)
+    for class_name in CLASSES
+    for message in datamodel.classes()[class_name].messages.values()
+    if message.params and message.params[0].type.kind == "record" and dispatch.bind(class_name, message.name)
+)
+
+
+@pytest.mark.parametrize(("class_name", "name"), CONSTRUCTORS)
+async def test_constructor_without_a_member_or_with_another_classes_reference(world, class_name, name):
+    await filled(world)
+    before = picture(world)
+    (param,) = datamodel.classes()[class_name].messages[name].params
+    right = fitting(world, param.type)
+    assert right
+    for field in datamodel.classes()[class_name].fields.values():
+        if field.name not in right:
+            continue
+        if field.required:
+            less = {member: value for member, value in right.items() if member != field.name}
+            assert await outcome(world, f"{class_name}.{name}", [less]) == [WRONG, field.name]
+        if field.type.kind == "ref" and field.type.name in world.db.tables:
+            other = next(iter(world.db.all("host" if field.type.name != "host" else "pool")))
+            answer = await outcome(world, f"{class_name}.{name}", [{**right, field.name: other}])
+            assert answer == [NO_HANDLE, field.type.name, other], field.name
+    assert picture(world) == before
+
+
+@pytest.mark.parametrize("class_name", CLASSES)
+async def test_nothing_is_not_an_object(world, class_name):
+    """The null reference, an empty one, and a uuid in the place of what a message is about."""
+    await filled(world)
+    before = picture(world)
+    uuid = "00000000-0000-4000-8000-000000000000"
+    for message in datamodel.classes()[class_name].messages.values():
+        if dispatch.bind(class_name, message.name) is None or not message.needs_session or not message.params:
+            continue
+        first = message.params[0]
+        method = f"{class_name}.{message.name}"
+        if first.type.kind != "ref" or first.type.name != class_name or method in UNCHECKED_REFS:
+            continue
+        rest = [fitting(world, param.type) for param in message.params[1:]]
+        for nothing, shown in ((NULL_REF, NULL_REF), ("", NULL_REF), (uuid, uuid)):
+            assert await outcome(world, method, [nothing, *rest]) == [NO_HANDLE, class_name, shown], method
+    assert picture(world) == before
+
+
 @pytest.mark.parametrize("class_name", CLASSES)
 async def test_counts_that_do_not_fit(world, class_name):
     for message in datamodel.classes()[class_name].messages.values():
@@ -150,6 +209,6 @@ async def test_counts_that_do_not_fit(world, class_name):
             continue
         method = f"{class_name}.{message.name}"
         most, least = len(message.params), sum(not param.optional for param in message.params)
-        for count in {most + 1, least - 1} - {-1}:
+        for count in {most + 1, most + 100, least - 1, 0 if least else most + 1} - {-1}:
             answer = await outcome(world, method, ["x"] * count)
             assert answer == ["MESSAGE_PARAMETER_COUNT_MISMATCH", method, str(most), str(count)]

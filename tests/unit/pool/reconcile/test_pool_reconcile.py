@@ -12,7 +12,7 @@ from gespann.pool.steps.notices import PRIORITY
 from gespann.seams.json_lines import SeamError
 from gespann.seams.sr_driver import Opening, VolumeSpec
 from gespann.seams.xenapi.errors import XenApiError
-from gespann.seams.xenapi.unfinished import unfinished_label
+from gespann.seams.xenapi.unfinished import going_label, unfinished_label
 from tests.unit.pool.world import DEVICE_CONFIG, MIB, World, until
 
 
@@ -318,6 +318,22 @@ async def test_an_unfinished_install_waits_for_an_array_that_is_away(world: Worl
     await world.reconciler.round(1)
     await world.reconciler.round(2)
     assert world.snapshot() == before
+
+
+async def test_what_an_uninstall_that_was_cut_short_left_is_taken_away(world: World) -> None:
+    sr = await world.make_sr()
+    vm = await world.make_vm("web1")
+    for name in ("root", "data"):
+        vbd = await world.make_vbd(vm, await world.make_vdi(sr, name), other_config={"owner": ""})
+    snapshot = await world.call("VM.snapshot", vm, "monday")
+    for going in (vm, snapshot):
+        await world.call("VM.set_name_label", going, going_label("web1"))
+    await world.call("VDI.destroy", world.get("VBD", vbd)["VDI"])
+    await world.power_cut()
+    await world.boot()
+    assert [world.db.find("VM", going) for going in (vm, snapshot)] == [None, None]
+    assert world.db.all("VDI") == {}
+    world.assert_nothing_orphaned()
 
 
 async def test_a_whole_machine_is_not_taken_for_an_unfinished_one(world: World) -> None:
