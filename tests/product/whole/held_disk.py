@@ -7,6 +7,7 @@ The commands are those of qemu-io(1); each runs to its end before the next.
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from gespann.seams.json_lines import SeamError
@@ -40,8 +41,8 @@ class HeldDisk:
         return data
 
     def look_at_size(self, size_bytes: int) -> None:
-        """As a machine does that is told of its disk's growth; later commands find it done."""
-        self._write(f"truncate {size_bytes}")
+        """As a machine does that is told of its disk's growth."""
+        self._until(f"truncate {size_bytes}", lambda said: _PROMPT in said)
 
     def holds(self, byte: int, offset: int, length: int) -> bool:
         """That it is nothing but this byte."""
@@ -57,21 +58,32 @@ class HeldDisk:
 
     def _ask(self, command: str, done: str) -> str:
         """What it says from the command on."""
-        before = self._said.stat().st_size
-        self._write(command)
-        deadline_s = time.monotonic() + ANSWER_WITHIN_S
-        while time.monotonic() < deadline_s:
-            said = self._said.read_bytes()[before:].decode().replace(_PROMPT, "")
-            if re.search(rf"^{done} \d+/\d+ bytes at offset \d+\n.*ops.*\n", said, re.MULTILINE):
-                return said
-            if " failed: " in said:
-                raise SeamError("STORAGE", said)
-            time.sleep(POLL_S)
-        raise SeamError("STORAGE", f"{command}: no answer")
+        end = re.compile(rf"{done} \d+/\d+ bytes at offset \d+\n.*ops.*\n")
+        return self._until(command, lambda said: end.search(said) is not None)
 
-    def _write(self, command: str) -> None:
+    def _until(self, command: str, is_done: Callable[[str], bool]) -> str:
+        """One command at a time, each when the prompt asks for it: of two that come together it would read the second
+        only when a third comes."""
+        self._wait(lambda: self._said.read_bytes().endswith(_PROMPT.encode()), command)
+        before = self._said.stat().st_size
         pipe = os.open(self._pipe, os.O_WRONLY | os.O_NONBLOCK)
         try:
             os.write(pipe, command.encode() + b"\n")
         finally:
             os.close(pipe)
+
+        def said() -> str:
+            return self._said.read_bytes()[before:].decode()
+
+        self._wait(lambda: said().endswith(_PROMPT) and (is_done(said()) or " failed: " in said()), command)
+        if " failed: " in said():
+            raise SeamError("STORAGE", said())
+        return said().replace(_PROMPT, "")
+
+    @staticmethod
+    def _wait(condition: Callable[[], bool], command: str) -> None:
+        deadline_s = time.monotonic() + ANSWER_WITHIN_S
+        while not condition():
+            if time.monotonic() > deadline_s:
+                raise SeamError("STORAGE", f"{command}: no answer")
+            time.sleep(POLL_S)
