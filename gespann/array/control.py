@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gespann.array.data_plane.link import DataPlane, EngineClient
-from gespann.array.data_plane.policy import limit_of, target_of, target_of_snapshot
+from gespann.array.data_plane.policy import limit_of, pools_of, target_of, target_of_snapshot
 from gespann.array.model.access import AccessRecords
 from gespann.array.model.accounts import ADMINISTRATOR, Accounts, checked_password
 from gespann.array.model.chap_users import ChapUsers
@@ -42,6 +42,7 @@ from gespann.seams.engine_socket import (
     Request,
     Session,
     SessionList,
+    SpacePools,
     Target,
     VolumeInfo,
 )
@@ -83,7 +84,7 @@ class Control:
         self.schedules = Schedules(self.database)
         self.access = AccessRecords(self.database)
         self.chap_users = ChapUsers(self.database, self.vault)
-        self.data_plane = DataPlane(engine, clock, self._policy, self._target, self._limits)
+        self.data_plane = DataPlane(engine, clock, self._policy, self._target, self._limits, self._pools)
         self.data_plane.on_current = self._engine_is_current
         self.data_plane.on_lost = self._engine_is_lost
         self.lifecycle = VolumeLifecycle(
@@ -106,7 +107,7 @@ class Control:
         self._reported_missing: frozenset[str] = frozenset()
         self._reported_unknown: frozenset[str] = frozenset()
         self._stopping = False
-        self._space_watch = SpaceWatch(self.member_spaces, self.events)
+        self._space_watch = SpaceWatch(self.member_spaces, self.pools, self.events)
         self._watch = ThinWatch(self.volumes, self.lifecycle, self.events)
         self.snapshot_watch = SnapshotWatch(
             self.volumes, self.snapshots, self.lifecycle, self.snapshot_lifecycle, self.data_plane, self.events
@@ -236,6 +237,9 @@ class Control:
     def _limits(self, present: frozenset[str]) -> list[Request]:
         volumes = [limit_of(volume) for volume in self.volumes.all() if volume.thin and volume.naa in present]
         return [self.member_spaces.get().limit(), *volumes]
+
+    def _pools(self, wanted: Collection[str] | None) -> SpacePools:
+        return pools_of(self.pools.all(), self.pools.members(), wanted)
 
     async def set_member_space(self, space: MemberSpace) -> None:
         """Conflict if the volumes have more than that already: their guests would stop."""

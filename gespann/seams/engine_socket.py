@@ -313,12 +313,19 @@ class VolumeList(Request, frozen=True):
     volume: str | None = None
 
 
+class PoolSpace(msgspec.Struct, frozen=True, kw_only=True):
+    pool: str
+    used_bytes: int  # what its volumes occupy; what volumes share counts once, in the pool of the one that has the file
+    capacity_bytes: int | None  # as set by ``space.pools``
+
+
 class SpaceReply(msgspec.Struct, frozen=True, kw_only=True):
     total_bytes: int  # of the file system with the data directory
     free_bytes: int  # what of it could still be taken, whatever the limit
     used_bytes: int  # what the volumes occupy; what they share counts once
     limit_bytes: int | None  # as set by ``space.limit``
     reclaiming_bytes: int  # of deleted and rolled-back volumes: still in used_bytes, being given back
+    pools: list[PoolSpace]  # those of ``space.pools``
 
 
 class Space(Request, frozen=True):
@@ -335,6 +342,26 @@ class SpaceLimit(Request, frozen=True):
     reply: ClassVar[type] = Empty
     limit_bytes: int | None = None
     warn_percent: int = 100
+
+
+class SpacePool(msgspec.Struct, frozen=True, kw_only=True):
+    """``capacity_bytes``: so much is set aside for the volumes of the pool, and they may occupy no more; none: they
+    share what the pools with a capacity leave. ``volumes`` need not be there yet."""
+
+    pool: str
+    capacity_bytes: int | None = None
+    volumes: list[str] = []
+
+
+class SpacePools(Request, frozen=True):
+    """These are all the storage pools from now on, and these volumes are in them. A volume that is not named stays in
+    its pool (in none if that is gone; it shares then); a new one is in the pool of the one it is made from. In a full
+    pool a write that allocates is answered with the space-exhausted sense, as beyond any limit. Lives in memory, like
+    the policy: it is pushed again after each start. BAD_REQUEST if a pool or a volume is named twice."""
+
+    op: ClassVar[str] = "space.pools"
+    reply: ClassVar[type] = Empty
+    pools: list[SpacePool]
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -406,6 +433,7 @@ REQUESTS: tuple[type[Request], ...] = (
     VolumeList,
     Space,
     SpaceLimit,
+    SpacePools,
     SessionList,
     SessionDrop,
     VolumeDrain,

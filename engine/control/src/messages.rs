@@ -106,6 +106,17 @@ pub struct SharePair {
     pub thick: bool,
 }
 
+/// One storage pool; its volumes need not be there yet.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpacePool {
+    pub pool: String,
+    #[serde(default)]
+    pub capacity_bytes: Option<u64>,
+    #[serde(default)]
+    pub volumes: Vec<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Access {
@@ -196,6 +207,7 @@ arguments! {
     VolumeAdded { volume: String, #[serde(default)] than: Vec<String> }
     VolumeLimit { volume: String, #[serde(default)] max_in_use_bytes: Option<u64> }
     SpaceLimit { #[serde(default)] limit_bytes: Option<u64>, #[serde(default = "warn_percent")] warn_percent: u8 }
+    SpacePools { pools: Vec<SpacePool> }
     OptionalVolume { #[serde(default)] volume: Option<String> }
     SessionDrop {
         volume: String,
@@ -251,6 +263,7 @@ requests! {
     "volume.list" => VolumeList(OptionalVolume),
     "space" => Space(Nothing),
     "space.limit" => SpaceLimit(SpaceLimit),
+    "space.pools" => SpacePools(SpacePools),
     "session.list" => SessionList(OptionalVolume),
     "session.drop" => SessionDrop(SessionDrop),
     "volume.drain" => VolumeDrain(VolumeDrain),
@@ -286,12 +299,21 @@ pub struct DiffExtent {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct PoolSpace {
+    pub pool: String,
+    pub used_bytes: u64,
+    pub capacity_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SpaceReply {
     pub total_bytes: u64,
     pub free_bytes: u64,
     pub used_bytes: u64,
     pub limit_bytes: Option<u64>,
     pub reclaiming_bytes: u64,
+    pub pools: Vec<PoolSpace>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -77,6 +77,24 @@ pub struct Limit {
     pub warn_percent: u8,
 }
 
+/// A set of volumes that has space of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    pub name: String,
+    /// So much is set aside for its volumes, and they may occupy no more. None: it shares what the others leave.
+    pub capacity_bytes: Option<u64>,
+    /// They need not be there yet.
+    pub volumes: Vec<VolumeId>,
+}
+
+/// What a pool's volumes occupy. What volumes share counts once: in the pool of the one in whose file it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolUse {
+    pub name: String,
+    pub capacity_bytes: Option<u64>,
+    pub used_bytes: u64,
+}
+
 /// A volume to be made with the contents of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
@@ -168,6 +186,19 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn set_volume_limit(&self, id: VolumeId, max_in_use_bytes: Option<u64>) -> Result<(), StoreError> {
         let _ = (id, max_in_use_bytes);
         Err(unsupported())
+    }
+    /// These are all the pools from now on. Volumes that are not named stay in theirs, or in none if it is gone; one that is
+    /// made from another is in that one's. In force until the store is closed.
+    fn set_pools(&self, pools: &[Pool]) -> Result<(), StoreError> {
+        let _ = pools;
+        Err(unsupported())
+    }
+    /// Looks whether the limit of all volumes or that of a pool is reached: to be called often, whatever else goes on.
+    fn watch_space(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn pools(&self) -> Result<Vec<PoolUse>, StoreError> {
+        Ok(Vec::new())
     }
     /// Copies a range, which may lie in one volume and overlap itself. Whole chunks are shared where both ranges lie alike
     /// within their chunks: then no byte moves. Not atomic: what fails half-way has copied a part.

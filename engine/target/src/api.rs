@@ -5,7 +5,8 @@ use crate::log;
 use crate::sessions::{SessionEntry, attention};
 use crate::sharing;
 use gespann_control::messages::{self as m, Code, PROTOCOL, Refusal, Reply, Request, VERSION};
-use gespann_store::{Limit, StoreError, VolumeId, VolumeInfo};
+use gespann_store::{Limit, Pool, StoreError, VolumeId, VolumeInfo};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -68,6 +69,7 @@ pub fn is_slow(request: &Request) -> bool {
             | R::VolumeUsage(_)
             | R::VolumeAdded(_)
             | R::VolumeDrain(_)
+            | R::SpacePools(_)
     )
 }
 
@@ -111,6 +113,7 @@ pub fn handle(engine: &Arc<Engine>, request: Request) -> Result<Reply, Refusal> 
         Request::VolumeList(request) => list_volumes(engine, request.volume.as_deref()),
         Request::Space(_) => space(engine),
         Request::SpaceLimit(request) => limit_space(engine, &request).map(done),
+        Request::SpacePools(request) => set_pools(engine, &request).map(done),
         Request::SessionList(request) => list_sessions(engine, request.volume.as_deref()),
         Request::SessionDrop(request) => drop_sessions(engine, &request),
         Request::VolumeDrain(request) => drain_volume(engine, &request).map(done),
@@ -171,12 +174,19 @@ fn resize_volume(engine: &Engine, id: VolumeId, size_bytes: u64) -> Result<Reply
 
 fn space(engine: &Engine) -> Result<Reply, Refusal> {
     let space = engine.store.space().map_err(refusal)?;
+    let pools = engine.store.pools().map_err(refusal)?;
+    let pools = pools.into_iter().map(|pool| m::PoolSpace {
+        pool: pool.name,
+        used_bytes: pool.used_bytes,
+        capacity_bytes: pool.capacity_bytes,
+    });
     Ok(Reply::Space(m::SpaceReply {
         total_bytes: space.total_bytes,
         free_bytes: space.free_bytes,
         used_bytes: space.used_bytes,
         limit_bytes: space.limit_bytes,
         reclaiming_bytes: space.reclaiming_bytes,
+        pools: pools.collect(),
     }))
 }
 
@@ -186,6 +196,22 @@ fn limit_space(engine: &Engine, request: &m::SpaceLimit) -> Result<(), Refusal> 
     }
     let limit = Limit { limit_bytes: request.limit_bytes, warn_percent: request.warn_percent };
     engine.store.set_limit(limit).map_err(refusal)
+}
+
+fn set_pools(engine: &Engine, request: &m::SpacePools) -> Result<(), Refusal> {
+    let (mut names, mut named) = (HashSet::new(), HashSet::new());
+    let mut pools = Vec::new();
+    for pool in &request.pools {
+        let volumes = pool.volumes.iter().map(|volume| volume_id(volume)).collect::<Result<Vec<_>, _>>()?;
+        if pool.pool.is_empty() || !names.insert(&pool.pool) {
+            return Err(Refusal::bad_request(format!("pool {:?} is named twice, or has no name", pool.pool)));
+        }
+        if let Some(twice) = volumes.iter().find(|volume| !named.insert(**volume)) {
+            return Err(Refusal::bad_request(format!("volume {twice} is named twice")));
+        }
+        pools.push(Pool { name: pool.pool.clone(), capacity_bytes: pool.capacity_bytes, volumes });
+    }
+    engine.store.set_pools(&pools).map_err(refusal)
 }
 
 fn list_volumes(engine: &Engine, volume: Option<&str>) -> Result<Reply, Refusal> {

@@ -13,6 +13,18 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// After a failure; it is tried again.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
+/// Between two looks at what volumes occupy together: what can be written meanwhile is what a limit may be passed by.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// For ever, beside `tend`: that may be at a long piece of work.
+pub fn watch_space(store: &dyn Store) -> ! {
+    loop {
+        // A failure is told by `tend`, which looks as well.
+        let _ = store.watch_space();
+        thread::sleep(LOOK);
+    }
+}
+
 pub fn tend(store: &dyn Store) -> ! {
     let mut told = None;
     loop {

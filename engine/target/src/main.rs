@@ -76,6 +76,8 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     open_portals(&engine, arguments)?;
     let tended = engine.clone();
     spawn("background", move || background::tend(tended.store.as_ref()))?;
+    let watched = engine.clone();
+    spawn("space", move || background::watch_space(watched.store.as_ref()))?;
     let listener = control_socket::listen(&arguments.socket);
     let listener =
         listener.map_err(|error| format!("cannot open the control socket {}: {error}", arguments.socket.display()))?;

@@ -24,6 +24,7 @@ async def create(session: Session, name: str, capacity: int | None = None, descr
         admission = control.lifecycle.admission
         admission.need_shared(await admission.look(), capacity)
     control.pools.create(name, capacity, description)
+    await control.data_plane.push_pools()
     control.events.add("INFO", "7.1.1", f"Storage pool {name} created.")
     return ["Storage pool creation succeeded."]
 
@@ -35,6 +36,7 @@ async def delete(session: Session, pool: StoragePool) -> Lines:
     session.control.pools.delete(pool.name)
     session.control.events.add("INFO", "7.1.2", f"Storage pool {pool.name} deleted.")
     session.context = [level for level in session.context if level.value != pool]
+    await session.control.data_plane.push_pools()
     return ["Storage pool deletion succeeded."]
 
 
@@ -79,12 +81,19 @@ async def capacity(session: Session, pool: StoragePool, capacity: int) -> Lines:
     admission = session.control.lifecycle.admission
     disk = await admission.look()
     space = admission.spaces(disk)[pool.id]
-    if capacity < space.reserved_bytes:
-        needed = format_size(space.reserved_bytes, rounding="up")
+    if capacity < space.needed_bytes:
+        needed = format_size(space.needed_bytes, rounding="up")
         raise Conflict(f"The volumes of storage pool {pool.name} need {needed}.")
-    held = space.reserved_bytes if pool.capacity_bytes is None else pool.capacity_bytes
+    held = space.needed_bytes if pool.capacity_bytes is None else pool.capacity_bytes
     admission.need_shared(disk, max(0, capacity - held))
     session.control.pools.change(pool.id, capacity_bytes=capacity)
+    await session.control.data_plane.push_pools()
+    return []
+
+
+@command("pool select <pool> space-warn <percent>", "Sets the used share of its space that gives a warning.")
+async def space_warn(session: Session, pool: StoragePool, percent: int) -> Lines:
+    session.control.pools.change(pool.id, warn_percent=percent)
     return []
 
 
@@ -102,6 +111,8 @@ async def _detail(session: Session, pool: StoragePool) -> Lines:
         ("TotalCapacity", session.size(space.capacity_bytes, "down")),
         ("FreeSpace", session.size(space.free_bytes, "down")),
         ("VolumeReserve", session.size(space.reserved_bytes, "up")),
+        ("SpaceInUse", session.size(space.used_bytes, "up")),
+        ("Space-Warn", f"{pool.warn_percent}%"),
         ("Description", pool.description),
     ]
     lines = [title("Pool Information"), *pairs(values, session.settings.formatoutput), title("Volumes")]
@@ -111,4 +122,4 @@ async def _detail(session: Session, pool: StoragePool) -> Lines:
     return [*lines, *table(VOLUME_COLUMNS, rows), rule()]
 
 
-COMMANDS: list[Command] = [create, delete, show, show_one, select_show, description, capacity]
+COMMANDS: list[Command] = [create, delete, show, show_one, select_show, description, capacity, space_warn]

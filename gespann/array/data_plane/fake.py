@@ -207,14 +207,15 @@ class FakeEngine:
             case seam.VolumeDelete(volume=volume):
                 if volume in self.targets:
                     raise SeamError("BUSY", "a target serves it")
-                self.volumes.pop(volume, None)
-                self.store.volume_limits.pop(volume, None)
+                self.store.remove(volume)
             case seam.VolumeDrain(volume=volume):
                 self.store.find(volume)
             case seam.VolumeLimit():
                 self.store.limit_volume(request)
             case seam.SpaceLimit():
                 self.store.limit = request
+            case seam.SpacePools():
+                self.store.set_pools(request)
             case _:
                 self._set_policy(request)
         return seam.Empty()

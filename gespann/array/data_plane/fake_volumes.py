@@ -41,6 +41,8 @@ class FakeVolumes:
         self.by_name: dict[str, FakeVolume] = {}
         self.limit = seam.SpaceLimit()
         self.volume_limits: dict[str, int] = {}
+        self.pools: dict[str, int | None] = {}  # name to capacity
+        self.pool_of: dict[str, str] = {}  # volume to the name of its pool
         self._state_path = state_path
         if state_path is not None and state_path.exists():
             self.by_name = msgspec.json.decode(state_path.read_bytes(), type=dict[str, FakeVolume])
@@ -55,6 +57,7 @@ class FakeVolumes:
         """They live in memory."""
         self.limit = seam.SpaceLimit()
         self.volume_limits = {}
+        self.pools, self.pool_of = {}, {}
 
     # What initiators do ----------------------------------------------------------------------------------------------
 
@@ -70,6 +73,8 @@ class FakeVolumes:
             raise SpaceExhausted(f"{name} may have {most} bytes mapped")
         if not volume.thick and fresh > self.free_bytes():
             raise SpaceExhausted("the file system or its limit is full")
+        if not volume.thick and fresh > self._pool_free_bytes(name):
+            raise SpaceExhausted("the storage pool is full")
         for chunk in touched:
             volume.chunks[chunk] = next(self._contents)
 
@@ -102,6 +107,10 @@ class FakeVolumes:
             used_bytes=used_bytes,
             limit_bytes=self.limit.limit_bytes,
             reclaiming_bytes=0,
+            pools=[
+                seam.PoolSpace(pool=pool, used_bytes=self._pool_used_bytes(pool), capacity_bytes=capacity_bytes)
+                for pool, capacity_bytes in self.pools.items()
+            ],
         )
 
     def free_bytes(self) -> int:
@@ -156,6 +165,7 @@ class FakeVolumes:
                 self._make(name, FakeVolume(size_bytes=size, thick=thick))
             case seam.VolumeClone(source=source, volume=name, thick=thick):
                 self._make(name, self._share(source, thick))
+                self._join_pool_of(source, name)
             case seam.VolumeResize(volume=name, size_bytes=size):
                 volume = self.find(name)
                 if volume.thick:
@@ -182,6 +192,8 @@ class FakeVolumes:
         if not there:
             self._need(sum(volume.size_bytes for volume in fresh.values() if volume.thick))
             self.by_name.update(fresh)
+            for pair in request.pairs:
+                self._join_pool_of(pair.source, pair.volume)
         return seam.VolumeSnapshotReply(volumes=[self.info(name) for name in names], pause_us=0)
 
     def limit_volume(self, request: seam.VolumeLimit) -> None:
@@ -191,9 +203,44 @@ class FakeVolumes:
         else:
             self.volume_limits[request.volume] = request.max_in_use_bytes
 
+    def set_pools(self, request: seam.SpacePools) -> None:
+        names = [pool.pool for pool in request.pools]
+        volumes = [volume for pool in request.pools for volume in pool.volumes]
+        if "" in names or len(set(names)) < len(names) or len(set(volumes)) < len(volumes):
+            raise SeamError("BAD_REQUEST", "a pool or a volume is named twice, or a pool has no name")
+        self.pools = {pool.pool: pool.capacity_bytes for pool in request.pools}
+        self.pool_of |= {volume: pool.pool for pool in request.pools for volume in pool.volumes}
+        self.pool_of = {volume: pool for volume, pool in self.pool_of.items() if pool in self.pools}
+
+    def remove(self, name: str) -> None:
+        for of_volumes in (self.by_name, self.volume_limits, self.pool_of):
+            of_volumes.pop(name, None)
+
+    def _pool_used_bytes(self, pool: str) -> int:
+        """What volumes share counts in the pool of the one that was made first."""
+        first: dict[tuple[int, int], str] = {}
+        used_bytes = 0
+        for name, volume in self.by_name.items():
+            if volume.thick:
+                used_bytes += volume.size_bytes if self.pool_of.get(name) == pool else 0
+            else:
+                for place in volume.chunks.items():
+                    first.setdefault(place, name)
+        return used_bytes + CHUNK_BYTES * sum(1 for name in first.values() if self.pool_of.get(name) == pool)
+
+    def _pool_free_bytes(self, name: str) -> int:
+        """What the pool of the volume has left: of its capacity, or of what the others' capacities leave."""
+        unused = {pool: most - self._pool_used_bytes(pool) for pool, most in self.pools.items() if most is not None}
+        pool = self.pool_of.get(name, "")
+        return unused.get(pool, self.free_bytes() - sum(max(0, one) for one in unused.values()))
+
     def _share(self, source: str, thick: bool) -> FakeVolume:
         volume = self.find(source)
         return FakeVolume(size_bytes=volume.size_bytes, thick=thick, origin=source, chunks=dict(volume.chunks))
+
+    def _join_pool_of(self, source: str, name: str) -> None:
+        if source in self.pool_of:
+            self.pool_of.setdefault(name, self.pool_of[source])
 
     def _cut(self, volume: FakeVolume, size_bytes: int) -> None:
         volume.size_bytes = size_bytes

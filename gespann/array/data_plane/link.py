@@ -11,7 +11,7 @@ Every push reads the database when its turn has come, so the last push always ca
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from gespann.array.model.refusals import Failed
@@ -22,6 +22,7 @@ from gespann.seams.engine_socket import (
     HelloReply,
     Request,
     Space,
+    SpacePools,
     Target,
     TargetPut,
     TargetRemove,
@@ -56,14 +57,17 @@ class DataPlane:
         policy: Callable[[frozenset[str]], Configure],
         target: Callable[[str], Target | None],
         limits: Callable[[frozenset[str]], Sequence[Request]] = lambda present: (),
+        pools: Callable[[Collection[str] | None], SpacePools] = lambda members: SpacePools(pools=[]),
     ) -> None:
         """``policy``: the whole, for the volumes (by NAA) that the engine has. ``target``: of one volume or snapshot by
-        its NAA, if it is to have one. ``limits``: of space, set before anybody is let in."""
+        its NAA, if it is to have one. ``limits``: of space, set before anybody is let in. ``pools``: all storage pools,
+        with those of their volumes that are among the given ones, or with all."""
         self._client = client
         self._clock = clock
         self._policy = policy
         self._target = target
         self._limits = limits
+        self._pools = pools
         self._push_turn = asyncio.Lock()
         self._stale = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -120,6 +124,16 @@ class DataPlane:
         """Any other change of policy, under the same promise."""
         async with self._push_turn:
             await self._push(request)
+
+    async def tell_pools(self, members: Collection[str]) -> None:
+        """In which storage pools volumes are that are about to be made. Raises what ``call`` raises."""
+        async with self._push_turn:
+            await self.call(self._pools(members))
+
+    async def push_pools(self, members: Collection[str] = ()) -> None:
+        """The storage pools have changed, or these volumes have moved: under the promise of ``push``."""
+        async with self._push_turn:
+            await self._push(self._pools(members))
 
     async def try_limit(self, limit: Request) -> None:
         """An engine that cannot enforce a limit is still looked after by ``operations.thin_watch``."""
@@ -178,6 +192,7 @@ class DataPlane:
             await self.inventory()
             for limit in self._limits(self.present):
                 await self.try_limit(limit)
+            await self.call(self._pools(None))  # without them nobody is let in: pools promise space to each other
             await self.call(self._policy(self.present))
         self._failure = None
         if self.on_current is not None:

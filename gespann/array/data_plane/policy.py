@@ -1,9 +1,9 @@
 """What the engine is told about a volume: from the group's rows to the messages of seam 4. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from gespann.array.model.records import AccessRecord, Snapshot, Volume
-from gespann.seams.engine_socket import Access, Target, VolumeLimit
+from gespann.array.model.records import AccessRecord, Snapshot, StoragePool, Volume
+from gespann.seams.engine_socket import Access, SpacePool, SpacePools, Target, VolumeLimit
 
 VENDOR, PRODUCT = "EQLOGIC", "100E-00"  # what the multipath rules of existing hosts match
 
@@ -42,6 +42,22 @@ def limit_of(volume: Volume) -> VolumeLimit:
     limited = volume.thin and volume.thin_growth_max < 100 and volume.thin_warn_mode != "soft-only"
     most = volume.size_bytes * volume.thin_growth_max // 100 if limited else None
     return VolumeLimit(volume=volume.naa, max_in_use_bytes=most)
+
+
+def pools_of(
+    pools: Iterable[StoragePool], members: Iterable[tuple[str, int]], wanted: Collection[str] | None
+) -> SpacePools:
+    """``members``: volumes and snapshots by NAA, with the number of their pool. ``wanted``: those named; none: all."""
+    naas: dict[int, list[str]] = {}
+    for naa, pool_id in members:
+        if wanted is None or naa in wanted:
+            naas.setdefault(pool_id, []).append(naa)
+    return SpacePools(
+        pools=[
+            SpacePool(pool=pool.name, capacity_bytes=pool.capacity_bytes, volumes=naas.get(pool.id, []))
+            for pool in pools
+        ]
+    )
 
 
 def _access(records: Iterable[AccessRecord], kind: str) -> list[Access]:

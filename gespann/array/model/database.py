@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _SCHEMA = """
 CREATE TABLE parameter (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -82,6 +82,7 @@ ALTER TABLE schedule ADD COLUMN weekdays INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE volume ADD COLUMN lease_holder TEXT NOT NULL DEFAULT '';
 ALTER TABLE volume ADD COLUMN lease_generation INTEGER NOT NULL DEFAULT 0;
 """,
+    5: "ALTER TABLE storage_pool ADD COLUMN warn_percent INTEGER NOT NULL DEFAULT 90;",
 }
 
 R = TypeVar("R", bound=msgspec.Struct)

@@ -10,6 +10,7 @@ class StoragePool(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     capacity_bytes: int | None = None  # none: shares the file system's space with the other pools without capacity
     description: str = ""
+    warn_percent: int = 90  # of its capacity in use
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,8 @@ class PoolSpace(msgspec.Struct, frozen=True, kw_only=True):
     capacity_bytes: int
     free_bytes: int
     reserved_bytes: int
+    used_bytes: int  # what its volumes and snapshots occupy
+    needed_bytes: int  # that, and what is promised to its volumes but not occupied yet
     reported_bytes: int  # the sum of the sizes that its volumes show
     volumes: int
 
@@ -43,23 +45,28 @@ def snapshot_reserve(volume: Volume, allocated_bytes: int) -> int:
 
 
 def pool_spaces(
-    pools: Iterable[StoragePool], volumes: Iterable[Volume], allocated: Mapping[str, int], disk: FileSystem
+    pools: Iterable[StoragePool],
+    volumes: Iterable[Volume],
+    allocated: Mapping[str, int],
+    used: Mapping[str, int],
+    disk: FileSystem,
 ) -> dict[int, PoolSpace]:
-    """``allocated``: bytes by NAA, for volumes that the engine has; one that it lacks will still take its reserve."""
+    """``allocated``: bytes by NAA, for volumes that the engine has; one that it lacks will still take its reserve.
+    ``used``: bytes that the volumes and snapshots of a pool occupy, by its name; what they share counts once."""
     pools = list(pools)
     members: dict[int, list[Volume]] = {pool.id: [] for pool in pools}
     for volume in volumes:
         members[volume.pool_id].append(volume)
     shared_total, shared_free = disk.total_bytes, disk.free_bytes
     for pool in pools:
-        used = sum(allocated.get(volume.naa, 0) for volume in members[pool.id])
         if pool.capacity_bytes is None:
             promised = sum(_promised(volume, allocated) for volume in members[pool.id])
             shared_free -= promised
         else:
             shared_total -= pool.capacity_bytes
-            shared_free -= max(0, pool.capacity_bytes - used)
-    return {pool.id: _space(pool, members[pool.id], allocated, shared_total, shared_free) for pool in pools}
+            shared_free -= max(0, pool.capacity_bytes - used.get(pool.name, 0))
+    shared = FileSystem(total_bytes=shared_total, free_bytes=shared_free)
+    return {pool.id: _space(pool, members[pool.id], allocated, used.get(pool.name, 0), shared) for pool in pools}
 
 
 def _promised(volume: Volume, allocated: Mapping[str, int]) -> int:
@@ -69,15 +76,18 @@ def _promised(volume: Volume, allocated: Mapping[str, int]) -> int:
 
 
 def _space(
-    pool: StoragePool, volumes: list[Volume], allocated: Mapping[str, int], shared_total: int, shared_free: int
+    pool: StoragePool, volumes: list[Volume], allocated: Mapping[str, int], used: int, shared: FileSystem
 ) -> PoolSpace:
     reserved = sum(reserve(volume, allocated.get(volume.naa, 0)) for volume in volumes)
-    capacity = shared_total if pool.capacity_bytes is None else pool.capacity_bytes
-    free = shared_free if pool.capacity_bytes is None else capacity - reserved
+    promised = sum(_promised(volume, allocated) for volume in volumes)
+    capacity = shared.total_bytes if pool.capacity_bytes is None else pool.capacity_bytes
+    free = shared.free_bytes if pool.capacity_bytes is None else capacity - used - promised
     return PoolSpace(
         capacity_bytes=max(0, capacity),
         free_bytes=max(0, free),
         reserved_bytes=reserved,
+        used_bytes=used,
+        needed_bytes=used + promised,
         reported_bytes=sum(volume.asked_bytes for volume in volumes),
         volumes=len(volumes),
     )

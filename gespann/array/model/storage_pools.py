@@ -25,6 +25,14 @@ class StoragePools:
     def by_id(self, pool_id: int) -> StoragePool:
         return next(pool for pool in self.all() if pool.id == pool_id)
 
+    def members(self) -> list[tuple[str, int]]:
+        """Volumes and snapshots by NAA, each with the number of its pool."""
+        rows = self._database.rows(
+            "SELECT naa, pool_id FROM volume UNION ALL SELECT snapshot.naa, volume.pool_id FROM snapshot"
+            " JOIN volume ON volume.id = snapshot.volume_id"
+        )
+        return [(row["naa"], row["pool_id"]) for row in rows]
+
     def create(self, name: str, capacity_bytes: int | None = None, description: str = "") -> StoragePool:
         names.pool_name(name)
         pools = self.all()

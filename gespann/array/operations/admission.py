@@ -18,6 +18,7 @@ class Disk(msgspec.Struct, frozen=True):
 
     file_system: FileSystem
     allocated: dict[str, int]
+    used: dict[str, int]  # by storage pool
 
 
 class Admission:
@@ -36,10 +37,11 @@ class Admission:
         return Disk(
             self._member_spaces.get().left_of(space),
             {naa: info.allocated_bytes for naa, info in inventory.items()},
+            {pool.pool: pool.used_bytes for pool in space.pools},
         )
 
     def spaces(self, disk: Disk) -> dict[int, PoolSpace]:
-        return pool_spaces(self.pools.all(), self._volumes.rows(), disk.allocated, disk.file_system)
+        return pool_spaces(self.pools.all(), self._volumes.rows(), disk.allocated, disk.used, disk.file_system)
 
     def need(self, disk: Disk, pool: StoragePool, more_bytes: int) -> None:
         """Conflict if the pool cannot promise ``more_bytes``."""

@@ -6,6 +6,7 @@
     restore:
     ([..] = one transaction)
 
+The engine is told a new volume's storage pool before it makes the volume.
 Names and space of a half-made volume are taken; who asks for the name again has it settled first.
 """
 
@@ -120,6 +121,7 @@ class VolumeLifecycle:
             if unrestricted:
                 self._access.create(volume.id, address=names.ANY_ADDRESS)
             try:
+                await self._data_plane.tell_pools([volume.naa])
                 await self._data_plane.call(request, SLOW_S)
                 self._data_plane.gained(volume.naa)
                 await self._limit(volume)
@@ -347,6 +349,8 @@ class VolumeLifecycle:
                 pool = self._pools.by_id(pool_id)
                 self.admission.need(disk, pool, reserve(volume, disk.allocated.get(volume.naa, 0)))
                 self._volumes.change(volume.id, pool_id=pool_id)
+                snapshots = [snapshot.naa for snapshot in self._snapshots.rows(volume.id)]
+                await self._data_plane.push_pools([volume.naa, *snapshots])
 
     # Finishing what a crash or a lost answer left ------------------------------------------------------------
 

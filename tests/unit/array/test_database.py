@@ -8,6 +8,7 @@ from gespann.array.model import database as module
 from gespann.array.model.database import SCHEMA_VERSION, Database
 from gespann.array.model.records import Snapshot
 from gespann.array.model.snapshots import Snapshots
+from gespann.array.model.storage_pools import StoragePools
 from gespann.array.model.volumes import Volumes
 
 VOLUME = """INSERT INTO volume VALUES (7, 'v', 'naa', 'iqn', 1, 1, 1, 0, 10, 60, 100, 'offline', 100, 10,
@@ -22,6 +23,7 @@ def test_volumes_of_the_first_release_are_still_there(tmp_path):
     database = Database(path)
     volume = Volumes(database).get("v")
     assert (volume.id, volume.template, volume.bases) == (7, False, "[]")
+    assert StoragePools(database).get("default").warn_percent == 90
     snapshots = Snapshots(database)
     draft = Snapshot(volume_id=7, name="s", naa="n", target_name="t", asked_bytes=1, size_bytes=1)
     snapshots.settle(snapshots.add([draft]))

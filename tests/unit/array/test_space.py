@@ -53,11 +53,11 @@ def test_no_byte_is_promised_twice(drawn, capacity_mb):
     rows, allocated = [], {}
     for number, (mb, thin, pool_id, used) in enumerate(drawn):
         one = volume(number, mb, thin, pool_id=pool_id)
-        free = pool_spaces(pools, rows, allocated, disk(total, allocated))[pool_id].free_bytes
+        free = spaces_of(pools, rows, allocated, disk(total, allocated))[pool_id].free_bytes
         if reserve(one, 0) <= free:
             rows.append(one)
             allocated[one.naa] = int(reserve(one, 0) * used) if thin else one.size_bytes
-    spaces = pool_spaces(pools, rows, allocated, disk(total, allocated))
+    spaces = spaces_of(pools, rows, allocated, disk(total, allocated))
     to_come = sum(max(0, reserve(one, allocated[one.naa]) - allocated[one.naa]) for one in rows)
     free = disk(total, allocated).free_bytes
     assert spaces[1].free_bytes + spaces[2].free_bytes + to_come <= free
@@ -67,3 +67,25 @@ def test_no_byte_is_promised_twice(drawn, capacity_mb):
 
 def disk(total: int, allocated: dict[str, int]) -> FileSystem:
     return FileSystem(total_bytes=total, free_bytes=total - sum(allocated.values()))
+
+
+def spaces_of(pools, rows, allocated, file_system):
+    """With nothing shared: a pool occupies what its volumes do."""
+    used = {pool.name: sum(allocated[one.naa] for one in rows if one.pool_id == pool.id) for pool in pools}
+    return pool_spaces(pools, rows, allocated, used, file_system)
+
+
+def test_what_snapshots_keep_is_not_free_and_what_clones_share_is():
+    own = StoragePool(id=2, name="own", capacity_bytes=10 * GB)
+    rows = [volume(number, 1024, True, pool_id=2) for number in (1, 2)]
+    allocated = {one.naa: 600 * MB for one in rows}
+
+    def free_bytes(used: int) -> int:
+        spaces = pool_spaces(
+            [StoragePool(id=1, name="default"), own], rows, allocated, {"own": used}, disk(20 * GB, {})
+        )
+        return spaces[2].free_bytes
+
+    assert free_bytes(1200 * MB) == 10 * GB - 1200 * MB  # each has its own
+    assert free_bytes(600 * MB) == 10 * GB - 600 * MB  # one is a clone of the other
+    assert free_bytes(3 * GB) == 7 * GB  # snapshots keep the rest

@@ -12,8 +12,8 @@ from gespann.array.model.sizes import GB
 from gespann.seams.json_lines import SeamError, SeamLost
 
 STEPS = {
-    "create": ["volume.create", "target.put"],
-    "clone": ["volume.clone", "target.put"],
+    "create": ["space.pools", "volume.create", "target.put"],
+    "clone": ["space.pools", "volume.clone", "target.put"],
     "delete": ["target.remove", "volume.delete"],
     "resize": ["volume.resize"],
     "thin": ["volume.thick"],
@@ -25,6 +25,7 @@ STEPS = {
     "restore": ["volume.snapshot", "volume.rollback"],
     "resize after a snapshot": ["volume.snapshot", "volume.resize"],
     "clone of a snapshot": ["volume.clone", "target.put"],
+    "move": ["space.pools"],
     "lease": ["target.put", "volume.drain"],
 }
 CASES = [
@@ -39,6 +40,8 @@ CASES = [
 
 async def prepare(control) -> None:
     lifecycle = control.lifecycle
+    control.pools.create("other", 20 * GB)
+    await control.data_plane.push_pools()
     await lifecycle.create(lifecycle.draft("old", GB, 1))
     await control.policy.create_record(control.volumes.get("old"), initiator="iqn.2000-01.a:b")
     await lifecycle.create(lifecycle.draft("gone", GB, 1, thin=True, online=False))
@@ -61,6 +64,8 @@ async def act(control, operation: str) -> None:
             await lifecycle.delete(control.volumes.get("gone"))
         case "resize":
             await lifecycle.grow(old, 3 * GB)
+        case "move":
+            await lifecycle.move(control.volumes.get("kept"), control.pools.get("other").id)
         case "lease":
             await control.leases.grant(old, "iqn.2000-01.a:b")
         case "thin":
@@ -123,6 +128,8 @@ def succeeded(control, operation: str) -> bool:
             return "gone" not in names
         case "lease":
             return control.volumes.get("old").lease_holder == "iqn.2000-01.a:b"
+        case "move":
+            return control.volumes.get("kept").pool_id == control.pools.get("other").id
         case "resize":
             return control.volumes.get("old").asked_bytes == 3 * GB
         case _:
@@ -137,6 +144,9 @@ def agree(control, engine: FakeEngine) -> None:
     assert control.snapshots.intents() == []
     assert set(engine.volumes) == set(rows) | set(snapshots)
     assert set(engine.targets) == set(rows) | {naa for naa, one in snapshots.items() if one.online}
+    pool_names = {pool.id: pool.name for pool in control.pools.all()}
+    assert engine.store.pools == {pool.name: pool.capacity_bytes for pool in control.pools.all()}
+    assert engine.store.pool_of == {naa: pool_names[pool_id] for naa, pool_id in control.pools.members()}
     for naa, snapshot in snapshots.items():
         assert engine.volumes[naa].size_bytes == snapshot.size_bytes
     for collection in control.collections.all():

@@ -169,7 +169,7 @@ impl MappedStore {
         })
     }
 
-    fn used_bytes(&self) -> io::Result<u64> {
+    pub(super) fn used_bytes(&self) -> io::Result<u64> {
         self.shared.files.all().iter().map(|file| file.allocated_bytes()).sum()
     }
 
@@ -191,11 +191,9 @@ impl MappedStore {
         Ok(bytes)
     }
 
-    /// Sets and lifts the brakes of the pool and of single volumes.
+    /// Sets and lifts the brakes of all volumes, of storage pools and of single volumes.
     pub(super) fn watch_limits(&self) -> Result<(), StoreError> {
-        let limit = self.limit_bytes.load(Ordering::Acquire);
-        let full = limit != u64::MAX && self.used_bytes().map_err(unreadable)? >= limit;
-        self.shared.full.store(full, Ordering::Release);
+        self.watch_all_space()?;
         for volume in self.all_volumes() {
             let most = volume.max_in_use_bytes.load(Ordering::Acquire);
             let held = most != u64::MAX && self.mapped_bytes(&volume).map_err(unreadable)? >= most;

@@ -14,6 +14,7 @@ mod control;
 mod emptying;
 mod figures;
 mod open;
+mod pools;
 mod sharing;
 
 use crate::data_files::DataFile;
@@ -23,8 +24,8 @@ use crate::map::walk;
 use crate::shared::Shared;
 use crate::volume::MappedVolume;
 use crate::{
-    BlockError, Differences, Limit, Share, Shared as SharedVolumes, Space, Store, StoreError, Usage, Volume, VolumeId,
-    VolumeInfo, lock,
+    BlockError, Differences, Limit, Pool, PoolUse, Share, Shared as SharedVolumes, Space, Store, StoreError, Usage, Volume,
+    VolumeId, VolumeInfo, lock,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -57,6 +58,7 @@ pub struct MappedStore {
     unclaimed: Condvar,
     background: background::Background,
     limit_bytes: AtomicU64,
+    pools: Mutex<pools::Pools>,
     /// What the start found and repaired, for the log.
     pub notes: Vec<String>,
 }
@@ -174,7 +176,9 @@ impl Store for MappedStore {
     }
 
     fn delete(&self, id: VolumeId) -> Result<(), StoreError> {
-        self.delete_volume(id)
+        self.delete_volume(id)?;
+        self.leave_pool(id);
+        Ok(())
     }
 
     fn resize(&self, id: VolumeId, size_bytes: u64) -> Result<VolumeInfo, StoreError> {
@@ -207,7 +211,9 @@ impl Store for MappedStore {
     }
 
     fn snapshot(&self, pairs: &[Share]) -> Result<SharedVolumes, StoreError> {
-        self.share_volumes(pairs)
+        let made = self.share_volumes(pairs)?;
+        self.join_pools_of_sources(pairs);
+        Ok(made)
     }
 
     fn roll_back(&self, id: VolumeId, from: VolumeId) -> Result<VolumeInfo, StoreError> {
@@ -231,6 +237,18 @@ impl Store for MappedStore {
         let volume = self.find(id)?;
         volume.max_in_use_bytes.store(max_in_use_bytes.unwrap_or(u64::MAX), Ordering::Release);
         self.watch_limits()
+    }
+
+    fn set_pools(&self, pools: &[Pool]) -> Result<(), StoreError> {
+        self.replace_pools(pools)
+    }
+
+    fn watch_space(&self) -> Result<(), StoreError> {
+        self.watch_all_space()
+    }
+
+    fn pools(&self) -> Result<Vec<PoolUse>, StoreError> {
+        self.pools_now()
     }
 
     fn reservations(&self, id: VolumeId) -> Result<Option<String>, StoreError> {

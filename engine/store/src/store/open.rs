@@ -277,6 +277,7 @@ impl MappedStore {
             unclaimed: Condvar::new(),
             background,
             limit_bytes: AtomicU64::new(u64::MAX),
+            pools: Mutex::default(),
             notes: found.notes,
         }
     }

@@ -10,7 +10,8 @@ const ATOMIC_BYTES: u32 = 256 << 10;
 
 impl MappedVolume {
     pub fn limited(&self) -> bool {
-        self.held.load(Ordering::Relaxed) || self.shared.full.load(Ordering::Relaxed)
+        let held = self.held.load(Ordering::Relaxed) || self.pool_full.load(Ordering::Relaxed);
+        held || self.shared.full.load(Ordering::Relaxed)
     }
 
     /// While a limit is reached only what takes no more space is written.

@@ -45,6 +45,8 @@ pub struct MappedVolume {
     also_sync: Mutex<BTreeMap<u32, (Arc<DataFile>, u64)>>,
     /// The volume's own limit is reached.
     pub held: AtomicBool,
+    /// Its storage pool has no space left.
+    pub pool_full: AtomicBool,
     pub max_in_use_bytes: AtomicU64,
     pub facts: Mutex<Facts>,
     /// The latest record when the background last looked, and how often it has found a later one since.
@@ -116,6 +118,7 @@ impl MappedVolume {
             deferred: Mutex::default(),
             also_sync: Mutex::default(),
             held: AtomicBool::new(false),
+            pool_full: AtomicBool::new(false),
             max_in_use_bytes: AtomicU64::new(u64::MAX),
             looked_at: Mutex::default(),
             mapped: Mutex::default(),
