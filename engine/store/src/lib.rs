@@ -124,7 +124,7 @@ pub struct Differences {
 pub struct Usage {
     /// What the volume references, shared or not.
     pub mapped_bytes: u64,
-    /// What deleting it alone would give back.
+    /// What deleting it alone would give back; chunks copied inside the volume, which share their place, are left out.
     pub exclusive_bytes: u64,
 }
 

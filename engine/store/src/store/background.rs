@@ -6,6 +6,7 @@ use super::emptying::Emptying;
 use super::open::{SPARE, SPARE_BYTES};
 use crate::data_files::{self, DataFile};
 use crate::journal::Journal;
+use crate::journal::record::FileKind;
 use crate::map::nodes::Found;
 use crate::map::walk::Dropped;
 use crate::map::{LEAF_SLOTS, Slot};
@@ -61,7 +62,9 @@ pub struct Background {
 
 impl Background {
     pub fn new(number: u64, checkpoint_bytes: u64, shared: &Shared, state: &State) -> Self {
-        let raw = |file: &DataFile| state.volumes.get(&file.volume).is_some_and(|volume| volume.raw);
+        // Not its other files: an atomic write that does not count may have left something there.
+        let raw =
+            |file: &DataFile| file.kind == FileKind::Base && state.volumes.get(&file.volume).is_some_and(|volume| volume.raw);
         let files = shared.files.all();
         for file in files.iter().filter(|file| raw(file)) {
             file.swept.store(true, Ordering::Release); // every slot is the volume's own

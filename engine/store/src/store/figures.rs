@@ -4,7 +4,7 @@ use super::MappedStore;
 use crate::disk::DiskSpace;
 use crate::map::nodes::{Found, Node, Reference, Top};
 use crate::map::{LEAF_SLOTS, walk};
-use crate::volume::MappedVolume;
+use crate::volume::{BLOCK_BYTES, MappedVolume};
 use crate::{Differences, Space, StoreError, Usage, VolumeId, VolumeInfo, lock};
 use std::io;
 use std::ops::Range;
@@ -39,6 +39,11 @@ impl MappedStore {
 
     /// What a volume refers to, shared or not. Counted anew only if the map or the volume's own files have changed.
     fn mapped_bytes(&self, volume: &MappedVolume) -> io::Result<u64> {
+        let bytes = self.counted_bytes(volume)?;
+        Ok(if volume.is_thick() { bytes.max(volume.size().next_multiple_of(BLOCK_BYTES)) } else { bytes })
+    }
+
+    fn counted_bytes(&self, volume: &MappedVolume) -> io::Result<u64> {
         let own_bytes = volume.allocated_bytes()?;
         let (top, chunks, tenure) = {
             let map = volume.map();
@@ -47,7 +52,7 @@ impl MappedStore {
             }
             (map.top.clone(), volume.chunks(), map.tenure)
         };
-        let key = (volume.latest(), own_bytes);
+        let key = (volume.latest(), tenure, own_bytes);
         if let Some((known, bytes)) = *lock(&volume.mapped) {
             if known == key {
                 return Ok(bytes);
@@ -89,7 +94,8 @@ impl MappedStore {
         let (mut at, end) = (file.offset(slots.start), file.offset(slots.end));
         let mut bytes = 0;
         while let Some((start, stop)) = file.next_data(at, end)? {
-            bytes += stop - start.max(at);
+            // The file's end may cut its last block, which is occupied whole.
+            bytes += stop.next_multiple_of(BLOCK_BYTES) - start.max(at);
             at = stop;
             if at >= end {
                 break;
@@ -178,7 +184,8 @@ impl MappedStore {
         let mut bytes = 0;
         for file in self.shared.files.all() {
             if file.ownerless.load(Ordering::Acquire) {
-                let free = file.runs(0..u64::MAX).into_iter().filter(|(_, count)| *count == 0);
+                let end = file.len()?.div_ceil(file.chunk_bytes);
+                let free = file.runs(0..end).into_iter().filter(|(_, count)| *count == 0);
                 bytes += free.map(|(run, _)| self.occupied(file.number, run)).sum::<io::Result<u64>>()?;
             }
         }

@@ -51,8 +51,9 @@ pub struct MappedVolume {
     pub facts: Mutex<Facts>,
     /// The latest record when the background last looked, and how often it has found a later one since.
     pub looked_at: Mutex<(u64, u32)>,
-    /// What the volume refers to, for the latest record and the size of its own files at which that was counted.
-    pub mapped: Mutex<Option<((u64, u64), u64)>>,
+    /// What the volume refers to, for the latest record, the map's tenure and the size of the volume's own files at which that
+    /// was counted.
+    pub mapped: Mutex<Option<((u64, u64, u64), u64)>>,
 }
 
 /// What only control requests ask for.

@@ -10,6 +10,8 @@ mod sectors;
 mod step;
 mod subject;
 mod toy;
+mod usage;
+mod whole;
 mod world;
 
 use explore::{explore, report};

@@ -1,6 +1,7 @@
 //! The store of the product.
 
 use crate::subject::{self, Need, Running, Subject};
+use crate::usage::Figures;
 use gespann_store::check::check;
 use gespann_store::disk::SimDisk;
 use gespann_store::{BlockError, MappedStore, Options, Store, StoreError, VolumeId};
@@ -28,6 +29,11 @@ impl Subject for Mapped {
             return Err(format!("too many files of maps: {maps:?}"));
         }
         Ok(data.into_iter().map(|(_, _, used_bytes)| used_bytes).sum())
+    }
+
+    fn counts_right(&self, disk: &SimDisk, figures: &Figures) -> Result<(), String> {
+        let used = self.occupied(disk)?;
+        if used == figures.used_bytes { Ok(()) } else { Err(format!("{used} bytes are used on the disk: {figures:?}")) }
     }
 
     /// Without volumes nothing at all. A chunk may be in several slots, one that a volume's end cuts takes one, and zeroes are

@@ -1,7 +1,8 @@
 //! One thing that is asked of a store: how it is done, what it should have changed, how it is printed.
 
-use crate::sectors::{SECTOR, bytes_of, stamp};
+use crate::sectors::{SECTOR, bytes_of, name, stamp, value_of};
 use crate::subject::Running;
+use crate::usage;
 use crate::world::{World, letter};
 use gespann_store::{BlockError, Share, StoreError, Volume, VolumeId};
 use std::fmt;
@@ -54,6 +55,11 @@ pub enum Operation {
         range: Range,
         step: u64,
     },
+    /// All of it or nothing, over every crash.
+    WriteAtomic {
+        range: Range,
+        step: u64,
+    },
     Zero {
         range: Range,
     },
@@ -82,6 +88,8 @@ pub enum Operation {
     Read {
         range: Range,
     },
+    /// What the volumes are said to occupy.
+    Usage,
     Background {
         pieces: u32,
     },
@@ -158,16 +166,17 @@ impl Operation {
             Self::Differences { older, newer, .. } => there(older) && there(newer),
             Self::Delete { id } | Self::Resize { id, .. } | Self::SetThick { id, .. } => there(id),
             Self::Flush { id } | Self::Settle { id } => there(id),
-            Self::Write { range, .. } | Self::Zero { range } | Self::OrWrite { range, .. } => inside(range),
-            Self::CompareAndWrite { range, .. } | Self::Read { range } => inside(range),
-            Self::Background { .. } => true,
+            Self::Write { range, .. } | Self::WriteAtomic { range, .. } | Self::Zero { range } => inside(range),
+            Self::OrWrite { range, .. } | Self::CompareAndWrite { range, .. } | Self::Read { range } => inside(range),
+            Self::Usage | Self::Background { .. } => true,
         }
     }
 
     /// The sectors that it changes, if it is a block command.
     pub fn target(&self) -> Option<Range> {
         match self {
-            Self::Write { range, .. } | Self::Zero { range } | Self::OrWrite { range, .. } => Some(*range),
+            Self::Write { range, .. } | Self::WriteAtomic { range, .. } => Some(*range),
+            Self::Zero { range } | Self::OrWrite { range, .. } => Some(*range),
             Self::CompareAndWrite { range, wrong: None, .. } => Some(*range),
             Self::CopyRange { source, target, at } => Some(Range { id: *target, from: *at, to: at + source.to - source.from }),
             _ => None,
@@ -199,6 +208,7 @@ impl Operation {
             Self::Settle { id } => running.settle(*id)?,
             Self::Background { pieces } => drop((0..*pieces).take_while(|_| running.background()).count()),
             Self::Differences { older, newer, most } => compare(running, world, *older, *newer, *most)?,
+            Self::Usage => usage::compare(store, world)?,
             _ => self.run_on_blocks(running, world)?,
         }
         Ok(())
@@ -208,6 +218,9 @@ impl Operation {
         let open = |id: VolumeId| -> Result<Arc<dyn Volume>, Failure> { Ok(running.store().open(id)?) };
         match self {
             Self::Write { range, step } => open(range.id)?.write_at(&bytes_of(&range.stamps(*step)), range.offset())?,
+            Self::WriteAtomic { range, step } => {
+                open(range.id)?.write_atomic(&bytes_of(&range.stamps(*step)), range.offset())?;
+            }
             Self::Zero { range } => open(range.id)?.zero(range.offset(), range.length())?,
             Self::OrWrite { range, step } => open(range.id)?.or_write(&bytes_of(&range.stamps(*step)), range.offset())?,
             Self::CompareAndWrite { range, expected, wrong, step } => {
@@ -225,8 +238,11 @@ impl Operation {
             Self::Read { range } => {
                 let mut bytes = vec![0xa5; range.length() as usize];
                 open(range.id)?.read_at(&mut bytes, range.offset())?;
-                if bytes != bytes_of(&range.now(world)) {
-                    return Err(Failure::Wrong("the range does not hold what was written".to_owned()));
+                for ((sector, wanted), found) in (range.from..).zip(range.now(world)).zip(bytes.chunks(SECTOR as usize)) {
+                    if found != bytes_of(&[wanted]) {
+                        let found = value_of(found).map_or_else(|torn| torn, name);
+                        return Err(Failure::Wrong(format!("sector {sector} holds {found}, not {}", name(wanted))));
+                    }
                 }
             }
             _ => unreachable!("`run` does the others"),
@@ -245,10 +261,19 @@ impl Operation {
             Self::Clone { source, id, thick } => world.share(*source, *id, *thick, false),
             Self::RollBack { id, from } => world.roll_back(*id, *from),
             Self::CopyRange { source, target, at } => {
+                world.ever_copied = true;
                 let values = source.now(world);
                 world.write(*target, *at, values, chunk_bytes);
             }
             Self::Write { range, step } => world.write(range.id, range.from, range.stamps(*step), chunk_bytes),
+            Self::WriteAtomic { range, step } => {
+                let sectors = &world.volumes[&range.id].sectors;
+                // Bits that were or'ed together may have come to the same number.
+                let new = |(sector, value): &(u64, u64)| !sectors.has_had(*sector, *value);
+                let whole = (range.from..).zip(range.stamps(*step)).filter(new).collect();
+                world.write(range.id, range.from, range.stamps(*step), chunk_bytes);
+                world.volume(range.id).whole.written(whole);
+            }
             Self::Zero { range } => world.zero(range.id, range.from, range.to, chunk_bytes),
             Self::OrWrite { range, step } => {
                 let values = range.now(world).iter().zip(range.stamps(*step)).map(|(old, new)| old | new).collect();
@@ -258,7 +283,7 @@ impl Operation {
                 world.write(range.id, range.from, range.stamps(*step), chunk_bytes);
             }
             Self::Flush { .. } | Self::Settle { .. } | Self::CompareAndWrite { .. } => {}
-            Self::Differences { .. } | Self::Read { .. } | Self::Background { .. } => {}
+            Self::Differences { .. } | Self::Read { .. } | Self::Usage | Self::Background { .. } => {}
         }
     }
 
@@ -323,6 +348,7 @@ impl fmt::Display for Operation {
             Self::RollBack { id, from } => write!(f, "roll back {} to {}", letter(*id), letter(*from)),
             Self::CopyRange { source, target, at } => write!(f, "copy {source} to {} at {at}", letter(*target)),
             Self::Write { range, .. } => write!(f, "write {range}"),
+            Self::WriteAtomic { range, .. } => write!(f, "write atomically {range}"),
             Self::Zero { range } => write!(f, "zero {range}"),
             Self::OrWrite { range, .. } => write!(f, "or {range}"),
             Self::CompareAndWrite { range, wrong: None, .. } => write!(f, "compare and write {range}"),
@@ -330,6 +356,7 @@ impl fmt::Display for Operation {
             Self::Flush { id } => write!(f, "flush {}", letter(*id)),
             Self::Settle { id } => write!(f, "settle {}", letter(*id)),
             Self::Differences { older, newer, .. } => write!(f, "differences of {} and {}", letter(*older), letter(*newer)),
+            Self::Usage => write!(f, "compare what is said to be occupied"),
             Self::Read { range } => write!(f, "read {range}"),
             Self::Background { pieces } => write!(f, "{pieces} pieces of background work"),
         }

@@ -4,6 +4,7 @@ use crate::operation::{Failure, Operation};
 use crate::sectors::Since;
 use crate::step::{Choice, Config, Step, Verb};
 use crate::subject::{Running, Subject};
+use crate::usage::Figures;
 use crate::world::{World, letter};
 use fastrand::Rng;
 use gespann_store::VolumeId;
@@ -378,7 +379,21 @@ impl<'a> Run<'a> {
                 self.disk.files().iter().map(|(name, length, used)| format!("{name} {used} of {length}")).collect();
             return Err(format!("the data occupies {used} bytes, and should {allowed} for {need:?}: {}", files.join(", ")));
         }
-        Ok(())
+        let figures = self.figures()?;
+        self.subject.counts_right(&self.disk, &figures)?;
+        figures.hold_at_rest(&self.world, self.chunk_bytes())
+    }
+
+    fn figures(&self) -> Result<Figures, String> {
+        Figures::of(self.running().store(), &self.world).map_err(|error| format!("what is occupied: {error}"))
+    }
+
+    /// Deletes a volume: what only it had comes back.
+    fn delete_counted(&mut self, id: VolumeId) -> Outcome {
+        let before = self.figures()?;
+        self.perform(&Operation::Delete { id })?;
+        self.compare_space()?;
+        before.came_back(id, &self.figures()?, &self.world)
     }
 
     /// Everything flushed, reclaimed, deleted: nothing may be left over, and nothing missing.
@@ -398,15 +413,14 @@ impl<'a> Run<'a> {
         self.compare_space()?;
         let seed = self.chance.u64(..);
         self.recover(Since::PowerLoss, Some(seed), "no power, and the power is back")?;
-        for id in self.world.volumes.keys().skip(1).copied().collect::<Vec<_>>() {
-            self.perform(&Operation::Delete { id })?;
-        }
         self.compare_space()?;
+        for id in self.world.volumes.keys().skip(1).copied().collect::<Vec<_>>() {
+            self.delete_counted(id)?;
+        }
         self.compare(Since::Running)?;
         for id in self.world.volumes.keys().copied().collect::<Vec<_>>() {
-            self.perform(&Operation::Delete { id })?;
+            self.delete_counted(id)?;
         }
-        self.compare_space()?;
         self.recover(Since::PowerLoss, Some(seed), "no power, and the power is back")
     }
 }

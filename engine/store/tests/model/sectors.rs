@@ -93,6 +93,10 @@ impl Sectors {
         self.all.get(&sector).map_or(0, History::now)
     }
 
+    pub fn has_had(&self, sector: u64, value: u64) -> bool {
+        self.all.get(&sector).is_some_and(|history| history.values.contains(&value))
+    }
+
     /// A write was answered, or tried.
     pub fn write(&mut self, first: u64, values: impl IntoIterator<Item = u64>) {
         for (sector, value) in (first..).zip(values) {

@@ -20,6 +20,7 @@ pub enum Verb {
     RollBack,
     CopyRange,
     Write,
+    WriteAtomic,
     Zero,
     OrWrite,
     CompareAndWrite,
@@ -27,6 +28,7 @@ pub enum Verb {
     Settle,
     Differences,
     Read,
+    Usage,
     Background,
     /// The store is closed and opened again.
     Reopen,
@@ -59,7 +61,7 @@ pub struct Config {
     pub full: bool,
 }
 
-const WEIGHTS: [(Verb, u32); 22] = [
+const WEIGHTS: [(Verb, u32); 24] = [
     (Verb::Create, 4),
     (Verb::Delete, 4),
     (Verb::Resize, 4),
@@ -69,6 +71,7 @@ const WEIGHTS: [(Verb, u32); 22] = [
     (Verb::RollBack, 4),
     (Verb::CopyRange, 4),
     (Verb::Write, 28),
+    (Verb::WriteAtomic, 4),
     (Verb::Zero, 9),
     (Verb::OrWrite, 3),
     (Verb::CompareAndWrite, 4),
@@ -76,6 +79,7 @@ const WEIGHTS: [(Verb, u32); 22] = [
     (Verb::Settle, 5),
     (Verb::Differences, 3),
     (Verb::Read, 4),
+    (Verb::Usage, 2),
     (Verb::Background, 8),
     (Verb::Reopen, 1),
     (Verb::Crash, 6),
@@ -230,6 +234,7 @@ impl<'a> Choice<'a> {
                 let most = [1, 2, 1000][self.chance.usize(0..3)];
                 Operation::Differences { older: self.any()?, newer: self.any()?, most }
             }
+            Verb::Usage => Operation::Usage,
             Verb::Background => Operation::Background { pieces: [1, 2, 3, 50][self.chance.usize(0..4)] },
             _ => self.on_blocks(verb, step)?,
         })
@@ -237,10 +242,16 @@ impl<'a> Choice<'a> {
 
     fn on_blocks(&mut self, verb: Verb, step: u64) -> Option<Operation> {
         let id = if verb == Verb::Read { self.any()? } else { self.writable()? };
-        let most_chunks = if verb == Verb::Zero { 1000 } else { 4 };
-        let range = self.range(id, if verb == Verb::CompareAndWrite { 1 } else { most_chunks });
+        let most_chunks = match verb {
+            Verb::Zero => 1000,
+            Verb::CompareAndWrite => 1,
+            Verb::WriteAtomic => 3, // of the largest chunks: as long as it may be
+            _ => 4,
+        };
+        let range = self.range(id, most_chunks);
         Some(match verb {
             Verb::Write => Operation::Write { range, step },
+            Verb::WriteAtomic => Operation::WriteAtomic { range, step },
             Verb::Zero => Operation::Zero { range },
             Verb::OrWrite => Operation::OrWrite { range, step },
             Verb::Read => Operation::Read { range },

@@ -1,5 +1,6 @@
 //! What is put to the test: a store that is opened on a simulated disk.
 
+use crate::usage::Figures;
 use gespann_store::disk::SimDisk;
 use gespann_store::{BlockError, Store, StoreError, VolumeId};
 
@@ -33,6 +34,11 @@ pub trait Subject: Sync {
     fn check(&self, disk: &SimDisk) -> Vec<String>;
     /// What the data of the volumes occupies on the disk; an error if there are files that should not be there.
     fn occupied(&self, disk: &SimDisk) -> Result<u64, String>;
+    /// What the store says that it occupies, with all background work done: does the disk say the same?
+    fn counts_right(&self, disk: &SimDisk, figures: &Figures) -> Result<(), String> {
+        let _ = (disk, figures);
+        Ok(())
+    }
     /// What it may occupy, with all background work done, for volumes that need so much.
     fn allowance(&self, need: Need, options: Options) -> u64;
     /// Does it keep room for deleting on a full disk?

@@ -3,6 +3,7 @@
 use crate::operation::Operation;
 use crate::sectors::{SECTOR, Sectors, Since, value_of};
 use crate::subject::{Need, Running};
+use crate::whole::Whole;
 use gespann_store::{Volume, VolumeId, VolumeInfo};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,8 @@ pub struct Expected {
     /// A flush failed: every later one must, until the store is opened anew.
     pub poisoned: bool,
     pub sectors: Sectors,
+    /// Of this only all or nothing may be there.
+    pub whole: Whole,
     /// Chunk to a number that two volumes share as long as neither has changed the chunk since they were one.
     pub chunks: BTreeMap<u64, u64>,
 }
@@ -29,7 +32,9 @@ pub struct World {
     pub volumes: BTreeMap<VolumeId, Expected>,
     next_chunk: u64,
     /// There was a thick volume, whose reserved space a copy of it may still hold.
-    ever_thick: bool,
+    pub ever_thick: bool,
+    /// A volume may refer to a slot twice, which then counts twice and as nobody's own.
+    pub ever_copied: bool,
 }
 
 /// What a store says it holds.
@@ -46,8 +51,9 @@ struct Seen {
 
 impl World {
     pub fn insert(&mut self, id: VolumeId, size_bytes: u64, thick: bool, chunk_bytes: u64) {
-        let (sectors, chunks) = Default::default();
-        let new = Expected { size_bytes, thick, reserved_bytes: size_bytes, frozen: false, poisoned: false, sectors, chunks };
+        let (sectors, chunks, whole) = Default::default();
+        let new =
+            Expected { size_bytes, thick, reserved_bytes: size_bytes, frozen: false, poisoned: false, sectors, whole, chunks };
         self.volumes.insert(id, new);
         self.ever_thick |= thick;
         if thick {
@@ -78,9 +84,9 @@ impl World {
     pub fn share(&mut self, source: VolumeId, id: VolumeId, thick: bool, frozen: bool) {
         self.ever_thick |= thick;
         let from = &self.volumes[&source];
-        let (sectors, chunks) = (from.sectors.shared(), from.chunks.clone());
+        let (sectors, chunks, whole) = (from.sectors.shared(), from.chunks.clone(), Whole::default());
         let size_bytes = from.size_bytes;
-        let new = Expected { size_bytes, thick, reserved_bytes: size_bytes, frozen, poisoned: false, sectors, chunks };
+        let new = Expected { size_bytes, thick, reserved_bytes: size_bytes, frozen, poisoned: false, sectors, whole, chunks };
         self.volumes.insert(id, new);
     }
 
@@ -96,12 +102,16 @@ impl World {
             let number = self.next_chunk;
             self.volume(id).chunks.insert(chunk, number);
         }
-        self.volume(id).sectors.write(first, values);
+        let end = first + values.len() as u64;
+        let volume = self.volume(id);
+        volume.whole.changed(first, end);
+        volume.sectors.write(first, values);
     }
 
     pub fn zero(&mut self, id: VolumeId, from: u64, to: u64, chunk_bytes: u64) {
         let sectors_in_chunk = chunk_bytes / SECTOR;
         let volume = self.volume(id);
+        volume.whole.changed(from, to);
         volume.sectors.zero(from, to);
         let end_of_volume = to * SECTOR == volume.size_bytes;
         let whole = from.div_ceil(sectors_in_chunk)..if end_of_volume { u64::MAX } else { to / sectors_in_chunk };
@@ -127,6 +137,7 @@ impl World {
         }
         volume.size_bytes = size_bytes;
         volume.reserved_bytes = volume.reserved_bytes.max(size_bytes);
+        volume.whole.changed(size_bytes / SECTOR, u64::MAX);
         volume.sectors.cut(size_bytes / SECTOR);
         volume.chunks.split_off(&size_bytes.div_ceil(chunk_bytes));
         if volume.thick {
@@ -139,6 +150,7 @@ impl World {
         let (size_bytes, sectors, chunks) = (source.size_bytes, source.sectors.shared(), source.chunks.clone());
         let volume = self.volume(id);
         (volume.size_bytes, volume.sectors, volume.chunks) = (size_bytes, sectors, chunks);
+        volume.whole = Whole::default();
         volume.reserved_bytes = volume.reserved_bytes.max(size_bytes);
     }
 
@@ -216,6 +228,7 @@ impl World {
                 return Err(format!("volume {}: {size} bytes, thick {thick}; not {wanted}, {reserved}", letter(*id)));
             }
             let allowed = volume.sectors.allow(&found.values, &found.looked_at, since);
+            let allowed = allowed.and_then(|()| volume.whole.allow(&found.values));
             allowed.map_err(|error| format!("volume {}: {error}", letter(*id)))?;
         }
         Ok(())
@@ -226,6 +239,7 @@ impl World {
         for (id, volume) in &mut self.volumes {
             let found = &seen.volumes[id];
             volume.sectors.observed(&found.values, &found.looked_at, since);
+            volume.whole.observed(&found.values);
             volume.poisoned &= since == Since::Running;
             // A crash may have undone what had made a hole.
             for sector in found.values.keys() {

@@ -66,7 +66,9 @@ impl Content {
 
     /// `keep_reserved`: what was a hole or data is reserved afterwards.
     pub fn zero(&mut self, offset: u64, length: u64, keep_reserved: bool, time: u64) {
-        let (from, to) = (offset, offset.saturating_add(length).min(self.now.length));
+        // As ext4 does it: up to the end of the page that the file's end cuts.
+        let end = self.now.length.next_multiple_of(PAGE);
+        let (from, to) = (offset, offset.saturating_add(length).min(end));
         self.now.zero(from, to);
         if keep_reserved {
             self.now.reserve(from, to);

@@ -7,12 +7,12 @@ mod volumes;
 use crate::subject::{Need, Options, Running, Subject};
 use gespann_store::disk::{Disk, SimDisk};
 use gespann_store::{
-    BlockError, Differences, Share, Shared, Space, Store, StoreError, Volume, VolumeId, VolumeInfo, check_size,
+    BlockError, Differences, Share, Shared, Space, Store, StoreError, Usage, Volume, VolumeId, VolumeInfo, check_size,
 };
 use log::{Log, Record};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use volumes::Volumes;
+use volumes::{ToyContent, Volumes};
 
 /// Mistakes as real stores have made them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,10 +35,12 @@ pub enum Mistake {
     DifferencesMissTheLast,
     DeletedVolumesAreKept,
     FailedWriteZeroesItsNeighbour,
+    AtomicWritesInTwoRecords,
+    DeletedVolumesAreCounted,
 }
 
 impl Mistake {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::FlushWithoutSync,
         Self::RequestsAnsweredBeforeSync,
         Self::WritesKeptInMemoryUntilFlush,
@@ -57,6 +59,8 @@ impl Mistake {
         Self::DifferencesMissTheLast,
         Self::DeletedVolumesAreKept,
         Self::FailedWriteZeroesItsNeighbour,
+        Self::AtomicWritesInTwoRecords,
+        Self::DeletedVolumesAreCounted,
     ];
 }
 
@@ -215,8 +219,18 @@ impl Store for ToyStore {
         self.describe(id)
     }
 
+    /// Nothing is shared, and the log does not count.
     fn space(&self) -> Result<Space, StoreError> {
-        Err(StoreError::Io("not asked for by the model".to_owned()))
+        let state = self.state();
+        let counted = state.has(Mistake::DeletedVolumesAreCounted);
+        let gone = state.volumes.gone.iter().filter(|_| counted);
+        let used_bytes = state.volumes.all.values().chain(gone).map(ToyContent::mapped_bytes).sum();
+        Ok(Space { total_bytes: 1 << 50, free_bytes: 1 << 50, used_bytes, limit_bytes: None, reclaiming_bytes: 0 })
+    }
+
+    fn usage(&self, id: VolumeId) -> Result<Usage, StoreError> {
+        let mapped_bytes = self.describe(id)?.allocated_bytes;
+        Ok(Usage { mapped_bytes, exclusive_bytes: mapped_bytes })
     }
 
     fn open(&self, id: VolumeId) -> Result<Arc<dyn Volume>, StoreError> {
@@ -313,6 +327,20 @@ impl Volume for ToyVolume {
             state.volumes.apply(&Record::Zero { id: self.id.0, offset: before, length: 512 });
         }
         Ok(done?)
+    }
+
+    fn atomic_bytes(&self) -> u32 {
+        256 << 10
+    }
+
+    /// A record is there or not.
+    fn write_atomic(&self, data: &[u8], offset: u64) -> Result<(), BlockError> {
+        if self.store.state().has(Mistake::AtomicWritesInTwoRecords) && data.len() > 512 {
+            let (one, other) = data.split_at(512);
+            self.write_at(one, offset)?;
+            return self.write_at(other, offset + 512);
+        }
+        self.write_at(data, offset)
     }
 
     fn zero(&self, offset: u64, length: u64) -> Result<(), BlockError> {

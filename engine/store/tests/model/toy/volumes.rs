@@ -2,7 +2,7 @@
 
 use super::log::{Id, Record};
 use gespann_store::{Extent, VolumeId, VolumeInfo};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const SECTOR: u64 = 512;
@@ -21,6 +21,14 @@ pub struct ToyContent {
     pub size_bytes: u64,
     pub thick: bool,
     pub sectors: BTreeMap<u64, Arc<[u8; SECTOR as usize]>>,
+}
+
+impl ToyContent {
+    /// In pages, as a file system counts.
+    pub fn mapped_bytes(&self) -> u64 {
+        let pages: BTreeSet<u64> = self.sectors.keys().map(|sector| sector * SECTOR / 4096).collect();
+        pages.len() as u64 * 4096
+    }
 }
 
 impl Volumes {
@@ -88,7 +96,7 @@ impl Volumes {
 
     pub fn info(&self, id: VolumeId) -> Option<VolumeInfo> {
         let content = self.all.get(&id.0)?;
-        let allocated_bytes = content.sectors.len() as u64 * SECTOR;
+        let allocated_bytes = content.mapped_bytes();
         Some(VolumeInfo { volume: id, size_bytes: content.size_bytes, allocated_bytes, thick: content.thick, origin: None })
     }
 
