@@ -2,11 +2,11 @@
 
 use super::read::{Chunk, blocks_of, chunk_in};
 use super::{BLOCK_BYTES, MappedVolume, VolumeMap};
-use crate::BlockError;
 use crate::data_files::DataFile;
 use crate::journal::record::{FileKind, Placed, Record};
 use crate::map::nodes::leaf_of;
 use crate::map::{LEAF_SLOTS, Part, Piece, Slot, change};
+use crate::{BlockError, Extent};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io;
@@ -128,13 +128,28 @@ impl MappedVolume {
         Ok(Part::over(part.blocks | written, part.others.iter().copied()))
     }
 
-    /// Copies blocks of a chunk, as it reads now, into a slot.
-    fn copy_blocks(&self, map: &VolumeMap, chunk: u64, blocks: u64, file: &DataFile, slot: Slot) -> io::Result<()> {
+    /// Copies blocks of a chunk, as it reads now, into a slot. Where the chunk has no data the slot has none afterwards: it takes
+    /// no more space than the data do.
+    fn copy_blocks(&self, map: &VolumeMap, chunk: u64, blocks: u64, file: &DataFile, slot: Slot) -> Result<(), BlockError> {
+        let (from, to) = (chunk * self.shared.chunk_bytes, file.offset(slot.index));
         with_buffer(self.shared.chunk_bytes, |buffer| {
             for run in runs_of(blocks) {
-                let bytes = &mut buffer[..((run.end - run.start) * BLOCK_BYTES) as usize];
-                self.read_mapped(map, bytes, chunk * self.shared.chunk_bytes + run.start * BLOCK_BYTES)?;
-                file.write_at(bytes, file.offset(slot.index) + run.start * BLOCK_BYTES)?;
+                let (mut at, end) = (run.start * BLOCK_BYTES, run.end * BLOCK_BYTES);
+                while at < end {
+                    let inside = from + at < self.size();
+                    let found =
+                        if inside { self.extent_at(map, from + at)? } else { Extent { mapped: false, length_bytes: end - at } };
+                    let length = found.length_bytes.min(end - at);
+                    if found.mapped {
+                        let bytes = &mut buffer[..length as usize];
+                        self.read_mapped(map, bytes, from + at)?;
+                        file.write_at(bytes, to + at)?;
+                    } else {
+                        // Not only left out: a write that failed may have left something there.
+                        file.clear(to + at, length)?;
+                    }
+                    at += length;
+                }
             }
             Ok(())
         })
