@@ -8,7 +8,7 @@ use crate::{VolumeId, lock};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub const FOLDER: &str = "volumes";
@@ -50,6 +50,7 @@ pub struct DataFile {
     pub swept: AtomicBool,
     /// Something may have been written since the last sync began.
     unsynced: AtomicBool,
+    times_shrunk: AtomicU64,
     /// Held while syncing: who finds nothing left to sync has waited for whoever was at it. True: a sync has failed, and
     /// the kernel tells that once only.
     syncing: Mutex<bool>,
@@ -80,6 +81,7 @@ impl DataFile {
             ownerless: AtomicBool::new(false),
             swept: AtomicBool::new(swept),
             unsynced: AtomicBool::new(true),
+            times_shrunk: AtomicU64::new(0),
             syncing: Mutex::default(),
             resting: AtomicU32::new(0),
             slots: Mutex::default(),
@@ -131,7 +133,7 @@ impl DataFile {
     }
 
     pub fn set_len(&self, length: u64) -> io::Result<()> {
-        self.changed(self.file.set_len(length))
+        self.changed(self.shrunk(self.file.set_len(length)))
     }
 
     pub fn reserve(&self, length: u64) -> io::Result<()> {
@@ -141,7 +143,7 @@ impl DataFile {
     /// Gives back what is allocated but was never written. Nobody may write meanwhile.
     pub fn dig_holes(&self) -> io::Result<()> {
         self.sync()?;
-        self.changed(self.file.dig_holes())
+        self.changed(self.shrunk(self.file.dig_holes()))
     }
 
     /// Everything written so far survives a loss of power. Costs nothing if it does already.
@@ -181,8 +183,19 @@ impl DataFile {
         if self.reserved.load(Ordering::Acquire) {
             self.file.zero_reserved(offset, length)
         } else {
-            self.file.punch(offset, length)
+            self.shrunk(self.file.punch(offset, length))
         }
+    }
+
+    /// Afterwards: who counted meanwhile counts again.
+    fn shrunk<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        self.times_shrunk.fetch_add(1, Ordering::AcqRel);
+        result
+    }
+
+    /// How often space of the file was given back: as long as this and what it occupies are the same, it occupies the same places.
+    pub fn times_shrunk(&self) -> u64 {
+        self.times_shrunk.load(Ordering::Acquire)
     }
 
     pub fn add_refs(&self, slots: Range<u64>, delta: i32) {

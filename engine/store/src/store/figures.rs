@@ -44,15 +44,15 @@ impl MappedStore {
     }
 
     fn counted_bytes(&self, volume: &MappedVolume) -> io::Result<u64> {
-        let own_bytes = volume.allocated_bytes()?;
-        let (top, chunks, tenure) = {
+        let (top, chunks, key) = {
             let map = volume.map();
+            let times_shrunk = map.files().map(|file| file.times_shrunk()).sum();
+            let own_bytes = map.files().map(|file| file.allocated_bytes()).sum::<io::Result<u64>>()?;
             if map.raw {
                 return Ok(own_bytes);
             }
-            (map.top.clone(), volume.chunks(), map.tenure)
+            (map.top.clone(), volume.chunks(), (volume.latest(), map.tenure, own_bytes, times_shrunk))
         };
-        let key = (volume.latest(), tenure, own_bytes);
         if let Some((known, bytes)) = *lock(&volume.mapped) {
             if known == key {
                 return Ok(bytes);
@@ -76,7 +76,7 @@ impl MappedStore {
                     chunk = end;
                 }
                 Found::Leaf(leaf, _) => {
-                    bytes += leaf.occupied_bytes(tenure, &mut count);
+                    bytes += leaf.occupied_bytes(key.1, &mut count);
                     chunk += LEAF_SLOTS;
                 }
             }

@@ -51,10 +51,13 @@ pub struct MappedVolume {
     pub facts: Mutex<Facts>,
     /// The latest record when the background last looked, and how often it has found a later one since.
     pub looked_at: Mutex<(u64, u32)>,
-    /// What the volume refers to, for the latest record, the map's tenure and the size of the volume's own files at which that
-    /// was counted.
-    pub mapped: Mutex<Option<((u64, u64, u64), u64)>>,
+    /// What the volume refers to, and the state in which that was counted.
+    pub mapped: Mutex<Option<(Counted, u64)>>,
 }
+
+/// As long as this is the same a volume refers to as much: by its latest record, its map's tenure, what its own files occupy, and
+/// how often some of that was given back.
+pub type Counted = (u64, u64, u64, u64);
 
 /// What only control requests ask for.
 #[derive(Debug, Clone)]
