@@ -28,6 +28,7 @@ def make_image(path: Path) -> bytes:
 async def make_vm(whole: Whole, tmp_path: Path) -> tuple[str, bytes]:
     """The disk of a VM, and what is on it."""
     image = make_image(tmp_path / "disk")
+    whole.state.machines["db1"] = 1
     vm = await whole.xe("vm-create name-label=db1")
     sizes = " ".join(f"{limit}=128MiB" for limit in ("static-min", "static-max", "dynamic-min", "dynamic-max"))
     await whole.xe(f"vm-memory-limits-set uuid={vm} {sizes}")

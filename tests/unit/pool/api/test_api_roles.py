@@ -104,7 +104,8 @@ async def test_who_has_a_permission(world):
     by_name = await world.call("role.get_by_permission_name_label", "vm.start")
     assert set(by_name) == set(await world.call("role.get_by_permission", permission))
     assert await world.call("role.get_by_permission_name_label", "vm.fly") == []
-    assert await world.call("role.get_by_permission", NULL_REF) == []
+    with pytest.raises(XenApiError, match="HANDLE_INVALID"):
+        await world.call("role.get_by_permission", NULL_REF)
 
 
 async def test_roles_are_told_from_permissions(world):
