@@ -46,6 +46,12 @@ class InDoubt(Exception):
         self.handing = handing
 
 
+async def _open_doors(server: ApiServer, settings: Settings, clock: Clock) -> list[int]:
+    """The socket of this machine, and those of the network: their ports."""
+    await server.listen_unix(settings.run / SOCKET)
+    return await listen(server, settings, certificate_of_doors(settings, [settings.address], clock))
+
+
 @dataclass
 class Member:
     """The process while its host is a member of another pool: clients are told where the coordinator is. It keeps
@@ -69,9 +75,7 @@ class Member:
         )
         api = MemberApi(self.allegiance.coordinator_address, self._agent, self.clock)
         self.server = ApiServer(api, cli=serve_cli, web=settings.web, streams=False)
-        await self.server.listen_unix(settings.run / SOCKET)
-        certificate = certificate_of_doors(settings, [settings.address], self.clock)
-        self.ports += await listen(self.server, settings, certificate)
+        self.ports += await _open_doors(self.server, settings, self.clock)
         self._agent.start()
         return self
 
@@ -113,9 +117,7 @@ class Doubtful:
         settings = self.settings
         self._lock = lock(settings.data)
         self.server = ApiServer(DoubtfulApi(self.handing.address, self._keep), cli=serve_cli, streams=False)
-        await self.server.listen_unix(settings.run / SOCKET)
-        certificate = certificate_of_doors(settings, [settings.address], self.clock)
-        self.ports += await listen(self.server, settings, certificate)
+        self.ports += await _open_doors(self.server, settings, self.clock)
         self._asking = asyncio.get_running_loop().create_task(self._ask())
         return self
 

@@ -6,6 +6,7 @@ that it has.
 
 import json
 import logging
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,13 +35,45 @@ COPY_PLUGIN = "pool-copy"  # host.call_plugin, function "show": how old the copy
 TEXT, BOOL, VOID = Type("string"), Type("bool"), Type("void")
 
 
-class MemberApi(Api):
+class _WaitingApi(Api):
+    """Of a host that leads nothing: root of this machine may log in and ask a little, everybody else is refused."""
+
+    def __init__(self) -> None:
+        self._sessions: list[str] = []
+
+    async def call(self, method: str, *params: Any) -> Any:
+        self._refuse()
+
+    async def invoke(self, method: str, params: Sequence[Any], caller: Caller) -> tuple[Type, Any]:
+        if method == "session.login_with_password" and caller.local_root:
+            return TEXT, self.local_session()
+        if not params or params[0] not in self._sessions:
+            self._refuse()
+        return await self._answer(method, params)
+
+    def local_session(self, originator: str = "") -> str:
+        self._sessions = [*self._sessions[-SESSIONS_MOST:], f"OpaqueRef:{uuid4()}"]
+        return self._sessions[-1]
+
+    async def close(self) -> None:
+        return None
+
+    @abstractmethod
+    async def _answer(self, method: str, params: Sequence[Any]) -> tuple[Type, Any]:
+        """To a session of root's, which is the first of the parameters."""
+
+    @abstractmethod
+    def _refuse(self) -> NoReturn:
+        """Says whose turn it is."""
+
+
+class MemberApi(_WaitingApi):
     """Refuses nearly every call with HOST_IS_SLAVE and the coordinator's address, by which clients find their way."""
 
     def __init__(self, coordinator_address: str, agent: Agent, clock: Clock) -> None:
         self._coordinator_address = coordinator_address
+        super().__init__()
         self._agent, self._clock = agent, clock
-        self._sessions: list[str] = []
         self._calls: dict[str, Callable[..., Any]] = {
             "session.logout": self._log_out,
             "session.local_logout": self._log_out,
@@ -50,27 +83,15 @@ class MemberApi(Api):
             "pool.emergency_reset_master": self._reset_master,
         }
 
-    async def call(self, method: str, *params: Any) -> Any:
-        self._refuse()
-
-    async def invoke(self, method: str, params: Sequence[Any], caller: Caller) -> tuple[Type, Any]:
-        if method == "session.login_with_password" and caller.local_root:
-            return TEXT, self.local_session()
+    async def _answer(self, method: str, params: Sequence[Any]) -> tuple[Type, Any]:
         call = self._calls.get(method)
-        if call is None or not params or params[0] not in self._sessions:
+        if call is None:
             self._refuse()
         try:
             answer: tuple[Type, Any] = await call(*params)
         except TypeError:
             raise XenApiError("MESSAGE_PARAMETER_COUNT_MISMATCH", [method, "", str(len(params) - 1)]) from None
         return answer
-
-    def local_session(self, originator: str = "") -> str:
-        self._sessions = [*self._sessions[-SESSIONS_MOST:], f"OpaqueRef:{uuid4()}"]
-        return self._sessions[-1]
-
-    async def close(self) -> None:
-        return None
 
     def _refuse(self) -> NoReturn:
         raise XenApiError("HOST_IS_SLAVE", [self._coordinator_address])
@@ -128,36 +149,23 @@ class MemberApi(Api):
         return VOID, None
 
 
-class DoubtfulApi(Api):
+class DoubtfulApi(_WaitingApi):
     """Of a coordinator that was about to give the pool away, until the other host says whether it has it."""
 
     def __init__(self, address: str, keep: Callable[[], None]) -> None:
         """``keep``: this host leads on, whatever the other one may have decided."""
+        super().__init__()
         self._address, self._keep = address, keep
-        self._sessions: list[str] = []
 
-    async def call(self, method: str, *params: Any) -> Any:
+    async def _answer(self, method: str, params: Sequence[Any]) -> tuple[Type, Any]:
+        if method == "session.logout":
+            return VOID, None
+        if method == "host.is_in_emergency_mode":
+            return BOOL, True
+        if method == "pool.emergency_transition_to_master":
+            self._keep()
+            return VOID, None
         self._refuse()
-
-    async def invoke(self, method: str, params: Sequence[Any], caller: Caller) -> tuple[Type, Any]:
-        if method == "session.login_with_password" and caller.local_root:
-            return TEXT, self.local_session()
-        if params and params[0] in self._sessions:
-            if method == "session.logout":
-                return VOID, None
-            if method == "host.is_in_emergency_mode":
-                return BOOL, True
-            if method == "pool.emergency_transition_to_master":
-                self._keep()
-                return VOID, None
-        self._refuse()
-
-    def local_session(self, originator: str = "") -> str:
-        self._sessions = [*self._sessions[-SESSIONS_MOST:], f"OpaqueRef:{uuid4()}"]
-        return self._sessions[-1]
-
-    async def close(self) -> None:
-        return None
 
     def _refuse(self) -> NoReturn:
         text = (
