@@ -64,6 +64,7 @@ class EngineProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "engine.log"
         self.options: list[str] = []
+        self.under: list[str] = []  # a command that becomes the engine, such as prlimit
 
     @property
     def socket_path(self) -> Path:
@@ -77,7 +78,7 @@ class EngineProcess:
     def command(self) -> list[str]:
         portal = f"127.0.0.1:{self.port}"
         return [
-            *[str(self.binary), "--data", str(self.folder / "data"), "--socket", str(self.socket_path)],
+            *[*self.under, str(self.binary), "--data", str(self.folder / "data"), "--socket", str(self.socket_path)],
             *["--portal", portal, "--log-level", "debug", *self.options],
         ]
 

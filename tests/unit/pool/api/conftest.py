@@ -8,6 +8,7 @@ import pytest
 
 from gespann.pool.api.accounts import Accounts
 from gespann.pool.api.api import Api
+from gespann.pool.model import kept_changes
 from gespann.pool.model.database import Database
 from gespann.pool.pool import Pool
 from gespann.system.clock import SystemClock
@@ -38,6 +39,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     accounts = Accounts(tmp_path)
     accounts.open(PASSWORD)
     api = Api(Pool(Database(None), {}, {}, SystemClock()), accounts)
+    kept_changes.prepare_tables(api.pool.db)
     with api.pool.db.transaction() as tx:
         host = tx.create("host", {"name_label": "host1"})
         tx.create("host", {"name_label": "host2"})
