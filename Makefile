@@ -38,6 +38,13 @@ kills: ## kills coordinator, agent, group and engine in the middle of operations
 	@setup/prepare test
 	@$(PYTHON) -m tests.product.whole.kills --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED)) $(if $(TRIAL),--trial "$(TRIAL)")
 
+EXAMPLES ?= 5000
+
+.PHONY: search
+search: ## tries the tests of random input with other input each time, EXAMPLES=5000 for each, until all have held
+	@setup/prepare test
+	GESPANN_EXAMPLES=$(EXAMPLES) $(PYTHON) -m pytest -q $(PYTEST_ARGS) -m hypothesis --hypothesis-profile=search
+
 FUZZ_SECONDS ?= 60
 
 .PHONY: fuzz

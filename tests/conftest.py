@@ -1,13 +1,32 @@
-"""What all tests share: where the built engine is, who may run real guests, and in which order folders run."""
+"""What all tests share: where the built engine is, who may run real guests, in which order folders run, and which
+random input is tried."""
 
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 ENGINE = ROOT / "build/engine/release/gespann-engine"
 GUEST_IMAGE = ROOT / "var/cache/guest.img"
+
+# What `make test` runs is the same each time: luck belongs to `make search`, whose finds become examples of a test.
+# No profile looks at a clock: a slow machine finds the same.
+settings.register_profile(
+    "same",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile(
+    "search",
+    settings.get_profile("same"),
+    derandomize=False,
+    max_examples=int(os.environ.get("GESPANN_EXAMPLES", "5000")),
+    print_blob=True,
+)
+settings.load_profile("same")
 
 # Quick ones first: a wrong name is told before a guest boots.
 FOLDERS = ("style", "unit", "seams", "sim", "product", "fault")

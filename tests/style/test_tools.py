@@ -25,7 +25,7 @@ def test_python_is_formatted() -> None:
     clean(TOOLS / "ruff", "format", "--check", "--quiet", ".")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_types_are_strict() -> None:
     clean(TOOLS / "mypy")
 

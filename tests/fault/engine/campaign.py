@@ -182,7 +182,7 @@ class Campaign:
     def wait_for_space(self) -> None:
         """What is deleted is given back in the background; the log of the maps keeps its space."""
         volumes = self.engine.data / "volumes"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while used := sum(blocks_of(path) for path in volumes.iterdir()) * SECTOR:
             if time.monotonic() > deadline:
                 raise Lost(f"no volume is left, but {used} bytes are still used: {sorted(volumes.iterdir())}")

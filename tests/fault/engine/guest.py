@@ -122,7 +122,7 @@ class Guest:
         with (self.folder / "qemu.log").open("wb") as log:
             self.process = subprocess.Popen(self.command(), stderr=log)
         ports = [self.console, *self.witnesses]
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not all(port.path.exists() for port in ports):
             assert self.process.poll() is None, (self.folder / "qemu.log").read_text()
             assert time.monotonic() < deadline, "QEMU did not open its sockets"

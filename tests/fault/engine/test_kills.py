@@ -21,7 +21,7 @@ from tests.fault.engine.wire import Session
 from tests.fault.engine.writer import Writer
 from tests.product.engine.engine_process import EngineProcess
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 SEEDS = range(20261, 20265)
 KILLS_EACH = 55
 MIB = 1 << 20

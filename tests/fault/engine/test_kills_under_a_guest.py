@@ -28,7 +28,7 @@ from tests.fault.engine.wire import Session
 from tests.fault.engine.writer import read_whole
 from tests.product.engine.engine_process import Control, EngineProcess
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 MIB = 1 << 20
 SIZE = 64 * MIB
 GUEST_KILLS = 24

@@ -12,7 +12,7 @@ import pytest
 from gespann.seams.engine_socket import Access, Configure, SessionList, Target, VolumeCreate
 from tests.product.engine.engine_process import Control, EngineProcess
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 MIB = 1 << 20
 SIZE = 64 * MIB
 KILLS = 12
@@ -33,7 +33,7 @@ def test_fio_verifies_all_it_wrote_through_kills_of_the_engine(engine_path: Path
         stderr=subprocess.PIPE,
     )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not door.exists():
             assert gate.poll() is None, gate.communicate()[1]
             assert time.monotonic() < deadline
@@ -59,7 +59,7 @@ def start_fio(door: Path, folder: Path) -> "subprocess.Popen[bytes]":
 
 def kill_under_fio(engine: EngineProcess, control: Control, fio: "subprocess.Popen[bytes]") -> None:
     for kill in range(KILLS):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while sum(session.written_bytes for session in control.call(SessionList()).sessions) < 2 * MIB:
             assert fio.poll() is None, f"fio ended after {kill} kills"
             assert time.monotonic() < deadline, "fio does not go on"

@@ -131,7 +131,7 @@ def read_whole(session: Session, size_bytes: int) -> bytes:
 
     for _ in range(DEPTH):
         ask()
-    session.socket.settimeout(60)
+    session.socket.settimeout(120)
     while left:
         session.socket.sendall(session.outbox)
         session.outbox.clear()

@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import sys
 from pathlib import Path
 
@@ -13,12 +12,7 @@ import asyncssh
 from gespann.array.data_plane.link import HELLO
 from gespann.system.json_lines import JsonLinesClient
 from gespann.system.processes import is_running, start_logged
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from tests.own_nets import free_port
 
 
 class GroupProcess:
@@ -49,10 +43,10 @@ class GroupProcess:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         os.kill(self.process.pid, number)
-        self.process.wait(30)
+        self.process.wait(120)
 
     async def until_up(self) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while True:
                 assert is_running(self.process.pid), (self.folder / "group.log").read_text()
                 try:

@@ -53,7 +53,7 @@ async def test_killed_in_the_middle_and_tried_again(group, engine, command, op, 
     await group.cli("cli-settings confirmation off", "volume create old 1GB", "volume create gone 1GB offline")
     fault = engine.fail(op, after=after, hang=True)
     asking = asyncio.create_task(group.cli(command))
-    await asyncio.wait_for(fault.reached.wait(), 30)
+    await asyncio.wait_for(fault.reached.wait(), 120)
     group.stop(signal.SIGKILL)
     with contextlib.suppress(asyncssh.Error, OSError, SeamLost):
         await asking

@@ -101,7 +101,7 @@ async def test_a_collection_and_what_a_killed_group_and_engine_find_again(group)
 
 
 async def until_configured(group) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not (await group.engine(HELLO)).configured:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.05)
 

@@ -64,7 +64,7 @@ async def test_engine_killed_is_started_again_and_configured(group):
     await group.cli("volume create v 1GB thin-provision unrestricted")
     pid = await group.engine_pid()
     os.kill(pid, signal.SIGKILL)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             try:
                 hello = await group.engine(HELLO)

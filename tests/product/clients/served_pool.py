@@ -26,7 +26,7 @@ from gespann.sr.memory import MemoryDriver, MemoryStorage
 from gespann.system.files import private_directory
 from tests.unit.pool.world import DEVICE_CONFIG, StrictStorage, vbd_fields, vdi_fields, vif_fields, vm_fields
 
-LIMIT_S = 60.0
+LIMIT_S = 180.0
 
 
 class ServedPool:

@@ -13,7 +13,7 @@ from websockets.typing import Origin, Subprotocol
 from gespann.host.fake.consoles import GREETING, RFB_VERSION
 from tests.product.clients.served_pool import ServedPool
 
-LIMIT_S = 30.0
+LIMIT_S = 180.0
 
 
 @pytest.fixture(scope="module")

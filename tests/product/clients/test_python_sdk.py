@@ -18,7 +18,7 @@ from gespann.pool.api import sessions as sessions_module
 from tests.product.clients.served_pool import ServedPool
 from tests.unit.pool.world import MIB, vdi_fields
 
-LIMIT_S = 60.0
+LIMIT_S = 180.0
 NOWHERE = "OpaqueRef:00000000-0000-0000-0000-000000000000"
 
 

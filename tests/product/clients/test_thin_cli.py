@@ -10,7 +10,7 @@ import pytest
 from tests.product.clients.served_pool import ServedPool
 from tests.product.clients.thin_client import ThinClient
 
-LIMIT_S = 60.0
+LIMIT_S = 180.0
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 

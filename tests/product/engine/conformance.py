@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gespann.seams.engine_socket import Access, Configure, Target, VolumeCreate
-from tests.product.engine.engine_process import EngineProcess, free_port
+from tests.own_nets import free_port
+from tests.product.engine.engine_process import EngineProcess
 
 SUITE = "iscsi-test-cu"
 ENGINE = Path("build/engine/release/gespann-engine")

@@ -13,14 +13,9 @@ import msgspec
 
 from gespann.seams.engine_socket import Hello, Request
 from gespann.seams.json_lines import SeamError
+from tests.own_nets import free_port
 
-START_DEADLINE_S = 30.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+START_DEADLINE_S = 180.0
 
 
 class Control:
@@ -96,7 +91,7 @@ class EngineProcess:
     def end(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=120)
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:

@@ -78,7 +78,7 @@ def test_sigterm_ends_in_order(engine: EngineProcess, control: Control, connect:
 
 def test_a_second_engine_on_the_same_data_is_refused(engine: EngineProcess, control: Control) -> None:
     other = EngineProcess(engine.binary, engine.folder)
-    done = subprocess.run(other.command(), capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(other.command(), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert "another engine is running on the data directory" in done.stderr
     control.call(Space())
@@ -95,7 +95,7 @@ def test_a_second_engine_on_the_same_data_is_refused(engine: EngineProcess, cont
 )
 def test_start_up_errors_are_plain_sentences(engine: EngineProcess, arguments: list[str], words: str) -> None:
     command = [str(engine.binary), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd=engine.folder)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=engine.folder)
     assert done.returncode == 1
     assert words in done.stderr
     assert "panicked" not in done.stderr
@@ -128,7 +128,7 @@ def test_hostile_bytes_at_the_portal_hurt_nobody(engine: EngineProcess, connect:
             noise = bytearray(chance.randbytes(length))
             if first is not None and length:
                 noise[0] = first
-            with socket.create_connection(("127.0.0.1", engine.port), timeout=30) as raw:
+            with socket.create_connection(("127.0.0.1", engine.port), timeout=120) as raw:
                 try:
                     raw.sendall(noise)
                     raw.shutdown(socket.SHUT_WR)
@@ -187,7 +187,7 @@ def test_a_silent_initiator_is_pinged_and_then_dropped(engine: EngineProcess) ->
 def test_a_connection_that_does_not_log_in_is_closed(engine: EngineProcess) -> None:
     engine.options = ["--login-timeout", "1"]
     engine.start().close()
-    with socket.create_connection(("127.0.0.1", engine.port), timeout=30) as raw:
+    with socket.create_connection(("127.0.0.1", engine.port), timeout=120) as raw:
         raw.sendall(b"\x43")
         assert raw.recv(1) == b""
 

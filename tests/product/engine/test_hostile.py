@@ -182,7 +182,7 @@ def test_thousands_of_connections_from_one_address(site: Site) -> None:
     threads, descriptors = threads_and_descriptors(site.engine)
     with contextlib.ExitStack() as crowd:
         for _ in range(3000):
-            crowd.enter_context(socket.create_connection(("127.0.0.1", site.engine.port), timeout=30))
+            crowd.enter_context(socket.create_connection(("127.0.0.1", site.engine.port), timeout=120))
         site.check()
         assert threads_and_descriptors(site.engine)[0] <= threads + 128
         with contextlib.closing(Initiator(site.engine.port, source="127.0.0.3")) as another:

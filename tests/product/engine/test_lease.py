@@ -125,13 +125,13 @@ def test_under_constant_writing_a_drop_is_a_clean_cut(control: Control, connect:
 
     writer = threading.Thread(target=count_upwards)
     writer.start()
-    assert written.wait(30)
+    assert written.wait(120)
     control.call(lease(NEW, 2))
     control.call(SessionDrop(volume=VOLUME, below_generation=2))
     control.call(VolumeDrain(volume=VOLUME))
     new = connect(name=NEW).login(NAME)
     seen = new.read10(0, 1)
-    writer.join(30)
+    writer.join(120)
     assert not writer.is_alive()
     assert new.read10(0, 1) == seen
 

@@ -28,7 +28,7 @@ Serve = Callable[..., Target]
 OTHER_VOLUME, OTHER_NAME = "6090a028a030f846d8d6546fbd0130c6", "iqn.2026-01.test:other"
 
 
-def wait_until(true: Callable[[], bool], limit_s: float = 30.0) -> bool:
+def wait_until(true: Callable[[], bool], limit_s: float = 120.0) -> bool:
     deadline = time.monotonic() + limit_s
     while not true() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -247,6 +247,6 @@ def test_data_without_being_asked_for_is_refused_where_there_is_no_room(engine: 
 @pytest.mark.parametrize("words", [["--write-data", "15"], ["--write-data", "x"], ["--data-timeout", "0"]])
 def test_limits_that_make_no_sense_are_refused(engine: EngineProcess, words: list[str]) -> None:
     engine.options = words
-    ended = subprocess.run(engine.command(), capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(engine.command(), capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1
     assert words[1] in ended.stderr

@@ -41,7 +41,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(generator: Path, place: list[str], *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(generator), *place, *words], capture_output=True, text=True, timeout=60)
+    return subprocess.run([str(generator), *place, *words], capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize("mode", ["read", "write", "randread", "randwrite"])

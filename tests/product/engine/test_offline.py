@@ -36,7 +36,7 @@ def left(engine: EngineProcess, control: Control) -> tuple[EngineProcess, bytes,
 
 
 def run(engine: EngineProcess, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([engine.binary, *map(str, words)], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([engine.binary, *map(str, words)], capture_output=True, text=True, timeout=120, check=False)
 
 
 def exported(engine: EngineProcess, volume: str, to: Path) -> bytes:
@@ -92,7 +92,7 @@ def test_a_damaged_checkpoint_is_told_and_repaired_from_the_one_before(
 
 
 def engine_refuses(engine: EngineProcess) -> bool:
-    done = subprocess.run(engine.command(), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(engine.command(), capture_output=True, text=True, timeout=120, check=False)
     return done.returncode == 1 and "is damaged" in done.stderr and "--repair" in done.stderr
 
 

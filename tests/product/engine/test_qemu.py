@@ -91,7 +91,7 @@ def test_chap_opens_the_disk(machine: Machine, control: Control) -> None:
 
 def test_a_wrong_secret_opens_nothing(engine: EngineProcess, control: Control, chap: None) -> None:
     machine = Machine(engine.port, engine.folder, SECRET + "x")
-    error = machine.process.communicate(timeout=60)[1]
+    error = machine.process.communicate(timeout=120)[1]
     assert machine.process.returncode == 1
     assert "Failed to connect to LUN" in error
     assert SECRET not in error

@@ -99,7 +99,7 @@ def usage(either: Fake | Real, volume: str) -> tuple[int, int]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.05)

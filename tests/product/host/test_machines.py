@@ -82,7 +82,7 @@ class Machine:
         said, typed = "", False
         try:
             writer.write(b"\n")
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while expect not in said or not typed:
                     data = await reader.read(4096)
                     assert data, f"the console has ended: {said}"

@@ -129,7 +129,7 @@ def ask_at_door(address: str, port: int, identity: object) -> bytes:
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if identity is not None:
         context.load_cert_chain(str(identity))
-    with socket.create_connection((address, port), timeout=20) as plain, context.wrap_socket(plain) as tls:
+    with socket.create_connection((address, port), timeout=120) as plain, context.wrap_socket(plain) as tls:
         tls.sendall(b'{"what":"agent"}\n')
         answer = tls.recv(100)
     if not answer:

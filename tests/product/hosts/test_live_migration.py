@@ -18,10 +18,9 @@ from gespann.demo.show import Show
 from gespann.demo.site import AGENT_DATA, GUEST_IMAGE, POOL_RUN, XE, Site
 from gespann.demo.user import CheckFailed
 from gespann.system import processes
+from tests.own_nets import OWN, net_of
 
 pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(1200)]
-OWN = os.getpid() % 1000
-NET = f"198.18.{160 + OWN % 10 * 3}"
 WAIT_S = 300.0
 LIVE = "params=host-metrics-live"
 
@@ -43,7 +42,7 @@ class Two:
     """A lab with two hosts, and one guest that writes to its second disk."""
 
     def __init__(self, directory: Path) -> None:
-        self.site = Site(directory, f"tm{OWN}", NET)
+        self.site = Site(directory, f"tg{OWN}", net_of(4))
         self.vm = self.data = ""
         self.hosts: dict[str, str] = {}
 

@@ -13,16 +13,15 @@ import pytest
 from gespann.demo.site import AGENT_DATA, AGENT_RUN, DOOR_PORT, POOL_RUN, XE, Site
 from gespann.lab.node import wait_until
 from gespann.system import processes
+from tests.own_nets import OWN, net_of
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
-OWN = os.getpid() % 1000
-NET = f"198.18.{100 + OWN % 15 * 3}"
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 WAIT_S = 120.0
 
 
 class Pool:
     def __init__(self, directory: Path) -> None:
-        self.site = Site(directory, f"tr{OWN}", NET)
+        self.site = Site(directory, f"tr{OWN}", net_of(4))
         self.hosts: dict[str, str] = {}
 
     def begin(self) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from gespann.system.processes import LongRunning, kill_session, start_logged
 from tests.conftest import ROOT
-from tests.product.array.group_process import free_port
+from tests.own_nets import free_port
 from tests.unit.xe.xe_process import Ended, run_xe
 
-START_S = 90.0
+START_S = 180.0
 POLL_S = 0.1
 PASSWORD = "correct horse"
 

@@ -32,7 +32,7 @@ def start(directory: Path) -> subprocess.Popen[str]:
 
 
 def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 120
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -58,7 +58,7 @@ def test_it_cleans_up_even_if_told_twice(directory: Path, ending: signal.Signals
     demo.send_signal(ending)
     time.sleep(0.1)  # in the midst of cleaning up
     demo.send_signal(ending)
-    said, _ = demo.communicate(timeout=90)
+    said, _ = demo.communicate(timeout=240)
     assert demo.returncode == 130, said
     assert "Traceback" not in said
     assert nothing_is_left(directory)
@@ -68,7 +68,7 @@ def test_a_second_one_waits_its_turn_and_a_killed_one_is_no_obstacle(directory: 
     first = start(directory)
     until(lambda: (directory / "host1/boot.json").exists())
     second = start(directory)
-    said, _ = second.communicate(timeout=60)
+    said, _ = second.communicate(timeout=120)
     assert (second.returncode, "another demo runs" in said) == (1, True), said
     assert Lab(directory, NAME, NET).is_up
     first.kill()
@@ -78,6 +78,6 @@ def test_a_second_one_waits_its_turn_and_a_killed_one_is_no_obstacle(directory: 
     until(lambda: (directory / "lab.json").exists() and not Lab(directory, NAME, NET).is_up)  # it starts afresh
     until(lambda: (directory / "array/boot.json").exists())
     third.send_signal(signal.SIGINT)
-    said, _ = third.communicate(timeout=90)
+    said, _ = third.communicate(timeout=240)
     assert third.returncode == 130, said
     assert nothing_is_left(directory)

@@ -14,7 +14,7 @@ from tests.own_nets import OWN, net_of
 ROOT = Path(__file__).resolve().parents[3]
 NAME, NET = f"tc{OWN}", net_of(4)
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture

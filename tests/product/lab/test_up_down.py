@@ -17,7 +17,7 @@ from tests.own_nets import OWN, net_of
 ROOT = Path(__file__).resolve().parents[3]
 NAME, NET = f"tu{OWN}", net_of(4)
 
-pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_down_takes_away_an_up_that_was_killed(directory: Path) -> None:
     starting = subprocess.Popen(
         words_of(directory, "up"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (directory / "array/boot.json").exists():
         assert starting.poll() is None, "up ended by itself"
         assert time.monotonic() < deadline

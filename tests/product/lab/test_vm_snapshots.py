@@ -15,7 +15,7 @@ from gespann.seams import host_agent as seam
 from gespann.system.json_lines import JsonLinesClient
 from tests.own_nets import OWN, net_of
 
-pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from gespann.sr.memory import MemoryDriver, MemoryStorage
 from gespann.system.clock import SystemClock
 from gespann.system.json_lines import JsonLinesClient
 from tests.conftest import ENGINE
+from tests.own_nets import free_port
 from tests.seams.array_cli_client.fake_array import FakeArray
 
 PASSWORD = "eql-Secret-7"
@@ -121,8 +121,7 @@ async def our_group(tmp_path: Path) -> AsyncIterator[Bench]:
 @contextlib.asynccontextmanager
 async def our_group_and_engine(tmp_path: Path) -> AsyncIterator[Bench]:
     """The whole array: group control, the engine's own process, and QEMU as the initiator."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     client = JsonLinesClient(tmp_path / "engine.sock", hello=HELLO)
     initiators: list[asyncio.subprocess.Process] = []
 
@@ -171,7 +170,7 @@ async def qemu_opens(source: IscsiSource, initiators: list[asyncio.subprocess.Pr
     assert process.stdout is not None
     process.stdin.write(b"length\n")
     said = b""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while b"iB" not in said and b"bytes" not in said:
             piece = await process.stdout.read(4096)
             if not piece:

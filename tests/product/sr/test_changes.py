@@ -3,7 +3,6 @@ a plain model. No byte of the disk crosses the network for it."""
 
 import contextlib
 import random
-import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from gespann.seams.host_agent import IscsiSource
 from gespann.seams.sr_driver import SnapshotSpec, Sr, SrDriver, VolumeSpec
 from gespann.sr.equal import output, words
 from gespann.system.json_lines import JsonLinesClient
+from tests.own_nets import free_port
 from tests.product.engine.initiator import Initiator
 from tests.product.sr.arrays import Bench, drivers, drivers_at, group_over, running_engine
 from tests.product.sr.test_conformance import COPY, DISK, MIB, SPEC, opening, refusal
@@ -109,8 +109,7 @@ async def fake(tmp_path: Path) -> AsyncIterator[Array]:
 
 @contextlib.asynccontextmanager
 async def real(tmp_path: Path) -> AsyncIterator[Array]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     client = JsonLinesClient(tmp_path / "engine.sock", hello=HELLO)
     writers: list[RealWriter] = []
 

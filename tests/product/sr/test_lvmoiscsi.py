@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import re
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from gespann.seams.sr_driver import Opening, Sr, SrError, VolumeSpec
 from gespann.sr.lvmoiscsi import LvmoiscsiDriver
 from gespann.sr.lvmoiscsi.lun import Lun
 from gespann.system.json_lines import JsonLinesClient
+from tests.own_nets import free_port
 from tests.product.sr.arrays import running_engine
 
 pytestmark = pytest.mark.engine
@@ -63,11 +63,10 @@ class OneLun:
 
 @pytest.fixture
 async def lun(tmp_path: Path) -> AsyncIterator[OneLun]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     async with running_engine(tmp_path, port):
         client = JsonLinesClient(tmp_path / "engine.sock", hello=HELLO)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not (tmp_path / "engine.sock").exists():  # noqa: ASYNC110 - another process makes it
                 await asyncio.sleep(0.01)
         await client.call(VolumeCreate(volume=NAA, size_bytes=255 * MIB, thick=False))

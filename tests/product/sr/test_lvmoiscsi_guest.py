@@ -13,8 +13,9 @@ from gespann.demo.guest import GuestConsole
 from gespann.demo.job import BOOT_TIMEOUT_S, Job, size_mib
 from gespann.demo.show import Show
 from gespann.demo.site import Site
+from tests.own_nets import OWN, net_of
 
-pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(1200)]
 
 MIB = 1 << 20
 
@@ -22,7 +23,7 @@ MIB = 1 << 20
 @pytest.fixture
 def job() -> Iterator[Job]:
     directory = Path(tempfile.mkdtemp(prefix="gs-lv-"))
-    site = Site(directory, "glvm", "198.18.117")
+    site = Site(directory, f"tv{OWN}", net_of(4))
     try:
         job = Job(site, Show(steps=1))
         job.start()

@@ -36,7 +36,7 @@ async def test_equal_gives_its_sessions_back_and_leaves_openings_alone(tmp_path:
         await driver.open(sr, DISK, opening)
         assert group.ssh.sessions
         await driver.shut_down()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while group.ssh.sessions or group.ssh.logins:  # noqa: ASYNC110 - the group runs in this loop
                 await asyncio.sleep(0)
         assert await driver.openings(sr, DISK) == ["a"]

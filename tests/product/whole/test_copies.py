@@ -10,7 +10,7 @@ import pytest
 
 from tests.product.whole.whole import COORDINATOR, POLL_S, Whole
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 MIB = 1024 * 1024
 SIZE = 105 * MIB
 
@@ -87,7 +87,7 @@ async def test_a_coordinator_that_dies_while_a_vm_comes_in(whole: Whole, tmp_pat
     _, writer = await asyncio.open_unix_connection(whole.base / "c/xapi")
     writer.write(f"PUT /import?sr_uuid={whole.sr} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(data)}\r\n\r\n".encode())
     writer.write(data[: 3 * MIB])  # the rest never comes
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not whole.state.access():  # noqa: ASYNC110 - until the volume is open to be filled: nobody tells it
             await asyncio.sleep(POLL_S)
     await whole.kill_and_start(COORDINATOR)

@@ -11,7 +11,7 @@ import pytest
 from tests.product.whole.kills import some_of_each
 from tests.product.whole.whole import Whole
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 SEED = int(os.environ.get("GESPANN_KILLS_SEED", "20261"))
 OPERATIONS = (
     "clone",

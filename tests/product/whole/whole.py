@@ -18,14 +18,15 @@ from gespann.seams.json_lines import SeamLost
 from gespann.system.json_lines import JsonLinesClient
 from gespann.system.processes import LongRunning, is_running, kill_session, start_logged
 from tests.conftest import ROOT
-from tests.product.array.group_process import GroupProcess, free_port
+from tests.own_nets import free_port
+from tests.product.array.group_process import GroupProcess
 from tests.product.whole.agent_process import HeldSessions
 from tests.product.whole.doors import LineDoor, StreamDoor
 from tests.product.whole.state import HELLOS, State
 from tests.unit.xe.xe_process import Ended, run_xe
 
-START_S = 60.0
-SETTLE_S = 90.0
+START_S = 180.0
+SETTLE_S = 180.0
 POLL_S = 0.1
 ENGINE, GROUP, COORDINATOR, AGENT = "engine", "group", "coordinator", "agent"
 ENGINE_OPS = frozenset(

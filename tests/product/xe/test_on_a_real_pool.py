@@ -204,7 +204,7 @@ async def test_event_wait_wakes_up(shell: Shell) -> None:
     vm = await shell.xe("vm-install template=tiny new-name-label=web1")
     waiting = asyncio.ensure_future(shell.xe(f"event-wait class=vm uuid={vm} power-state=running"))
     await shell.xe("vm-start vm=web1")
-    assert await asyncio.wait_for(waiting, 60) == ""
+    assert await asyncio.wait_for(waiting, 120) == ""
 
 
 async def test_from_another_machine(shell: Shell) -> None:

@@ -57,7 +57,7 @@ class Doors:
         return session
 
     def http(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.plain_port, timeout=20)
+        return http.client.HTTPConnection("127.0.0.1", self.plain_port, timeout=120)
 
     def post(self, path: str, body: bytes | str, headers: dict[str, str] | None = None):
         """Status, headers, body of one request on a connection of its own."""

@@ -12,7 +12,7 @@ XE = Path(__file__).resolve().parents[3] / "bin/xe"
 
 def xe(doors, *words: str) -> subprocess.CompletedProcess:
     env = {**os.environ, "GESPANN_XAPI_SOCKET": str(doors.run / "xapi"), "XE_EXTRA_ARGS": ""}
-    return subprocess.run([XE, *words], env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run([XE, *words], env=env, capture_output=True, text=True, timeout=120)
 
 
 def remote(doors, password: str, *words: str) -> subprocess.CompletedProcess:
@@ -43,7 +43,7 @@ async def test_password_over_tcp(doors):
 async def test_bodies_that_never_come_or_are_too_long(doors):
     def client():
         for length, expected in (("10", b""), ("99999999999", b"413"), ("x", b"413")):
-            with socket.create_connection(("127.0.0.1", doors.plain_port), timeout=20) as stream:
+            with socket.create_connection(("127.0.0.1", doors.plain_port), timeout=120) as stream:
                 stream.sendall(f"POST /cli HTTP/1.0\r\ncontent-length: {length}\r\n\r\nabc".encode())
                 stream.shutdown(socket.SHUT_WR)
                 received = b""

@@ -56,7 +56,7 @@ class Screen:
         self.process.stdin.write(text.encode())
 
     async def until(self, condition) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not condition(self.text):
                 data = await self.process.stdout.read(65536)
                 if not data:

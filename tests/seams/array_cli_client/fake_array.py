@@ -1,7 +1,9 @@
 """A fake group behind a real SSH server. Settings live per account, terminal width per session, as on a real array."""
 
+import asyncio
 import contextlib
 import shlex
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -35,6 +37,14 @@ class Fault:
     times: int = 1
 
 
+def pass_time(seconds: float) -> None:
+    """Timers of the running loop that are due within so long go off now. Who waits for an answer that never comes may
+    then wait as long as an answer could take on a slow machine, and a test does not."""
+    loop = asyncio.get_running_loop()
+    passed_s = loop.time() - time.monotonic() + seconds
+    loop.time = lambda: time.monotonic() + passed_s  # type: ignore[method-assign]
+
+
 @dataclass
 class FakeArray:
     state: State = field(default_factory=State)
@@ -49,6 +59,7 @@ class FakeArray:
     host_key: asyncssh.SSHKey = field(default_factory=lambda: _KEY)
     settings: dict[str, dict[str, bool]] = field(default_factory=dict)
     prelude: list[str] = field(default_factory=list)
+    silence_s: float = 0.0  # passes at once when a command is not answered
 
     def device_config(self, **more: str) -> dict[str, str]:
         config = {"target": "127.0.0.1", "port": str(self.port), "username": "grpadmin"}
@@ -222,6 +233,7 @@ class FakeSession:
         if kind.startswith("drop"):
             self._process.channel.get_connection().abort()
             return False
+        pass_time(self._array.silence_s)
         while await self._process.stdin.read(4096):
             pass  # until the client closes the channel
         return False

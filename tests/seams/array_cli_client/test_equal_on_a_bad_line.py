@@ -16,7 +16,9 @@ from tests.seams.array_cli_client.fake_state import Record
 
 SR_UUID = "0ff867ef-3121-0e7c-5497-f5c34916727d"
 DISK = "22267eb7-23c0-4479-a063-f5c34916727d"
-QUICK = Timing(connect_timeout_s=5.0, command_timeout_s=0.3, drain_poll_s=0.001, keep_alive_s=20.0, idle_close_s=60.0)
+TIMING = Timing(
+    connect_timeout_s=60.0, command_timeout_s=60.0, drain_poll_s=0.001, keep_alive_s=20.0, idle_close_s=60.0
+)
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ async def clock() -> ManualClock:
 
 @pytest.fixture
 async def driver(clock: ManualClock) -> AsyncIterator[EqualDriver]:
-    made = EqualDriver(clock=clock, timing=QUICK)
+    made = EqualDriver(clock=clock, timing=TIMING)
     yield made
     await made.shut_down()
 
@@ -44,7 +46,7 @@ async def refused(call: object) -> SrError:
 
 
 async def until(condition: object) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not condition():  # type: ignore[operator]  # noqa: ASYNC110 - nothing there tells when it changes
             await asyncio.sleep(0.005)
 
@@ -84,7 +86,7 @@ async def test_ssh_of_something_else(driver: EqualDriver) -> None:
         def begin_auth(self, username: str) -> bool:
             return False
 
-    impatient = EqualDriver(timing=Timing(connect_timeout_s=0.3))
+    impatient = EqualDriver(timing=Timing(connect_timeout_s=2.0))  # for a session, and then for a prompt
     key = asyncssh.generate_private_key("ssh-ed25519")
     async with asyncssh.listen(
         "127.0.0.1", 0, server_factory=AnyServer, server_host_keys=[key], process_factory=shell
@@ -162,7 +164,7 @@ async def test_host_key_is_pinned(driver: EqualDriver, array: FakeArray) -> None
     other_key = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
     async with FakeArray(state=array.state, host_key=other_key).serve() as impostor:
         pinned = Sr(SR_UUID, impostor.device_config(), kept)
-        elsewhere = EqualDriver(timing=QUICK)
+        elsewhere = EqualDriver(timing=TIMING)
         error = await refused(elsewhere.scan(pinned))
         assert error.number == 173
         assert "host key" in error.description
@@ -216,6 +218,7 @@ async def test_a_command_that_is_never_answered(driver: EqualDriver, array: Fake
     await driver.create(sr, 0)
     array.commands.clear()
     array.faults = [Fault("hang-before", 0, times=100)]
+    array.silence_s = TIMING.command_timeout_s
     error = await refused(driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20)))
     assert error.number == 176
     array.faults.clear()
@@ -411,7 +414,7 @@ async def test_secrets_are_not_told(driver: EqualDriver, array: FakeArray, caplo
 
 async def test_a_session_without_a_record_is_dropped_first(array: FakeArray) -> None:
     """Somebody took the record away by hand; on such arrays the session lives on, and could still write."""
-    driver = EqualDriver(timing=QUICK)
+    driver = EqualDriver(timing=TIMING)
     sr = Sr(SR_UUID, array.device_config())
     await driver.create(sr, 0)
     made = await driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20))

@@ -44,7 +44,7 @@ async def test_the_right_stands_through_a_restart_of_group_and_engine(group):
     await group.restart()
     group.engine.lose()
     group.engine.come_back()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await group.control.data_plane.current.wait()
     here, there = (group.engine.login(volume.target_name, name) for name in (HERE, THERE))
     assert (group.engine.write_as(here, 0, 4096), group.engine.write_as(there, 0, 4096)) == (False, True)

@@ -17,7 +17,7 @@ def scrypt_that_waits(monkeypatch):
     def slow(password: str, *rest) -> bytes:
         running.append(password)
         assert threading.current_thread() is not threading.main_thread(), "the loop stands still meanwhile"
-        assert go.wait(20)
+        assert go.wait(120)
         return real(password, *rest)
 
     monkeypatch.setattr(secrets, "_scrypt", slow)
@@ -26,7 +26,7 @@ def scrypt_that_waits(monkeypatch):
 
 
 async def until(condition) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not condition():  # noqa: ASYNC110 - a thread does it
             await asyncio.sleep(0)
 

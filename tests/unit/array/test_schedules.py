@@ -92,7 +92,7 @@ async def test_collection_keeps_whole_sets(group, volume):
 
 async def test_runs_by_itself(group, volume):
     group.control.schedules.create(volume, "s", NOW, type="once", start_date="2010-02-16", start_minute=10 * 60)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not names(group, volume):
             group.clock.advance(600)
             await asyncio.sleep(0)

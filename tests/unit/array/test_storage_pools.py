@@ -63,7 +63,7 @@ async def test_pools_outlive_the_engine_and_the_group(group, two):
     group.engine.lose()
     assert group.engine.store.pools == {}
     group.engine.come_back()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await group.control.data_plane.current.wait()
     assert (group.engine.store.pools, group.engine.store.pool_of) == ({"default": None, "small": GB}, before)
     assert (is_held(group, a), is_held(group, b)) == (True, False)

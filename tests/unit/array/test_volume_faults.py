@@ -162,7 +162,7 @@ def agree(control, engine: FakeEngine) -> None:
 
 async def settled(group) -> None:
     """Whatever is pending is pushed and ended; the clock goes on for those who wait to try again."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not group.control.data_plane.current.is_set():
             group.clock.advance(1)
             await asyncio.sleep(0)

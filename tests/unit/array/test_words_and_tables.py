@@ -72,7 +72,7 @@ vocabulary = sorted({step for one in COMMANDS for step in one.path if isinstance
 vocabulary += sorted({option.word for one in COMMANDS for option in one.options})
 
 
-@settings(max_examples=500)
+@settings(max_examples=5 * settings().max_examples)
 @given(
     st.lists(
         st.one_of(st.sampled_from([*vocabulary, "?", "v1", "1GB", "50%", "on", "iqn.2000-01.a:b"]), plain), max_size=9

@@ -29,7 +29,7 @@ async def agent(directory: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await processes.start(words(directory), stderr=asyncio.subprocess.DEVNULL)
     client = JsonLinesClient(directory / "run/agent.sock", hello=seam.Hello(version=1), timeout_s=30)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not await answers(client):  # noqa: ASYNC110 - another process does it
                 await asyncio.sleep(0.01)
         await client.close()
@@ -75,7 +75,7 @@ async def test_a_guest_held_by_an_agent_that_was_killed_is_let_go_by_the_next(tm
     async with agent(tmp_path) as first:
         await client.call(seam.BridgeEnsure(bridge="xenbr0"))
         await client.call(seam.DomainCreate(spec=spec()))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not (await client.call(seam.GuestMetrics(uuid=UUID))).live:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await client.call(seam.GuestFreeze(uuid=UUID, hold_s=600.0))
@@ -83,7 +83,7 @@ async def test_a_guest_held_by_an_agent_that_was_killed_is_let_go_by_the_next(tm
         await first.wait()
     assert '"frozen":true' in (tmp_path / "run/fake-domains.json").read_text()
     async with agent(tmp_path):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while '"frozen":true' in (tmp_path / "run/fake-domains.json").read_text():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert not (await client.call(seam.GuestThaw(uuid=UUID))).held

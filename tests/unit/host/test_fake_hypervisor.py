@@ -12,7 +12,7 @@ from tests.unit.host.fake_agent import UUID, Agent, disk, iscsi, spec
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not true():  # noqa: ASYNC110 - what the fake does inside has no event to wait on
             await asyncio.sleep(0.001)
 

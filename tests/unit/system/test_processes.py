@@ -42,7 +42,7 @@ def test_start_logged_runs_apart_and_can_be_ended(tmp_path):
     process = start_logged(["sh", "-c", "echo started; exec sleep 1000"], tmp_path / "log")
     assert is_running(process.pid)
     kill_session(process.pid, signal.SIGTERM)
-    process.wait(10)
+    process.wait(120)
     assert not is_running(process.pid)
 
 

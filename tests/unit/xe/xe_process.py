@@ -78,7 +78,7 @@ async def run_xe(home: Path, *words: str, typed: str = "", **environment: str) -
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         out, err = await process.communicate(typed.encode())
     return Ended(out.decode(), err.decode(), process.returncode or 0)
 

@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gespann.pool.api import dispatch
@@ -74,7 +74,7 @@ async def try_wrong_calls(world, message) -> None:
         assert code in REFUSALS, (method, bad, code)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4 * settings().max_examples)
 @given(st.sampled_from(methods_here()), st.lists(st.sampled_from(JUNK), max_size=5))
 async def test_junk_never_gets_further_than_a_refusal_or_a_proper_answer(world, method, junk):
     code = await outcome(world.api, method, world.root, *junk)

@@ -186,7 +186,7 @@ async def test_a_client_that_sends_only_after_the_answer(world: World, door: Pat
     reader, writer = await asyncio.open_unix_connection(door)
     head = f"PUT /import?sr_id={sr}&session_id={world.session}&task_id={task} HTTP/1.0\r\n"
     writer.write(f"{head}content-length: {len(archive)}\r\n\r\n".encode())
-    assert (await asyncio.wait_for(reader.readline(), 30)).split()[1] == b"200"
+    assert (await asyncio.wait_for(reader.readline(), 120)).split()[1] == b"200"
     writer.write(archive)
     await reader.read()
     assert world.get("task", task)["status"] == "success"
@@ -342,7 +342,7 @@ async def test_a_cancelled_import_leaves_nothing(world: World, door: Path) -> No
     await world.call("task.cancel", task)
     await until(lambda: world.get("task", task)["status"] == "cancelled", 20_000)
     assert world.snapshot() == before
-    assert b"TASK_CANCELLED" in await asyncio.wait_for(reader.read(), 30)
+    assert b"TASK_CANCELLED" in await asyncio.wait_for(reader.read(), 120)
     writer.close()
 
 

@@ -80,7 +80,7 @@ async def test_a_cancelled_copy_leaves_nothing(world: World, monkeypatch: pytest
 
     monkeypatch.setattr(NbdSession, "_command", hang)
     task = await world.call("Async.VM.copy", vm, "copy", two)
-    await asyncio.wait_for(asked.wait(), 60)
+    await asyncio.wait_for(asked.wait(), 120)
     await world.call("task.cancel", task)
     await until(lambda: world.get("task", task)["status"] not in ("pending", "cancelling"), 20_000)
     assert world.get("task", task)["status"] == "cancelled"

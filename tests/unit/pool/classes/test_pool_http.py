@@ -92,7 +92,7 @@ async def console(
     path = location.removeprefix("https://10.0.0.5")
     reader, writer = await asyncio.open_unix_connection(door)
     writer.write(f"CONNECT {path}&session_id={world.session} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 120)
     assert head.startswith(b"HTTP/1.1 200")
     return reader, writer
 
@@ -111,14 +111,14 @@ async def test_the_serial_line_and_the_screen_can_be_reached(world: World, door:
     vm = await world.make_vm_with_disk(await world.make_sr())
     await world.call("VM.start", vm, False, False)
     reader, writer = await console(door, world, vm, "vt100")
-    assert b"login:" in await asyncio.wait_for(reader.readuntil(b"login:"), 10)
+    assert b"login:" in await asyncio.wait_for(reader.readuntil(b"login:"), 120)
     writer.write(b"root\r")
-    assert b"root" in await asyncio.wait_for(reader.readuntil(b"root"), 10)
+    assert b"root" in await asyncio.wait_for(reader.readuntil(b"root"), 120)
     writer.close()
     reader, writer = await console(door, world, vm, "rfb")
-    assert (await asyncio.wait_for(reader.readexactly(4), 10)) == b"RFB "
+    assert (await asyncio.wait_for(reader.readexactly(4), 120)) == b"RFB "
     await world.call("VM.hard_shutdown", vm)
-    assert await asyncio.wait_for(reader.read(), 10) == b"003.008\n"  # and then the end
+    assert await asyncio.wait_for(reader.read(), 120) == b"003.008\n"  # and then the end
     writer.close()
 
 

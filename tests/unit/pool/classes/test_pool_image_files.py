@@ -19,7 +19,7 @@ QEMU_FORMAT = {"vhd": "vpc", "qcow2": "qcow2"}
 
 
 def qemu_img(*words: str | Path) -> str:
-    done = subprocess.run(["qemu-img", *map(str, words)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["qemu-img", *map(str, words)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

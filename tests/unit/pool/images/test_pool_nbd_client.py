@@ -25,7 +25,7 @@ async def serve_qemu(directory: Path, read_only: bool = False) -> AsyncIterator[
     words += ["--read-only"] if read_only else []
     process = await processes.start([*words, f"--socket={directory}/nbd", str(directory / "disk")])
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not (directory / "nbd").exists():
                 assert process.returncode is None
                 await asyncio.sleep(0.01)

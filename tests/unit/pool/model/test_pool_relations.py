@@ -1,6 +1,6 @@
 """After any series of changes both sides of every relation agree."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gespann.pool.model.database import Database
@@ -60,7 +60,6 @@ def check_both_sides(db: Database) -> None:
                 assert set(seen) == pairs, (class_name, field)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(change, max_size=6), max_size=10))
 def test_both_sides_agree_after_any_transactions(transactions):
     db = Database(None)
