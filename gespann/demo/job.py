@@ -16,7 +16,7 @@ from gespann.demo.user import CheckFailed, User, check
 MIB = 1 << 20
 VM, TEMPLATE = "web1", "tiny"
 BOOT_TIMEOUT_S = 240.0
-SETTLE_TIMEOUT_S = 60.0
+SETTLE_TIMEOUT_S = 180.0
 WRITTEN_MIB = 100
 LOGIN_REFUSED = r"\((513|514)\)"  # status classes 0x0201 and 0x0202, as libiscsi shows them
 UNITS = {"MB": 1, "GB": 1024, "TB": 1024 * 1024}

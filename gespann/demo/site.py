@@ -23,7 +23,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 ENGINE = PROJECT / "build/engine/release/gespann-engine"
 GUEST_IMAGE = PROJECT / "var/cache/guest.img"
 XE = PROJECT / "bin/xe"
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 GROUP_SSH_PORT, ISCSI_PORT, XENAPI_PORT = 22, 3260, 443
 DOOR_PORT = 4434  # of an agent, for the coordinator of its pool
 
@@ -116,7 +116,7 @@ class Site:
         """``xe`` as root of that node would type it."""
         socket_path = self.lab.directory / node / POOL_RUN[1:] / "xapi"
         env = {"GESPANN_XAPI_SOCKET": str(socket_path), "PATH": "/usr/bin:/bin"}
-        return processes.run([XE, *words], env=env, timeout_s=60, check=False)
+        return processes.run([XE, *words], env=env, timeout_s=300, check=False)
 
     def _answers(self, node: str) -> bool:
         """Whether `xe` gets an answer there."""

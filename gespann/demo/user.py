@@ -71,7 +71,7 @@ class User:
         password_file = self.access.group_password_file
         words: list[processes.Word] = ["sshpass", "-f", password_file, "ssh", *SSH_OPTIONS, destination, command]
         with self.show.life.waiting("ssh"):
-            done = processes.run(words, timeout_s=60, check=False)
+            done = processes.run(words, timeout_s=180, check=False)
         text = done.stdout.replace("\r\n", "\n")
         if done.exit_code or "% Error" in text:
             raise CheckFailed(f"ssh {destination} {command}\n{done.stderr}{text}")
@@ -96,7 +96,7 @@ class User:
             f"LIBISCSI_CHAP_USERNAME={chap_user} LIBISCSI_CHAP_PASSWORD=... iscsi-inq -i {initiator} {url}"
         )
         env = {**os.environ, "LIBISCSI_CHAP_USERNAME": chap_user, "LIBISCSI_CHAP_PASSWORD": secret}
-        return processes.run(["iscsi-inq", "-i", initiator, url], env=env, timeout_s=30, check=False)
+        return processes.run(["iscsi-inq", "-i", initiator, url], env=env, timeout_s=120, check=False)
 
     def explain_login(self) -> None:
         self.show.say(f"(the password of {GROUP_ACCOUNT} is in {shown(self.access.group_password_file)})")

@@ -16,8 +16,8 @@ from gespann.lab.node_files import LIBVIRTD, empty_run, write_disk
 from gespann.lab.node_init import Config, Service
 from gespann.system import processes
 
-BOOT_TIMEOUT_S = 60.0
-GONE_TIMEOUT_S = 30.0
+BOOT_TIMEOUT_S = 180.0
+GONE_TIMEOUT_S = 120.0
 POLL_S = 0.01
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -20,7 +20,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[3]
 ENGINE = ROOT / "build/engine/release/gespann-engine"
 ROOT_VOLUME = "a" * 32
-WAIT_S = 120.0
+WAIT_S = 240.0
 
 
 def guest_image() -> Path:
@@ -151,7 +151,7 @@ class Site:
 
 async def answers(client: JsonLinesClient, request: engine_seam.Request) -> bool:
     try:
-        await client.call(request, timeout_s=5)
+        await client.call(request, timeout_s=30)
     except (SeamLost, SeamError):
         return False
     return True

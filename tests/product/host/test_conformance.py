@@ -72,7 +72,7 @@ class Host:
             return self.states() == list(states)
 
         try:
-            await until(all_told, 30)
+            await until(all_told)
         except TimeoutError:
             assert self.states() == list(states)
 
@@ -360,7 +360,7 @@ async def test_shutdown_and_reset(host: Host):
     await host.agent.call(seam.GuestFreeze(uuid=host.uuid, hold_s=60.0))
     assert (await host.agent.call(seam.GuestThaw(uuid=host.uuid))).held
     assert not (await host.agent.call(seam.GuestThaw(uuid=host.uuid))).held
-    await host.agent.call(seam.DomainShutdown(uuid=host.uuid, timeout_s=60), timeout_s=70)
+    await host.agent.call(seam.DomainShutdown(uuid=host.uuid, timeout_s=240), timeout_s=250)
     assert await host.seen() is None
 
     async def stopped() -> bool:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.real
 
 
 def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)

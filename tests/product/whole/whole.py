@@ -163,7 +163,7 @@ class Whole:
 
     async def ask(self, path: Path, request):
         hello = HELLOS["engine" if path == self.engine_socket else "agent"]
-        client = JsonLinesClient(path, hello=hello, timeout_s=10)
+        client = JsonLinesClient(path, hello=hello, timeout_s=30)
         try:
             return await client.call(request)
         finally:
