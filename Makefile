@@ -29,9 +29,10 @@ test: ## sets up, then every test: engine, Python, real guests
 	$(PYTHON) -m pytest -q $(PYTEST_ARGS)
 
 .PHONY: crash
-crash: ## kills the engine under writers until Ctrl-C or a loss; KILLS=n ends it, SEED=n repeats a run's choices
+crash: ## kills the engine under writers (UNDER=guest, UNDER=fio) until Ctrl-C or a loss; KILLS=n ends it, SEED=n repeats a run
 	@setup/prepare test
-	@$(PYTHON) -m tests.fault.engine.campaign $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
+	@$(PYTHON) -m tests.fault.engine.crash $(if $(UNDER),--under $(UNDER)) $(if $(KILLS),--kills $(KILLS)) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep)
 
 .PHONY: kills
 kills: ## kills coordinator, agent, group and engine in the middle of operations, for SECONDS (600); SEED=n, TRIAL=name
@@ -96,6 +97,7 @@ bench-engine: ## the engine against Debian's targets and its own limits; cores; 
 bench-snapshots: ## what snapshots and clones cost: pauses, stalls of writers, space
 	@setup/prepare test
 	@$(PYTHON) -m bench.engine_snapshots
+	@$(PYTHON) -m bench.engine_scale
 
 .PHONY: bench-many
 bench-many: ## 50 VMs cloned and started at once, and 8 real guests

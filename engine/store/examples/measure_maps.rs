@@ -1,4 +1,4 @@
-//! Measures what the maps and their log cost, for `bench/maps.py`. One JSON line an answer.
+//! Measures what the maps and their log cost, for docs/decisions/shared-map.md. One JSON line an answer.
 //!
 //! ```text
 //! measure_maps memory TIB      a map of so many TiB in which no two neighbours lie side by side: memory, and the time of a share

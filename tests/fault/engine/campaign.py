@@ -1,22 +1,17 @@
 """Kills the engine again and again while it is written to, and checks each time that nothing acknowledged is missing.
 
-    python -m tests.fault.engine.campaign [--seed N] [--kills N]      what `make crash` runs
-
 SIGKILL leaves the page cache as it is: what was acknowledged must be there, flushed or not. The moments: any time, just
 after a control request, just when a file in the data directory appears, moves or goes, while the engine is stopped, and
 while the next engine starts. The seed gives the choices; the rest is the machine's timing.
 """
 
-import argparse
 import contextlib
 import json
 import random
 import re
 import selectors
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -38,7 +33,6 @@ from tests.fault.engine.wire import Session
 from tests.fault.engine.writer import Writer, read_whole
 from tests.product.engine.engine_process import Control, EngineProcess
 
-ROOT = Path(__file__).resolve().parents[3]
 MIB = 1 << 20
 FIRST_SIZES = (2 * MIB, 3 * MIB, 4 * MIB)
 MOST_DISKS = 9
@@ -405,42 +399,3 @@ class Life:
         self.selector.close()
         self.campaign.doubtful.update(disk.volume for disk in self.active)
         self.campaign.doubtful.update(v for v, disk in self.campaign.disks.items() if disk.window is not None)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Kills the engine under writers, again and again.")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    parser.add_argument("--kills", type=int, default=1 << 62, help="how many; without it, until Ctrl-C or a loss")
-    asked = parser.parse_args()
-    folder = ROOT / "var/crash"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    engine = EngineProcess(ROOT / "build/engine/release/gespann-engine", folder)
-    campaign = Campaign(engine, asked.seed)
-    print(f"seed {asked.seed}, data in {folder.relative_to(ROOT)}", flush=True)
-    began = time.monotonic()
-    try:
-        campaign.run(asked.kills, lambda it: tell(it, time.monotonic() - began))
-    except KeyboardInterrupt:
-        print("\nstopped; nothing was lost")
-    except Lost as lost:
-        print(f"\n{lost}", file=sys.stderr)
-        return 1
-    finally:
-        engine.stop()
-    for what, number in sorted(campaign.tally.items()):
-        print(f"{number:10} {what}")
-    return 0
-
-
-def tell(campaign: Campaign, took_s: float) -> None:
-    if campaign.tally["kills"] % 25 == 0:
-        tally = campaign.tally
-        print(
-            f"{took_s:7.1f} s  {tally['kills']} kills, {tally['writes']} writes, {len(campaign.disks)} disks",
-            flush=True,
-        )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

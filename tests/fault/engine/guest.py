@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.product.engine.engine_process import EngineProcess
 
-BOOT_S = 180.0
+BOOT_S = 400.0
 WAIT_S = 120.0
 RECORD, RAW_BLOCK, SUMMED = 64, 4096, 54  # of guest/seqwriter.c
 
