@@ -64,8 +64,11 @@ class Holds:
             raise
 
     async def thaw(self, uuid: str) -> bool:
-        """True: it was held until now. TIMEOUT if the guest does not answer; it is asked further on."""
+        """True: it was held until now. TIMEOUT if the guest does not answer; it is asked further on. A guest that this
+        host has not asked to hold still is not asked for anything: it may have no agent to answer."""
         held = uuid in self._timers
+        if not (held or uuid in self._thaws or (self._directory / uuid).exists()):
+            return False
         thawing = self._thaw_soon(uuid)
         try:
             async with asyncio.timeout(THAW_ANSWER_S):

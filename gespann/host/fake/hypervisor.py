@@ -352,6 +352,8 @@ class FakeHypervisor(FakeMachine):
     async def guest_thaw(self, uuid: str) -> bool:
         self._maybe_fail("guest_thaw")
         running, behaviour = self._find(uuid), self._behaviour(uuid)
+        if not running.agent_up:
+            raise SeamError("GUEST_AGENT", "the guest's agent is not connected")
         if behaviour.deaf_to_thaws:
             behaviour.deaf_to_thaws -= 1
             raise SeamError("GUEST_AGENT", "the guest's agent did not answer in time")

@@ -1,5 +1,6 @@
 """Steps of snapshots: volumes at one instant, a guest that holds still meanwhile, and going back."""
 
+import logging
 from typing import Any
 
 from gespann.pool.model.database import Transaction
@@ -10,6 +11,8 @@ from gespann.pool.steps.storage_door import driver_of, sr_as_driver_sees_it, sto
 from gespann.pool.steps.volume_steps import note_volume
 from gespann.seams.host_agent import GuestFreeze, GuestThaw, GuestThawReply
 from gespann.seams.sr_driver import SnapshotSpec, VolumeSpec
+
+log = logging.getLogger(__name__)
 
 #: a guest is held for no longer; its host lets it go by itself then
 HOLD_S = 10.0
@@ -99,7 +102,14 @@ class GuestHold(_GuestStep):
             raise Refused(code, params) from error
 
     async def undo(self, run: Run) -> None:
-        await self._thaw(run)
+        """A guest that does not answer is asked further on by its host, for as long as it takes: the VM need not wait
+        for that, and can be shut down meanwhile."""
+        try:
+            await self._thaw(run)
+        except HostRefused as error:
+            if error.seam_code != "TIMEOUT":
+                raise
+            log.warning("VM %s: %s; its host goes on asking", run.args["vm_uuid"], error.params[0])
 
 
 def _refusal(vm: str, error: HostRefused) -> tuple[str, list[Any]]:

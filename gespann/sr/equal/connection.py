@@ -60,6 +60,8 @@ class GroupConnection:
         self._wanted = sessions
         self._waiting: deque[asyncio.Future[None]] = deque()  # for a session that comes free, or may be opened
         self._connecting = asyncio.Lock()
+        self._attempts_failed = 0
+        self._last_failure: SrError | None = None
         self._ssh: asyncssh.SSHClientConnection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._last_use_s = clock.monotonic_s()
@@ -99,6 +101,7 @@ class GroupConnection:
 
     async def _take(self) -> Session:
         waited = False
+        came = self._attempts_failed
         while True:
             resting = self._resting()
             if resting is not None:
@@ -110,7 +113,7 @@ class GroupConnection:
             self._open += 1
             started: Session | None = None
             try:
-                started = await self._start_session()
+                started = await self._start_session(came)
             finally:
                 if started is None:
                     self._count_down()
@@ -159,10 +162,10 @@ class GroupConnection:
             session.close()
             self._count_down()
 
-    async def _start_session(self) -> Session | None:
-        """None: the array grants no further session now, but we have others to wait for."""
+    async def _start_session(self, came: int) -> Session | None:
+        """None: the array grants no further session now, but we have others to wait for. ``came``: as ``_connected``."""
         for last in (False, True):
-            ssh = await self._connected()
+            ssh = await self._connected(came)
             try:
                 return await Session.start(ssh, self.address.username, self._timing.connect_timeout_s)
             except (SessionLost, asyncssh.Error, OSError) as failure:
@@ -201,10 +204,18 @@ class GroupConnection:
             self._ssh = None
         ssh.abort()
 
-    async def _connected(self) -> asyncssh.SSHClientConnection:
+    async def _connected(self, came: int) -> asyncssh.SSHClientConnection:
+        """An attempt that fails has failed for all who came before it was over: at a group that answers nobody, each
+        would otherwise wait through an attempt for everybody before. ``came``: how many had failed when the caller came."""
         async with self._connecting:
             if self._ssh is None or self._ssh.is_closed():
-                self._ssh = await self._connect()
+                if self._last_failure is not None and self._attempts_failed > came:
+                    raise self._last_failure
+                try:
+                    self._ssh = await self._connect()
+                except SrError as failure:
+                    self._last_failure, self._attempts_failed = failure, self._attempts_failed + 1
+                    raise
                 if self._keeper is None or self._keeper.done():
                     self._keeper = asyncio.create_task(self._keep_alive())
             return self._ssh

@@ -59,6 +59,27 @@ async def test_nobody_listens(driver: EqualDriver, array: FakeArray) -> None:
     assert (await refused(driver.probe(config, {}))).number == 171
 
 
+async def test_a_group_that_answers_nobody_is_waited_for_once_by_all(array: FakeArray) -> None:
+    """Many things wait for a silent group; each is told when the attempt is over that was under way as it came."""
+    callers: list[asyncio.StreamWriter] = []
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        callers.append(writer)
+        await reader.read()
+
+    patient = EqualDriver(timing=Timing(connect_timeout_s=2.0))
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        config = {**array.device_config(), "port": str(server.sockets[0].getsockname()[1])}
+        errors = await asyncio.gather(*(refused(patient.probe(config, {})) for _ in range(20)))
+        assert {(error.number, error.detail) for error in errors} == {(171, "127.0.0.1: no answer within 2 s")}
+        assert len(callers) == 1
+        assert (await refused(patient.probe(config, {}))).number == 171  # who comes later finds out anew
+        assert len(callers) == 2
+        await patient.shut_down()
+        for caller in callers:
+            caller.close()
+
+
 async def test_no_such_host(driver: EqualDriver, array: FakeArray) -> None:
     error = await refused(driver.probe({**array.device_config(), "target": "no-such-host.invalid"}, {}))
     assert error.number == 140

@@ -114,6 +114,7 @@ async def test_no_agent_nothing_held(holds: Holds, fake: FakeHypervisor, tmp_pat
         await holds.freeze(UUID, 10.0)
     assert refused.value.code == "GUEST_AGENT"
     assert intents(tmp_path) == []
+    assert not await holds.thaw(UUID)  # at once: nobody waits for an agent that is not there
 
 
 async def test_a_machine_that_is_gone_is_not_held(holds: Holds, fake: FakeHypervisor, tmp_path: Path) -> None:

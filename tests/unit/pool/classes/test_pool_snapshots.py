@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gespann.host import holds
 from gespann.host.fake.guest import GuestBehaviour
 from gespann.seams.json_lines import SeamError
 from gespann.seams.xenapi.datamodel import NULL_REF
@@ -269,6 +270,20 @@ async def test_a_guest_without_an_agent_cannot_be_quiet(world: World) -> None:
     error = await refused(world, "VM.snapshot_with_quiesce", vm, "quiet")
     assert error[:2] == ["VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", vm]
     assert "no guest agent" in error[2]
+    await world.call("VM.hard_shutdown", vm)  # and the VM is free at once
+
+
+async def test_a_guest_that_never_says_that_it_is_thawed_can_be_shut_down(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holds, "THAW_ANSWER_S", 0.05)
+    vm = await machine(world)
+    uuid = world.get("VM", vm)["uuid"]
+    world.hypervisor.behave(uuid, GuestBehaviour(obeys_freeze=False, deaf_to_thaws=10**9))
+    await with_guest(world, vm)
+    assert await refused(world, "VM.snapshot_with_quiesce", vm, "quiet") == ["VM_SNAPSHOT_WITH_QUIESCE_TIMEOUT", vm]
+    await world.call("VM.hard_shutdown", vm)
+    assert world.get("VM", vm)["power_state"] == "Halted"
 
 
 @pytest.mark.parametrize(
