@@ -5,6 +5,7 @@ from functools import partial
 from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import work_of
 from gespann.pool.plan.power_plans import plan_power_state_reset
+from gespann.pool.steps.host_door import silent_hosts
 from gespann.pool.steps.openings import all_starts
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -15,9 +16,10 @@ async def declare_dead(call: Call, host: str) -> None:
     never data. HOST_IS_LIVE while its agent answers. What cannot be halted now (the array is away) is told
     after all others have been."""
     db = call.pool.db
-    metrics = db.find("host_metrics", db.get("host", host)["metrics"])
-    if metrics is not None and metrics["live"]:
+    db.get("host", host)
+    if host not in silent_hosts(db):
         raise XenApiError("HOST_IS_LIVE", [host])
+    await work_of(call.pool).end_without(frozenset({host}))
     vms = [vm for vm, start in all_starts(db).items() if start.host == host]
     failures: list[XenApiError] = []
     for number, vm in enumerate(vms):

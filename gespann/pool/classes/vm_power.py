@@ -6,6 +6,7 @@ from gespann.pool.classes.context import capabilities_of, fresh_names, work_of
 from gespann.pool.plan import legal_moves, migrate_plans, placement, power_plans, suspend_plans
 from gespann.pool.plan.shapes import Plan
 from gespann.pool.pool import Pool
+from gespann.pool.steps.host_door import silent_hosts
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -121,7 +122,9 @@ async def set_vcpus_number_live(call: Call, vm: str, nvcpu: int) -> None:
 
 @implements("VM.power_state_reset")
 async def power_state_reset(call: Call, vm: str) -> None:
-    await work_of(call.pool).run(lambda: power_plans.plan_power_state_reset(call.pool.db, vm), task=call.task)
+    work, db = work_of(call.pool), call.pool.db
+    await work.end_without(silent_hosts(db), vm)
+    await work.run(lambda: power_plans.plan_power_state_reset(db, vm), task=call.task)
 
 
 @implements("VM.assert_operation_valid")

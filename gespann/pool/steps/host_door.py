@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from gespann.seams.engine_socket import Request
-from gespann.seams.host_agent import VERSION, Hello
+from gespann.pool.model.database import Database
+from gespann.seams.engine_socket import Empty, Request
+from gespann.seams.host_agent import VERSION, DomainDestroy, Hello, ImageClose, MemoryStop
 from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -45,8 +47,35 @@ def _refusal(error: SeamError) -> HostRefused:
     return HostRefused(code, params, error.code)
 
 
+#: hosts of which the administrator says that they are dead; they answer nothing that is asked meanwhile
+_DEAD: ContextVar[frozenset[str]] = ContextVar("dead", default=frozenset())
+#: what has happened already where nothing runs
+_TAKES_AWAY = (DomainDestroy, MemoryStop, ImageClose)
+
+
+@contextlib.contextmanager
+def counted_as_dead(hosts: frozenset[str]) -> Iterator[None]:
+    """What is asked of these hosts here is answered as by one on which no machine runs. For undoing and finishing only:
+    what may run there all the same is shut out by the storage, when its openings are closed."""
+    before = _DEAD.set(hosts)
+    try:
+        yield
+    finally:
+        _DEAD.reset(before)
+
+
+def silent_hosts(db: Database) -> frozenset[str]:
+    """Those whose agents do not answer now."""
+    metrics = {host: db.find("host_metrics", record["metrics"]) for host, record in db.all("host").items()}
+    return frozenset(host for host, one in metrics.items() if one is None or not one["live"])
+
+
 async def ask(pool: "Pool", host: str, request: Request, timeout_s: float = ANSWER_WITHIN_S) -> Any:
     """The reply, or HostRefused; HostOffline."""
+    if host in _DEAD.get():
+        if isinstance(request, _TAKES_AWAY):
+            return Empty()
+        raise _refusal(SeamError("NOT_FOUND", "the host is dead"))
     agent = pool.agents.get(host)
     if agent is None:
         raise HostOffline(host)

@@ -39,6 +39,17 @@ class Entry:
         """Also true while the step that is the point of no return may have begun."""
         return any(STEPS[act.step].point_of_no_return for act in self.acts[: self.position + 1])
 
+    def waits_for(self, hosts: frozenset[str]) -> bool:
+        """Whether it is about machines and asks one of these hosts. Not: what moves between two of them."""
+        return (
+            self.operation.partition(".")[0] in ("VM", "VBD", "VIF", "VDI")
+            and self.operation != "VM.pool_migrate"
+            and any(act.args.get("host") in hosts for act in self.acts)
+        )
+
+    def holds(self, class_name: str, ref: str) -> bool:
+        return any((lock.class_name, lock.ref) == (class_name, ref) for lock in self.locks)
+
     def has_passed_return(self) -> bool:
         return any(STEPS[act.step].point_of_no_return for act in self.acts[: self.position])
 

@@ -37,6 +37,7 @@ from gespann.pool.steps import (  # noqa: F401 each registers its steps
     succession_steps,
     volume_steps,
 )
+from gespann.pool.steps.host_door import counted_as_dead
 from gespann.pool.steps.journal import Entry, Journal
 from gespann.pool.steps.locks import Held, Locks
 from gespann.pool.steps.registry import STEPS, Refused, Run
@@ -63,6 +64,7 @@ class Work:
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._cut_short: dict[str, asyncio.Event] = {}
         self._stalled: dict[str, Entry] = {}
+        self._retries: dict[str, asyncio.Event] = {}  # those that are just being tried again
         self._changed_srs: set[str] = set()
         pool.services["work"] = self
 
@@ -287,7 +289,26 @@ class Work:
     async def _retry(self, entry: Entry) -> bool:
         if self._stalled.pop(entry.id, None) is None:
             return False  # somebody else is at it
-        return await self._resume(entry)
+        over = self._retries[entry.id] = asyncio.Event()
+        try:
+            return await self._resume(entry)
+        finally:
+            del self._retries[entry.id]
+            over.set()
+
+    async def end_without(self, hosts: frozenset[str], vm: str | None = None) -> None:
+        """Finishes or undoes what waits for these hosts (of ``vm``, if it is given), as if nothing ran on them: else an
+        operation that waits for a dead host would keep the administrator from saying that it is dead. Migrations have
+        a way of their own (``Plan.supersedes``)."""
+        for entry in list(self._under_way.values()):
+            if entry.waits_for(hosts) and (vm is None or entry.holds("VM", vm)):
+                job, retry = self._jobs.get(entry.id), self._retries.get(entry.id)
+                if job is not None:
+                    await asyncio.wait([job])  # soon: whatever is asked of a silent host ends
+                elif retry is not None:
+                    await retry.wait()
+                with counted_as_dead(hosts):
+                    await self._retry(entry)
 
     async def _resume(self, entry: Entry) -> bool:
         try:

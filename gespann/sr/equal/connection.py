@@ -163,7 +163,7 @@ class GroupConnection:
             self._count_down()
 
     async def _start_session(self, came: int) -> Session | None:
-        """None: the array grants no further session now, but we have others to wait for. ``came``: as ``_connected``."""
+        """None: the array grants no further session now, but we have others to wait for. ``came``: see below."""
         for last in (False, True):
             ssh = await self._connected(came)
             try:
@@ -206,7 +206,7 @@ class GroupConnection:
 
     async def _connected(self, came: int) -> asyncssh.SSHClientConnection:
         """An attempt that fails has failed for all who came before it was over: at a group that answers nobody, each
-        would otherwise wait through an attempt for everybody before. ``came``: how many had failed when the caller came."""
+        would otherwise wait through an attempt for everybody before. ``came``: attempts that had failed by then."""
         async with self._connecting:
             if self._ssh is None or self._ssh.is_closed():
                 if self._last_failure is not None and self._attempts_failed > came:

@@ -29,6 +29,14 @@ async def _show(call: Call, class_name: str, ref: str) -> None:
         await call.printer.table([table_record(columns, Row(ref, record, call.tables))])
 
 
+async def starts_on_hosts(call: Call, vm: str) -> list[tuple[str, str]]:
+    """For each host ``OK``, or why this VM cannot start there."""
+    hosts = await call.tables.all("host")
+    return [
+        (host["name_label"], await _outcome(call, "VM.assert_can_boot_here", vm, ref)) for ref, host in hosts.items()
+    ]
+
+
 async def diagnostic_vm_status(call: Call) -> None:
     vm = await call.ref_of("VM", call.arguments.required("uuid"))
     record = await call.request("VM.get_record", vm)
@@ -40,11 +48,7 @@ async def diagnostic_vm_status(call: Call) -> None:
     ]
     await call.printer.table([attachable] if attachable else [])
     await call.printer.remark("Checking to see whether VM can boot on each host")
-    hosts = await call.tables.all("host")
-    boots = [
-        (host["name_label"], await _outcome(call, "VM.assert_can_boot_here", vm, ref)) for ref, host in hosts.items()
-    ]
-    await call.printer.table([boots])
+    await call.printer.table([await starts_on_hosts(call, vm)])
 
 
 async def diagnostic_vdi_status(call: Call) -> None:

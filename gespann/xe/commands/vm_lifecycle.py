@@ -1,7 +1,12 @@
 """Starting, stopping and copying VMs."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gespann.seams.xenapi.errors import XenApiError
 from gespann.xe.api import NULL_REF
 from gespann.xe.call import Call, Handler
+from gespann.xe.commands.diagnostics import starts_on_hosts
 from gespann.xe.failures import CommandFailure
 from gespann.xe.selectors import Selected, for_each_vm, one_vm
 
@@ -14,6 +19,18 @@ async def host_called(call: Call, name: str) -> str:
     raise CommandFailure(f"Host {name} not found")
 
 
+@asynccontextmanager
+async def _telling_why_no_host_can(call: Call, vm: Selected) -> AsyncIterator[None]:
+    """The error says only that none can; what stands in the way is another thing on each."""
+    try:
+        yield
+    except XenApiError as error:
+        if error.code == "NO_HOSTS_AVAILABLE":
+            for host, why in await starts_on_hosts(call, vm.ref):
+                await call.printer.remark_on_stderr(f"{host}: {why}")
+        raise
+
+
 async def vm_start(call: Call) -> None:
     paused, force = call.arguments.boolean("paused"), call.arguments.boolean("force")
     on = call.arguments.get("on", None)
@@ -21,7 +38,8 @@ async def vm_start(call: Call) -> None:
 
     async def start(vm: Selected) -> None:
         if host is None:
-            await call.run_task("VM.start", vm.ref, paused, force)
+            async with _telling_why_no_host_can(call, vm):
+                await call.run_task("VM.start", vm.ref, paused, force)
         else:
             await call.run_task("VM.start_on", vm.ref, host, paused, force)
 
@@ -35,7 +53,8 @@ async def vm_resume(call: Call) -> None:
 
     async def resume(vm: Selected) -> None:
         if host is None:
-            await call.run_task("VM.resume", vm.ref, False, force)
+            async with _telling_why_no_host_can(call, vm):
+                await call.run_task("VM.resume", vm.ref, False, force)
         else:
             await call.run_task("VM.resume_on", vm.ref, host, False, force)
 

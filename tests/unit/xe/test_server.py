@@ -217,3 +217,28 @@ async def test_a_client_of_another_protocol_is_left_alone(api: FakeXenApi, caplo
         ours.close()
     assert api.calls == []
     assert caplog.text.count("broke the protocol") == 2
+
+
+@pytest.mark.parametrize("command", ["vm-start", "vm-resume"])
+async def test_a_vm_that_no_host_can_take_is_told_why_of_each(
+    api: FakeXenApi, client: Client, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    off, full = api.add("host", name_label="off"), api.add("host", name_label="full")
+
+    def nobody(*_: object) -> str:
+        raise XenApiError("NO_HOSTS_AVAILABLE", [])
+
+    def here(vm: str, host: str) -> str:
+        if host == off:
+            raise XenApiError("HOST_OFFLINE", [host])
+        if host == full:
+            raise XenApiError("HOST_NOT_ENOUGH_FREE_MEMORY", ["2", "1"])
+        return ""
+
+    monkeypatch.setattr(api, "_do_VM_start", nobody)
+    monkeypatch.setattr(api, "_do_VM_resume", nobody)
+    monkeypatch.setattr(api, "_do_VM_assert_can_boot_here", here, raising=False)
+    told = (await client.run(f"{command} vm=web1")).stderr.splitlines()
+    assert told[-1] == "No host can take this VM."
+    assert told[-3].startswith("off: ")
+    assert told[-2] == "full: The host has too little free memory."
