@@ -179,6 +179,11 @@ class SrDriver(Protocol):
         """All volumes of the repository, from the storage alone."""
         ...
 
+    async def volumes_gone(self, sr: Sr, vdi_uuids: list[str]) -> list[str]:
+        """Which of these the storage has no more. Asked every minute, so a driver that would have to open something for
+        the answer says nothing (an empty list) and leaves it to ``scan``."""
+        ...
+
     async def volume_create(self, sr: Sr, spec: VolumeSpec) -> Volume: ...
 
     async def volume_destroy(self, sr: Sr, vdi_uuid: str) -> None:

@@ -17,10 +17,11 @@ SETTINGS = (
     Flag("online", key="online", value=True, help="may be connected to at once"),
     Flag("offline", key="online", value=False, help="the default"),
 )
+EVEN_IF_FULL = Flag("even-if-full", help="also where free space runs short; of a volume that would stop at that")
 AT = "volume select <volume> snapshot"
 
 
-@command(f"{AT} create-now", "Makes a snapshot, named by the volume and the time.", *SETTINGS)
+@command(f"{AT} create-now", "Makes a snapshot, named by the volume and the time.", *SETTINGS, EVEN_IF_FULL)
 async def create_now(session: Session, volume: Volume, **settings: Any) -> Lines:
     return _made(await session.control.snapshot_lifecycle.create(volume, **settings))
 

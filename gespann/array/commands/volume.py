@@ -9,7 +9,7 @@ from gespann.array.model.records import Snapshot, StoragePool, Volume
 from gespann.array.model.refusals import Conflict
 from gespann.array.model.storage_pools import DEFAULT
 
-DEPLETION = "delete-oldest|volume-offline"
+DEPLETION = "delete-oldest|volume-offline|stop-snapshots"
 WARN_MODE = "offline|soft-only|hard-only"
 KEPT_BY_CLONES = (
     "thin",

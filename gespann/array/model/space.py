@@ -2,7 +2,8 @@
 
 A thick volume reserves all it has; a thin one its minimum reserve, or what it occupies if that is more, in steps of
 15 MB. A pool with a capacity has set those bytes of the file system aside; the others share what is left.
-Snapshot reserve is a limit for what snapshots may hold; it sets no space aside.
+Snapshot reserve is a limit for what snapshots may hold; it sets no space aside. Snapshots of a volume that stops at
+snapshots live on the free space of its pool, and new ones are made only while there is room for what they may come to.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,10 @@ import msgspec
 
 from gespann.array.model.records import StoragePool, Volume
 from gespann.array.model.sizes import real_size
+
+#: what becomes of snapshots when space runs short: none goes, no new ones come
+STOP_SNAPSHOTS = "stop-snapshots"
+ROOM_PERCENT = 5  # of a pool's capacity: more need not be free for a new snapshot, however large its volume is
 
 
 class FileSystem(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +47,12 @@ def reserve(volume: Volume, allocated_bytes: int) -> int:
 def snapshot_reserve(volume: Volume, allocated_bytes: int) -> int:
     """What the volume's snapshots may hold: a share of its own reserve, so it moves with a thin volume."""
     return real_size(reserve(volume, allocated_bytes) * volume.snap_reserve // 100)
+
+
+def snapshot_room(allocated_bytes: int, capacity_bytes: int) -> int:
+    """What has to be free for a new snapshot: as much as it comes to if all that is there now is written anew, but no
+    more than a share of the pool."""
+    return min(allocated_bytes, capacity_bytes * ROOM_PERCENT // 100)
 
 
 def pool_spaces(

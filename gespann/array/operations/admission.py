@@ -4,10 +4,10 @@ import msgspec
 
 from gespann.array.data_plane.link import DataPlane
 from gespann.array.model.member_space import MemberSpaces
-from gespann.array.model.records import StoragePool
+from gespann.array.model.records import StoragePool, Volume
 from gespann.array.model.refusals import Conflict
 from gespann.array.model.sizes import format_size
-from gespann.array.model.space import FileSystem, PoolSpace, pool_spaces
+from gespann.array.model.space import STOP_SNAPSHOTS, FileSystem, PoolSpace, pool_spaces, snapshot_room
 from gespann.array.model.storage_pools import StoragePools
 from gespann.array.model.volumes import Volumes
 
@@ -51,6 +51,24 @@ class Admission:
                 f"Storage pool {pool.name} has not enough free space: "
                 f"{format_size(more_bytes, rounding='up')} needed, {format_size(free_bytes, rounding='down')} free."
             )
+
+    def need_snapshot_room(self, disk: Disk, volumes: list[Volume]) -> None:
+        """Conflict if a pool has not the room for a new snapshot of each of those volumes that stop at snapshots."""
+        spaces = self.spaces(disk)
+        needed: dict[int, int] = {}
+        for volume in volumes:
+            if volume.snap_depletion == STOP_SNAPSHOTS:
+                capacity_bytes = spaces[volume.pool_id].capacity_bytes
+                room_bytes = snapshot_room(disk.allocated.get(volume.naa, 0), capacity_bytes)
+                needed[volume.pool_id] = needed.get(volume.pool_id, 0) + room_bytes
+        for pool_id, more_bytes in needed.items():
+            free_bytes, name = spaces[pool_id].free_bytes, self.pools.by_id(pool_id).name
+            if more_bytes > free_bytes or free_bytes == 0:
+                raise Conflict(
+                    f"Storage pool {name} has not enough free space for a snapshot: "
+                    f"{format_size(more_bytes, rounding='up')} needed, {format_size(free_bytes, rounding='down')} "
+                    "free. Delete snapshots or volumes."
+                )
 
     def need_shared(self, disk: Disk, more_bytes: int) -> None:
         """The same for space that a pool with a capacity is to set aside from what the others share."""

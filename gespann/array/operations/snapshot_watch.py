@@ -1,7 +1,8 @@
 """Looks at what snapshots hold: warns when their reserve runs low, and follows the volume's policy when it is used up.
 
 The snapshot reserve is a limit: snapshots take space from what is free as their volume changes, and no space is set
-aside for them. What they hold is counted exactly (see ``model.descent``), but only at each look.
+aside for them. Of a volume that stops at snapshots (``model.space.STOP_SNAPSHOTS``) it is only where the group warns.
+What they hold is counted exactly (see ``model.descent``), but only at each look.
 """
 
 import logging
@@ -14,7 +15,7 @@ from gespann.array.model.records import Snapshot, Volume
 from gespann.array.model.refusals import Refusal
 from gespann.array.model.sizes import format_size
 from gespann.array.model.snapshots import Snapshots
-from gespann.array.model.space import snapshot_reserve
+from gespann.array.model.space import STOP_SNAPSHOTS, snapshot_reserve
 from gespann.array.model.volumes import Volumes
 from gespann.array.operations.snapshots import SnapshotLifecycle
 from gespann.array.operations.volume_lifecycle import SLOW_S, VolumeLifecycle
@@ -81,6 +82,9 @@ class SnapshotWatch:
 
     async def _look_at(self, volume: Volume, reserve_bytes: int) -> None:
         held_bytes = await self.held_bytes(volume)
+        if volume.snap_depletion == STOP_SNAPSHOTS:
+            self._tell_beyond(volume, held_bytes, reserve_bytes)
+            return
         if held_bytes > reserve_bytes:
             held_bytes = await self._deplete(volume, held_bytes, reserve_bytes)
         if (reserve_bytes - held_bytes) * 100 >= reserve_bytes * volume.snap_warn:
@@ -89,6 +93,17 @@ class SnapshotWatch:
             self._warned.add(volume.id)
             text = f"Snapshots of volume {volume.name} hold {format_size(held_bytes, rounding='up')} of their reserve"
             self._events.add("WARNING", "8.9.1", f"{text} of {format_size(reserve_bytes, rounding='down')}.")
+
+    def _tell_beyond(self, volume: Volume, held_bytes: int, reserve_bytes: int) -> None:
+        if held_bytes <= reserve_bytes:
+            self._warned.discard(volume.id)
+        elif volume.id not in self._warned:
+            self._warned.add(volume.id)
+            held, reserve = format_size(held_bytes, rounding="up"), format_size(reserve_bytes, rounding="down")
+            text = f"Snapshots of volume {volume.name} hold {held}, more than their reserve of {reserve}"
+            self._events.add(
+                "WARNING", "8.9.4", f"{text}: the storage pool's free space goes to them. None is deleted."
+            )
 
     async def _deplete(self, volume: Volume, held_bytes: int, reserve_bytes: int) -> int:
         """What they hold then."""

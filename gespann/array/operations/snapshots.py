@@ -22,6 +22,7 @@ from gespann.array.model.identity import new_naa, target_name
 from gespann.array.model.records import SnapCollection, Snapshot, Volume
 from gespann.array.model.refusals import Conflict, Failed, Refusal
 from gespann.array.model.snapshots import Snapshots
+from gespann.array.model.space import STOP_SNAPSHOTS
 from gespann.array.operations.volume_lifecycle import SLOW_S, VolumeLifecycle
 from gespann.seams.engine_socket import SharePair, VolumeSnapshot
 from gespann.seams.json_lines import SeamError, SeamLost
@@ -57,10 +58,15 @@ class SnapshotLifecycle:
         return (await self.create_together([volume], name, **settings))[0]
 
     async def create_together(
-        self, volumes: list[Volume], name: str = "", together: SnapCollection | None = None, **settings: Any
+        self,
+        volumes: list[Volume],
+        name: str = "",
+        together: SnapCollection | None = None,
+        even_if_full: bool = False,
+        **settings: Any,
     ) -> list[Snapshot]:
         """A snapshot of each, all of one instant: all are made or none. ``name`` is for one alone, ``together`` the set
-        that they are."""
+        that they are. ``even_if_full``: also where free space runs short."""
         async with AsyncExitStack() as turns:
             present = [
                 await turns.enter_async_context(self._lifecycle.turn(volume))
@@ -68,7 +74,17 @@ class SnapshotLifecycle:
             ]
             for volume in present:
                 await self._settle_of(volume.id)
+            if not even_if_full:
+                await self._need_room(present)
             return await self._make(present, name, settings, together)
+
+    async def _need_room(self, volumes: list[Volume]) -> None:
+        if any(volume.snap_depletion == STOP_SNAPSHOTS for volume in volumes):
+            admission = self._lifecycle.admission
+            try:
+                admission.need_snapshot_room(await admission.look(), volumes)
+            except SeamLost as error:
+                raise Failed("The data plane does not answer. No snapshot is created.") from error
 
     async def first(self, volume: Volume) -> Snapshot:
         """For a change of the volume that is about to be made, in its turn."""

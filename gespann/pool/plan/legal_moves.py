@@ -86,6 +86,8 @@ _NEEDS_NO_USER = frozenset({"destroy", "forget", "resize", "copy", "list_changed
 #: what a VDI is whose data has been destroyed, and what cannot be done to it then
 METADATA_TYPE = "cbt_metadata"
 _NEEDS_DATA = frozenset({"clone", "snapshot", "copy", "resize", "resize_online", "enable_cbt", "disable_cbt"})
+#: what cannot be done to one that its storage has lost; it can be destroyed, forgotten, and described anew
+_NEEDS_VOLUME = frozenset(VDI_MOVES) - {"destroy", "forget", "update"}
 #: SR operation -> capability
 SR_MOVES: dict[str, str] = {
     "scan": "",
@@ -189,6 +191,8 @@ def assert_vdi(records: Records, vdi: str, operation: str, capabilities: Capabil
         raise XenApiError("SR_OPERATION_NOT_SUPPORTED", [record["SR"]])
     if not record["managed"] and operation != "forget":
         raise XenApiError("VDI_NOT_MANAGED", [vdi])
+    if record["missing"] and operation in _NEEDS_VOLUME:
+        raise XenApiError("VDI_MISSING", [record["SR"], vdi])
     if record["type"] == METADATA_TYPE and operation in _NEEDS_DATA:
         raise XenApiError("VDI_INCOMPATIBLE_TYPE", [vdi, METADATA_TYPE])
     if operation == "data_destroy" and not record["is_a_snapshot"]:

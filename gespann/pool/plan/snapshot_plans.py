@@ -241,6 +241,8 @@ class _Way:
 
     def take_back(self, snapshot: str) -> None:
         record = self.db.get("VDI", snapshot)
+        if record["missing"]:
+            raise XenApiError("VDI_MISSING", [record["SR"], snapshot])
         current = record["snapshot_of"] if record["snapshot_of"] in self._mine else NULL_REF
         self.srs.add(record["SR"])
         self.held.append(snapshot)

@@ -25,6 +25,7 @@ from gespann.pool.reconcile.held_up import HeldUp
 from gespann.pool.reconcile.host_facts import ensure_vlans, refresh_host, show_live
 from gespann.pool.reconcile.snapshot_schedules import SnapshotSchedules
 from gespann.pool.reconcile.storage_alerts import StorageAlerts
+from gespann.pool.reconcile.storage_losses import note_losses
 from gespann.pool.reconcile.storage_scan import close_strays, refresh_stat
 from gespann.pool.reconcile.storage_warnings import tell_warnings
 from gespann.pool.reconcile.unfinished import discard, unfinished_vms
@@ -295,6 +296,7 @@ class Reconciler:
             await self._shedding.round()
             await self._measure_storage(set(self.pool.db.all("SR")))
             await tell_warnings(self.pool)
+            await note_losses(self.pool)
         for vm, record in list(self.pool.db.all("VM").items()):
             if record["power_state"] == "Running" and start_of(self.pool.db, vm) is not None:
                 guest = self.pool.db.find("VM_guest_metrics", record["guest_metrics"])

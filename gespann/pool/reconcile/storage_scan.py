@@ -7,6 +7,7 @@ from gespann.pool.model.database import Transaction
 from gespann.pool.model.kept_changes import dataless
 from gespann.pool.plan.shapes import Lock
 from gespann.pool.plan.storage_view import attached_hosts
+from gespann.pool.reconcile.storage_losses import mark_lost
 from gespann.pool.steps.openings import all_openings
 from gespann.pool.steps.runner import Work
 from gespann.pool.steps.storage_door import driver_of, sr_as_driver_sees_it, storage_words
@@ -43,8 +44,7 @@ async def scan_sr(pool: "Pool", sr: str) -> None:
                     _introduce(tx, sr, volume)
             for uuid, vdi in here.items():
                 if uuid in known and uuid not in found and uuid not in moving and uuid not in gone:
-                    log.warning("VDI %s is no longer on its storage", uuid)
-                    tx.set("VDI", vdi, missing=True)
+                    mark_lost(pool, tx, vdi)
             _relate(tx, sr, [volume for uuid, volume in found.items() if uuid not in known])
             _show_stat(tx, sr, stat)
 

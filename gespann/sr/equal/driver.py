@@ -120,6 +120,12 @@ class EqualDriver:
             found = await self._volumes(group).list(sr)
             return found + await self._snapshots(group).all(sr)
 
+    async def volumes_gone(self, sr: Sr, vdi_uuids: list[str]) -> list[str]:
+        group = self._group(sr)
+        with errors.refused_as(errors.GENERAL):
+            await Repository(group).place(sr)
+            return await self._snapshots(group).gone(sr, vdi_uuids)
+
     async def volume_create(self, sr: Sr, spec: VolumeSpec) -> Volume:
         group = self._group(sr)
         async with self._alone(names.vdi_volume(sr.uuid, spec.vdi_uuid)):

@@ -68,17 +68,18 @@ def snap_policy(config: dict[str, str]) -> SnapPolicy:
             "Invalid snap-reserve-percentage value, must be an integer",
             f"{reserve[:80]}; from 0 to {_MOST_RESERVE_PERCENT}",
         )
-    if depletion is not None and depletion not in ("delete-oldest", "volume-offline"):
+    if depletion is not None and depletion not in ("stop-snapshots", "delete-oldest", "volume-offline"):
         raise SrError(
             errors.SNAP_DEPLETION,
-            "Invalid snap-depletion value, must be one of 'delete-oldest' or 'volume-offline'",
+            "Invalid snap-depletion value, must be one of 'stop-snapshots', 'delete-oldest' or 'volume-offline'",
             depletion[:80],
         )
     return SnapPolicy(None if reserve is None else int(reserve), depletion)
 
 
 def new_volume_snap_policy(volume_config: dict[str, str], sr_config: dict[str, str]) -> SnapPolicy:
-    """The volume's word, else the repository's, else full reserve whatever the group's default is."""
+    """The volume's word, else the repository's, else full reserve whatever the group's default is. No word about
+    depletion: no snapshot is to be deleted, if the group can do that (``Volumes.create``)."""
     own, shared = snap_policy(volume_config), snap_policy(sr_config)
     reserve = own.reserve_percent if own.reserve_percent is not None else shared.reserve_percent
-    return SnapPolicy(100 if reserve is None else reserve, own.depletion or shared.depletion or "delete-oldest")
+    return SnapPolicy(100 if reserve is None else reserve, own.depletion or shared.depletion)

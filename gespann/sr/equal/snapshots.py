@@ -32,10 +32,12 @@ class Known:
     def __init__(self) -> None:
         self.owners: dict[str, str] = {}  # snapshot -> its volume; our names only
         self.shown: dict[Door, ArraySnapshot] = {}
+        self.listed: dict[str, tuple[int, frozenset[str]]] = {}  # volume -> how many it has, and their names
 
     def forget(self, door: Door) -> None:
         self.owners.pop(door.snapshot, None)
         self.shown.pop(door, None)
+        self.listed.pop(door.volume, None)
 
 
 class Snapshots:
@@ -83,6 +85,22 @@ class Snapshots:
         self._known.owners.update(dict.fromkeys(ours, volume))
         return ours
 
+    async def gone(self, sr: Sr, vdi_uuids: list[str]) -> list[str]:
+        """One command, and one more for each volume whose number of snapshots is not what it was at the last look."""
+        by_name = {names.vdi_volume(sr.uuid, uuid): uuid for uuid in vdi_uuids}
+        there: set[str] = set()
+        for listed in await self._group.volumes():
+            if not names.is_vdi_volume(listed.name, sr.uuid):
+                continue
+            there.add(listed.name)
+            number, known = self._known.listed.get(listed.name, (0, frozenset[str]()))
+            if number != listed.snapshots:
+                known = frozenset(await self._ours(sr, listed.name))
+                self._known.listed[listed.name] = (listed.snapshots, known)
+            there |= known
+        lost = [uuid for name, uuid in by_name.items() if name not in there]
+        return [uuid for uuid in lost if await self.door(sr, uuid) is None]
+
     async def all(self, sr: Sr) -> list[Volume]:
         found: list[Volume] = []
         for listed in await self._group.volumes():
@@ -119,7 +137,7 @@ class Snapshots:
 
     # Coming ----------------------------------------------------------------------------------------------------------
 
-    async def make(self, sr: Sr, wanted: list[SnapshotSpec]) -> list[Volume]:
+    async def make(self, sr: Sr, wanted: list[SnapshotSpec], *, even_if_full: bool = False) -> list[Volume]:
         by_volume = {names.vdi_volume(sr.uuid, one.source_vdi_uuid): one for one in wanted}
         texts = {volume: metadata.encode(spec_metadata(one.spec)) for volume, one in by_volume.items()}
         for volume, one in by_volume.items():
@@ -129,7 +147,7 @@ class Snapshots:
             there = {door: await self._group.snapshots(door.volume) for door in doors}
             missing = [door for door in doors if door.snapshot not in there[door]]
             if missing and len(doors) == 1:
-                await self._make_one(doors[0], texts[doors[0].volume], there[doors[0]])
+                await self._make_one(doors[0], texts[doors[0].volume], there[doors[0]], even_if_full)
             elif missing:
                 await self._make_together(names.snapshot_collection(wanted[0].spec.vdi_uuid), doors)
             for door in doors:
@@ -151,10 +169,12 @@ class Snapshots:
         if source is None or metadata_of(source).deleted:
             raise errors.vdi_missing(vdi_uuid)
 
-    async def _make_one(self, door: Door, text: str, there: list[str]) -> None:
+    async def _make_one(self, door: Door, text: str, there: list[str], even_if_full: bool) -> None:
         begun = await self._begun(door.volume, text, there)
         if not begun:
-            reply = await self._group.connection.run(words.snapshot_create(door.volume, text))
+            reply = await self._group.connection.run(
+                words.snapshot_create(door.volume, text, even_if_full=even_if_full)
+            )
             told = _MADE.search("\n".join(reply.lines))
             begun = (
                 [told["name"]]
@@ -198,6 +218,7 @@ class Snapshots:
         if shown is not None and shown.description != text:
             await self._group.run(words.door_set(door, "description", words.quoted(text)))
         self._known.owners[door.snapshot] = door.volume
+        self._known.listed.pop(door.volume, None)
 
     # Going -----------------------------------------------------------------------------------------------------------
 
@@ -268,9 +289,18 @@ class Snapshots:
         await self._refuse_open(Door(volume), vdi_uuid)
         if snapshot not in await self._ours(sr, volume):
             raise SrError(errors.VDI_MISSING, "The snapshot is not one of this volume", snapshot_uuid)
-        await self.make(sr, [SnapshotSpec(vdi_uuid, kept)])
+        await self._keep(sr, SnapshotSpec(vdi_uuid, kept))
         await self._restore(sr, door, names.vdi_volume(sr.uuid, kept.vdi_uuid))
         return as_volume(await self._owner(door))
+
+    async def _keep(self, sr: Sr, wanted: SnapshotSpec) -> None:
+        """Going back gives space, so it works where a snapshot that is to stay would be refused for lack of it."""
+        try:
+            await self.make(sr, [wanted])
+        except errors.CliRefusal as refusal:
+            if refusal.as_sr_error(errors.VDI_SNAPSHOT).number != errors.OUT_OF_SPACE:
+                raise
+            await self.make(sr, [wanted], even_if_full=True)
 
     async def _restore(self, sr: Sr, door: Door, kept: str) -> None:
         await self._openings.shut(Door(door.volume))

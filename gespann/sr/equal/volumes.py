@@ -42,13 +42,27 @@ class Volumes:
             _refuse_other(there, spec.vdi_uuid, size_bytes)
             return as_volume(there)
         size_mib = words.whole_pages_mib(size_bytes)
-        create = words.volume_create(name, size_mib, place.storage_pool, described, thin, policy)
+
+        def line(depletion: str) -> words.Line:
+            own = replace(policy, depletion=policy.depletion or depletion)
+            return words.volume_create(name, size_mib, place.storage_pool, described, thin, own)
+
         try:
-            await self._group.run(create)
+            await self._create(line(words.STOP_SNAPSHOTS), line(words.DELETE_OLDEST))
             return as_volume(await self._made(name))
         except (SrError, errors.CliRefusal):
             await self._discard(name, spec.vdi_uuid)
             raise
+
+    async def _create(self, wanted: words.Line, known_to_all: words.Line) -> None:
+        """``known_to_all``: what a PS group takes, which has no word for keeping all snapshots."""
+        try:
+            await self._group.run(wanted)
+        except errors.CliRefusal as refusal:
+            if wanted == known_to_all or not (refusal.unknown or words.STOP_SNAPSHOTS in refusal.text):
+                raise
+            log.info("the group deletes the oldest snapshots of %s when space runs short: %s", known_to_all, refusal)
+            await self._group.run(known_to_all)
 
     async def clone(self, sr: Sr, source: Door, seen: ArrayVolume | ArraySnapshot | None, spec: VolumeSpec) -> Volume:
         """``seen``: the source as the group has just shown it."""

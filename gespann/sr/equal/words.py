@@ -64,12 +64,17 @@ def whole_pages_mib(size_bytes: int) -> int:
     return -(-size_bytes // PAGE_BYTES) * (PAGE_BYTES // MIB)
 
 
+#: no snapshot is ever deleted for space. Known from the groups' MIB; a PS group's CLI does not take it, ours does
+STOP_SNAPSHOTS = "stop-snapshots"
+DELETE_OLDEST = "delete-oldest"
+
+
 @dataclass(frozen=True)
 class SnapPolicy:
     """Snapshot reserve and what happens when it is used up; none: left as the array has it."""
 
     reserve_percent: int | None = None
-    depletion: str | None = None  # delete-oldest | volume-offline
+    depletion: str | None = None  # stop-snapshots | delete-oldest | volume-offline
 
     def words(self) -> list[str]:
         words = [] if self.reserve_percent is None else ["snap-reserve", f"{self.reserve_percent}%"]
@@ -126,9 +131,11 @@ def snapshot_list(volume: str) -> Line:
     return line("volume", "select", volume, "snapshot", "show", reads=True)
 
 
-def snapshot_create(volume: str, description: str) -> Line:
-    """The array chooses the name and tells it; the description is there from the first moment."""
-    return line("volume", "select", volume, "snapshot", "create-now", "description", quoted(description))
+def snapshot_create(volume: str, description: str, *, even_if_full: bool = False) -> Line:
+    """The array chooses the name and tells it; the description is there from the first moment. ``even_if_full``: not a
+    word of a PS group, which never refuses one for space."""
+    full = ("even-if-full",) if even_if_full else ()
+    return line("volume", "select", volume, "snapshot", "create-now", "description", quoted(description), *full)
 
 
 def snapshot_rename(volume: str, old: str, new: str) -> Line:

@@ -86,6 +86,10 @@ class IsoDriver:
         images = await _look(_images, _location(sr.device_config))
         return [_volume(sr, name, size_bytes) for name, size_bytes in sorted(images.items())]
 
+    async def volumes_gone(self, sr: Sr, vdi_uuids: list[str]) -> list[str]:
+        there = {one.vdi_uuid for one in await self.scan(sr)}
+        return [uuid for uuid in vdi_uuids if uuid not in there]
+
     async def volume_create(self, sr: Sr, spec: VolumeSpec) -> Volume:
         _refuse()
 

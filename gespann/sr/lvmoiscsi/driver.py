@@ -98,6 +98,10 @@ class LvmoiscsiDriver:
     async def scan(self, sr: Sr) -> list[Volume]:
         return [_volume(disk) for disk in (await self._group(sr)).disks.values() if not disk.meta.get("being_made")]
 
+    async def volumes_gone(self, sr: Sr, vdi_uuids: list[str]) -> list[str]:
+        """The LUN would have to be read for it, and nobody but the pool writes there."""
+        return []
+
     # -- its volumes
 
     async def volume_create(self, sr: Sr, spec: VolumeSpec) -> Volume:

@@ -128,6 +128,10 @@ class MemoryDriver:
         return [v.volume for v in self._held(sr).volumes.values()]
 
     @_faulty
+    async def volumes_gone(self, sr: Sr, vdi_uuids: list[str]) -> list[str]:
+        return [uuid for uuid in vdi_uuids if uuid not in self._held(sr).volumes]
+
+    @_faulty
     async def volume_create(self, sr: Sr, spec: VolumeSpec) -> Volume:
         if spec.size_bytes <= 0:
             raise SrError(79, "Invalid size", str(spec.size_bytes))

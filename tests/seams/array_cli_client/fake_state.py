@@ -390,6 +390,8 @@ def _set(volume: Volume, key: str, value: str) -> None:
     elif key == "snap-reserve":
         volume.snap_reserve = int(value.rstrip("%"))
     elif key == "snap-depletion":
+        if value not in ("delete-oldest", "volume-offline"):
+            raise Unknown(value)
         volume.snap_depletion = value
     else:
         raise Unknown(key)

@@ -251,9 +251,9 @@ async def test_cancelled_in_the_middle(driver: EqualDriver, array: FakeArray) ->
     sr = Sr(SR_UUID, array.device_config())
     await driver.create(sr, 0)
     array.commands.clear()
-    array.faults = [Fault("hang-after", 2)]
+    array.faults = [Fault("hang-after", 3)]  # the second way of asking, which a PS group knows
     creation = asyncio.create_task(driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20)))
-    await until(lambda: len(array.commands) == 3)
+    await until(lambda: len(array.commands) == 4)
     creation.cancel()
     await asyncio.gather(creation, return_exceptions=True)
     array.faults.clear()
