@@ -12,6 +12,7 @@ from gespann.pool.classes.context import capabilities_of, coordinator, work_of
 from gespann.pool.images import ova, xva
 from gespann.pool.images.streams import EndedEarly, Pieces, compressed, decompressed
 from gespann.pool.images.tar import END, TarReader, member
+from gespann.pool.model.database import Database
 from gespann.pool.plan import export_plans, import_plans
 from gespann.pool.pool import Pool
 from gespann.pool.reconcile.storage_scan import scan_when_possible
@@ -77,11 +78,17 @@ async def export_metadata(request: HttpRequest) -> None:
 def _sr(request: HttpRequest) -> str:
     """Where the disks go: ``sr_id`` (a reference, or a uuid), ``sr_uuid``, or the pool's default."""
     db = request.pool.db
+    sr = ""
     if uuid := request.query.get("sr_uuid"):
         sr = db.by_uuid("SR", uuid)
     elif named := request.query.get("sr_id"):
         sr = named if db.find("SR", named) is not None else db.by_uuid("SR", named)
-    else:
+    return sr_for_import(db, sr)
+
+
+def sr_for_import(db: Database, sr: str) -> str:
+    """``sr`` "": the pool's default."""
+    if not sr:
         sr = next((record["default_SR"] for record in db.all("pool").values()), NULL_REF)
         if db.find("SR", sr) is None:
             raise XenApiError("DEFAULT_SR_NOT_FOUND", [sr])

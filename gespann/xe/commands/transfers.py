@@ -5,6 +5,7 @@ import asyncio
 import re
 from urllib.parse import urlencode
 
+from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
 from gespann.xe.call import Call, Handler
 from gespann.xe.failures import CommandFailure
@@ -102,8 +103,11 @@ async def snapshot_export(call: Call) -> None:
 async def vm_import(call: Call) -> None:
     """Prints the uuid of each VM that came."""
     arguments = call.arguments
-    if "url" in arguments or "type" in arguments or "host-username" in arguments:
-        raise CommandFailure("Importing from a URL or from another kind of hypervisor is not available in this version")
+    if "type" in arguments or "host-username" in arguments:
+        raise CommandFailure("Importing from another kind of hypervisor is not available in this version")
+    if "url" in arguments:
+        await _import_from_url(call)
+        return
     metadata = arguments.boolean("metadata")
     query = {
         "restore": str(arguments.boolean("preserve")).lower(),
@@ -115,6 +119,18 @@ async def vm_import(call: Call) -> None:
         query["sr_uuid"] = str((await call.request("SR.get_record", await call.ref_of("SR", sr_uuid)))["uuid"])
     path = "/import_metadata" if metadata else "/import"
     result = await transfer(call, "Importing VM", path, query, upload=True)
+    await call.printer.values([await call.uuid_of("VM", ref) for ref in _REF.findall(result)])
+
+
+async def _import_from_url(call: Call) -> None:
+    """The coordinator fetches the archive; this client only waits."""
+    arguments = call.arguments
+    if any(word in arguments for word in ("filename", "metadata", "dry-run", "vdi")):
+        raise CommandFailure("A URL goes with sr-uuid, preserve and force only")
+    sr_uuid = arguments.text("sr-uuid")
+    sr = await call.ref_of("SR", sr_uuid) if sr_uuid else NULL_REF
+    said = (arguments.required("url"), sr, arguments.boolean("preserve"), arguments.boolean("force"))
+    result = await call.run_task("VM.import", *said)
     await call.printer.values([await call.uuid_of("VM", ref) for ref in _REF.findall(result)])
 
 
