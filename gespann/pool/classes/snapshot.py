@@ -1,6 +1,7 @@
 """XenAPI classes VM and VDI: snapshots, and back to them."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gespann.pool.api.messages import Call, implements
@@ -90,6 +91,13 @@ async def revert(call: Call, snapshot: str) -> None:
         await work_of(pool).run(lambda: power_plans.plan_hard_shutdown(pool.db, vm), task=call.task)
     can = capabilities_of(pool)
     await work_of(pool).run(lambda: snapshot_plans.plan_revert(pool.db, snapshot, can), task=call.task)
+
+
+@implements("VDI.revert")
+async def vdi_revert(call: Call, snapshot: str) -> None:
+    pool = call.pool
+    plan = partial(snapshot_plans.plan_vdi_revert, pool.db, snapshot, capabilities_of(pool))
+    await work_of(pool).run(plan, task=call.task)
 
 
 @implements("VDI.snapshot")

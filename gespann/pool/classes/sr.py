@@ -106,6 +106,14 @@ async def probe(call: Call, host: str, device_config: dict[str, str], sr_type: s
         return await driver.probe(device_config_with_secrets(call.pool.db, device_config), sm_config)
 
 
+@implements("SR.get_live_hosts")
+async def get_live_hosts(call: Call, sr: str) -> list[str]:
+    """Those that have it plugged, and answer."""
+    db = call.pool.db
+    hosts = {host: db.find("host_metrics", db.get("host", host)["metrics"]) for host in attached_hosts(db, sr)}
+    return [host for host, metrics in hosts.items() if metrics is not None and metrics["live"]]
+
+
 @implements("SR.destroy")
 async def destroy(call: Call, sr: str) -> None:
     pool = call.pool

@@ -102,6 +102,10 @@ async def read_into(image: NbdClient, format_name: str, body: AsyncIterator[byte
 
 
 async def _read_vhd(image: NbdClient, pieces: Pieces, progress: Progress) -> None:
+    if not (await pieces.peek(len(vhd.COOKIE))).startswith(vhd.COOKIE):
+        await image.write_zeroes(0, image.size_bytes)
+        await vhd.read_fixed(pieces, image.size_bytes, image.write, progress)
+        return
     reader = vhd.Reader(pieces)
     incoming = await reader.begin()
     _assert_fits(image, incoming.size_bytes)

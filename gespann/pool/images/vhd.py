@@ -1,6 +1,7 @@
 """VHD images as streams, after Microsoft's "Virtual Hard Disk Image Format Specification" (version 1.0).
 
     copy of the footer, header, block table (BAT), then for each block a bitmap of its sectors and 2 MiB, footer
+    or, if it is a fixed one: all that the disk holds, footer
 
 The table comes first, so which blocks there are must be known before the first byte goes out; what comes in must have
 its blocks after its table, as every writer of dynamic disks makes it, and is then read in one go. A differencing image
@@ -20,10 +21,11 @@ BLOCK_BYTES = 2 * 1024 * 1024
 BITMAP_BYTES = BLOCK_BYTES // SECTOR // 8
 LARGEST_BYTES = 2040 * 1024**3
 FOOTER, HEADER = ">8sIIQI4sIIQQHBBII16sB427x", ">8sQQIIII16sII512s192s256x"
-DYNAMIC, DIFFERENCING = 3, 4
+FIXED, DYNAMIC, DIFFERENCING = 2, 3, 4
 NOWHERE = 0xFFFFFFFF
 #: readers take the size from the footer, not from its geometry, when one of these has made the image
 CREATOR = b"tap\0"
+COOKIE = b"conectix"
 EPOCH_2000_S = 946_684_800
 BLOCK_LIMIT_BYTES = 16 * 1024 * 1024
 TABLE_OFFSET = 3 * SECTOR
@@ -65,7 +67,7 @@ class Outline:
     def footer(self) -> bytes:
         kind = DIFFERENCING if self.parent else DYNAMIC
         fields: list[int | bytes] = [
-            b"conectix",
+            COOKIE,
             2,
             0x10000,
             SECTOR,
@@ -135,6 +137,38 @@ def _with_checksum(layout: str, fields: list[int | bytes], at: int) -> bytes:
 # -- in
 
 
+FIXED_PIECE_BYTES = 1024 * 1024
+
+
+async def read_fixed(source: Pieces, most_bytes: int, write: Write, progress: Callable[[float], None]) -> None:
+    """A fixed image, which says only at its end that it is one: what comes before its last 512 bytes is the disk.
+    VDI_TOO_SMALL, IMPORT_ERROR; what has been written by then is not what was wanted."""
+    at = 0
+
+    async def put(data: bytes) -> None:
+        nonlocal at
+        if at + len(data) > most_bytes:
+            raise XenApiError("VDI_TOO_SMALL", [str(most_bytes), str(at + len(data))])
+        if data.count(0) != len(data):  # the disk is empty
+            await write(at, data)
+        at += len(data)
+        progress(at / most_bytes)
+
+    while len(await source.peek(FIXED_PIECE_BYTES + SECTOR)) == FIXED_PIECE_BYTES + SECTOR:
+        await put(await source.exactly(FIXED_PIECE_BYTES))
+    rest = await source.peek(FIXED_PIECE_BYTES + SECTOR)
+    if len(rest) < SECTOR:
+        raise broken("it ends before it has begun")
+    await put(rest[:-SECTOR])
+    held = rest[-SECTOR:]
+    fields = struct.unpack(FOOTER, held)
+    if fields[0] != COOKIE:
+        raise broken("it neither begins nor ends like one, or was cut short")
+    _assert_checksum(held, fields[14])
+    if fields[13] != FIXED or fields[9] != at:
+        raise broken(f"it ends like one of type {fields[13]} with {fields[9]} bytes, after {at}")
+
+
 @dataclass(frozen=True)
 class Incoming:
     """``is_difference``: what is not there is as it was before; otherwise it is zero."""
@@ -188,8 +222,8 @@ class Reader:
     def _read_footer(self, data: bytes) -> tuple[int, int, int]:
         """Size, type, where the header is."""
         fields = struct.unpack(FOOTER, data)
-        if fields[0] != b"conectix":
-            raise broken("it does not begin like one (only dynamic and differencing images do)")
+        if fields[0] != COOKIE:
+            raise broken("it does not begin like one")
         _assert_checksum(data, fields[14])
         header_at, size_bytes, kind = fields[3], fields[9], fields[13]
         if kind not in (DYNAMIC, DIFFERENCING):

@@ -13,7 +13,15 @@ from uuid import uuid4
 
 from gespann.pool.model.database import Database, new_ref
 from gespann.pool.plan.disk_plans import KEPT_BY_COPY, NewDisk, cloned_disk, spec_of
-from gespann.pool.plan.legal_moves import HALTED, RUNNING, Capabilities, assert_vdi, assert_vm, other_operation
+from gespann.pool.plan.legal_moves import (
+    HALTED,
+    METADATA_TYPE,
+    RUNNING,
+    Capabilities,
+    assert_vdi,
+    assert_vm,
+    other_operation,
+)
 from gespann.pool.plan.lineage import SOURCE_KEY
 from gespann.pool.plan.machine_plans import copied_devices, copy_of_vm, restored_fields
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
@@ -197,7 +205,7 @@ def plan_revert(db: Database, snapshot: str, capabilities: Capabilities) -> Plan
     if peek(db, "VM", vm) is None:
         raise XenApiError("VM_REVERT_FAILED", [vm, snapshot])
     assert_halted(db, vm)
-    way = _Way(db, snapshot, vm, capabilities)
+    way = _Way(db, {vbd["VDI"] for _, vbd in disks_of(db, vm)}, capabilities)
     for _, vbd in disks_of(db, snapshot):
         if vbd["type"] == "Disk" and vbd["VDI"] != NULL_REF:
             way.take_back(vbd["VDI"])
@@ -214,6 +222,45 @@ def plan_revert(db: Database, snapshot: str, capabilities: Capabilities) -> Plan
     return Plan("VM.revert", acts, tuple(locks))
 
 
+@operation("VDI.revert")
+def plan_vdi_revert(db: Database, snapshot: str, capabilities: Capabilities) -> Plan:
+    """One disk, in place, while nobody has it plugged. UNIMPLEMENTED_IN_SM_BACKEND where the storage cannot."""
+    record = db.get("VDI", snapshot)
+    if not record["is_a_snapshot"]:
+        raise XenApiError("OPERATION_NOT_ALLOWED", [f"VDI is not a snapshot: {snapshot}"])
+    current = record["snapshot_of"]
+    db.get("VDI", current)
+    if "VDI_REVERT" not in capabilities(db.get("SR", record["SR"])["type"]) or not is_own(db, snapshot, current):
+        raise XenApiError("UNIMPLEMENTED_IN_SM_BACKEND", [record["SR"]])
+    for side in (snapshot, current):
+        other_operation("VDI", side, db.get("VDI", side))
+    if record["type"] == METADATA_TYPE:
+        raise XenApiError("VDI_INCOMPATIBLE_TYPE", [snapshot, METADATA_TYPE])
+    assert_writable_alone(db, current)
+    way = _Way(db, {current}, capabilities)
+    way.take_back(snapshot)
+    acts = (*way.acts, Act("records-for-good", {"set": way.changed}), *way.afterwards)
+    locks = [Lock("VDI", vdi) for vdi in way.held]
+    locks += [Lock("SR", sr, "vdi_snapshot", shared=True) for sr in sorted(way.srs)]
+    return Plan("VDI.revert", acts, tuple(locks))
+
+
+def assert_writable_alone(db: Database, vdi: str) -> None:
+    """VDI_IN_USE: also by a machine that is suspended, which counts on what its disks held."""
+    record = db.get("VDI", vdi)
+    if record["read_only"]:
+        raise XenApiError("VDI_READONLY", [vdi])
+    for vbd in record["VBDs"]:
+        user = db.get("VBD", vbd)
+        if user["currently_attached"] or db.get("VM", user["VM"])["power_state"] != HALTED:
+            raise XenApiError("VDI_IN_USE", [vdi, "revert"])
+
+
+def is_own(db: Database, snapshot: str, current: str) -> bool:
+    """The storage made it of this very volume, and not of one that it is a copy of."""
+    return bool(db.get("VDI", current)["uuid"] == db.get("VDI", snapshot)["sm_config"].get(SOURCE_KEY))
+
+
 def assert_halted(db: Database, vm: str) -> None:
     record = db.get("VM", vm)
     other_operation("VM", vm, record)
@@ -226,10 +273,11 @@ def _metadata(snapshot: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Way:
-    """Collects what has to be done for each disk of a snapshot. ``disks``: VDI of the snapshot -> of the VM."""
+    """Collects what has to be done for each disk of a snapshot. ``mine``: what may go back in place. ``disks``: VDI of
+    the snapshot -> of the VM."""
 
-    def __init__(self, db: Database, snapshot: str, vm: str, capabilities: Capabilities) -> None:
-        self.db, self.vm, self.capabilities = db, vm, capabilities
+    def __init__(self, db: Database, mine: set[str], capabilities: Capabilities) -> None:
+        self.db, self.mine, self.capabilities = db, mine, capabilities
         self.acts: list[Act] = []
         self.afterwards: list[Act] = []
         self.create: Records = []
@@ -237,21 +285,19 @@ class _Way:
         self.disks: dict[str, str] = {}
         self.held: list[str] = []
         self.srs: set[str] = set()
-        self._mine = {vbd["VDI"] for _, vbd in disks_of(db, vm)}
 
     def take_back(self, snapshot: str) -> None:
         record = self.db.get("VDI", snapshot)
         if record["missing"]:
             raise XenApiError("VDI_MISSING", [record["SR"], snapshot])
-        current = record["snapshot_of"] if record["snapshot_of"] in self._mine else NULL_REF
+        current = record["snapshot_of"] if record["snapshot_of"] in self.mine else NULL_REF
         self.srs.add(record["SR"])
         self.held.append(snapshot)
         if current != NULL_REF:
             self.held.append(current)
             assert_vdi(self.db, current, "destroy", self.capabilities)  # nobody else has it plugged
         can = self.capabilities(self.db.get("SR", record["SR"])["type"])
-        own = current != NULL_REF and self.db.get("VDI", current)["uuid"] == record["sm_config"].get(SOURCE_KEY)
-        if own and "VDI_REVERT" in can:
+        if current != NULL_REF and is_own(self.db, snapshot, current) and "VDI_REVERT" in can:
             self._in_place(snapshot, current)
         else:
             self._by_copy(snapshot, current)

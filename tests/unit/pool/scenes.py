@@ -511,6 +511,15 @@ async def _snapshot(world: World) -> str:
     return snapshot
 
 
+async def _snapshot_of_a_vdi(world: World) -> str:
+    """The disk was written to since."""
+    vm = await _vm_with_disk(world)
+    (disk,) = [world.get("VBD", vbd)["VDI"] for vbd in world.get("VM", vm)["VBDs"]]
+    snapshot = await world.call("VDI.snapshot", disk, {})
+    world.write(vm, "new")
+    return snapshot
+
+
 SCENES: dict[str, Scene] = {
     "VM.start": Scene(_vm, call("VM.start", False, False)),
     "VM.hard_shutdown": Scene(_running, call("VM.hard_shutdown")),
@@ -552,6 +561,7 @@ SCENES: dict[str, Scene] = {
     "VDI.create": Scene(_sr, _create_vdi),
     "VDI.destroy": Scene(_vdi, call("VDI.destroy")),
     "VDI.snapshot": Scene(_attached_vdi, call("VDI.snapshot", {})),
+    "VDI.revert": Scene(_snapshot_of_a_vdi, call("VDI.revert")),
     "VDI.clone": Scene(_vdi, call("VDI.clone", {})),
     "VDI.copy": Scene(_two_srs, call("VDI.copy")),
     "VDI.pool_migrate": Scene(_plugged_disk_and_sr, call("VDI.pool_migrate", {})),

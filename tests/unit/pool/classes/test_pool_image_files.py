@@ -72,6 +72,7 @@ async def test_what_is_exported_is_read_by_others(world: World, door: Path, tmp_
     "options",
     [
         ("-O", "vpc", "-o", "force_size=on"),
+        ("-O", "vpc", "-o", "subformat=fixed,force_size=on"),
         ("-O", "qcow2"),
         ("-O", "qcow2", "-c"),
         ("-O", "qcow2", "-o", "cluster_size=4k"),
@@ -116,6 +117,27 @@ async def test_raw_pieces_say_where_they_belong(world: World, door: Path) -> Non
     assert (await put(world, door, vdi, "chunked=true", beyond))[0] == "VDI_TOO_SMALL"
     assert (await put(world, door, vdi, "chunked=true", struct.pack("<QI", 0, 1 << 31)))[0] == "IMPORT_ERROR"
     assert (await put(world, door, vdi, "chunked=true&format=vhd", beyond))[0] == "VALUE_NOT_SUPPORTED"
+
+
+async def test_a_fixed_vhd_that_is_not_one(world: World, door: Path, tmp_path: Path) -> None:
+    """It says only at its end what it is."""
+    vdi = await disk(world)
+    (tmp_path / "raw").write_bytes(some_bytes()[: 3 * MIB])
+    fixed = ("-O", "vpc", "-o", "subformat=fixed,force_size=on")
+    qemu_img("convert", "-f", "raw", *fixed, tmp_path / "raw", tmp_path / "good")
+    good = (tmp_path / "good").read_bytes()
+    assert await put(world, door, vdi, "format=vhd", good) == []
+    damaged = bytearray(good)
+    damaged[-450] ^= 1
+    for image, code in (
+        (good[:-512], "IMPORT_ERROR"),
+        (good[:-1], "IMPORT_ERROR"),
+        (good[512:], "IMPORT_ERROR"),
+        (good[:100], "IMPORT_ERROR"),
+        (bytes(damaged), "IMPORT_ERROR_SOME_CHECKSUMS_FAILED"),
+        (bytes(SIZE) + good, "VDI_TOO_SMALL"),
+    ):
+        assert (await put(world, door, vdi, "format=vhd", image))[0] == code, len(image)
 
 
 async def test_images_that_nobody_should_take(world: World, door: Path, tmp_path: Path) -> None:

@@ -266,6 +266,10 @@ async def test_unknown_types_and_the_heartbeat(world: World) -> None:
     sr = await world.make_sr()
     assert await refusal(world, "SR.assert_can_host_ha_statefile", sr) == ("SR_OPERATION_NOT_SUPPORTED", [sr])
     assert await world.call("SR.get_supported_types") == ["memory"]
+    assert await world.call("SR.get_live_hosts", sr) == [world.host]
+    with world.db.transaction() as tx:
+        tx.set("host_metrics", world.get("host", world.host)["metrics"], live=False)
+    assert await world.call("SR.get_live_hosts", sr) == []
 
 
 async def test_names_go_to_the_storage_too(world: World) -> None:

@@ -178,6 +178,34 @@ async def test_a_disk_that_was_destroyed_comes_back_and_one_that_was_added_stays
     assert await world.call("VM.destroy", snapshot) is None
 
 
+async def test_one_disk_goes_back(world: World) -> None:
+    vm = await machine(world)
+    world.write(vm, "old")
+    first = disks(world, vm)[0]
+    await world.call("VM.set_suspend_SR", vm, world.get("VDI", first)["SR"])
+    snapshot = await world.call("VDI.snapshot", first, {})
+    await world.call("VDI.resize", first, 60 * MIB)
+    world.write(vm, "new")
+    volumes = set(world.storage.srs[world.get("SR", world.get("VDI", first)["SR"])["uuid"]].volumes)
+    await world.call("VDI.revert", snapshot)
+    assert contents(world, vm) == ["old", "new"]
+    assert world.get("VDI", first)["virtual_size"] == world.get("VDI", snapshot)["virtual_size"] != 60 * MIB
+    assert set(world.storage.srs[world.get("SR", world.get("VDI", first)["SR"])["uuid"]].volumes) == volumes
+    for state in ("Running", "Suspended"):
+        await (world.call("VM.start", vm, False, False) if state == "Running" else world.call("VM.suspend", vm))
+        assert await refused(world, "VDI.revert", snapshot) == ["VDI_IN_USE", first, "revert"]
+        await until(lambda: all(running.has_address for running in world.hypervisor._running.values()))
+    await world.call("VM.hard_shutdown", vm)
+    assert await refused(world, "VDI.revert", first) == ["OPERATION_NOT_ALLOWED", f"VDI is not a snapshot: {first}"]
+    clone = await world.call("VDI.clone", snapshot, {})
+    assert (await refused(world, "VDI.revert", clone))[0] == "OPERATION_NOT_ALLOWED"
+    await world.call("VDI.set_read_only", first, True)
+    assert await refused(world, "VDI.revert", snapshot) == ["VDI_READONLY", first]
+    await world.call("VDI.set_read_only", first, False)
+    await world.call("VDI.destroy", first)
+    assert (await refused(world, "VDI.revert", snapshot))[0] == "HANDLE_INVALID"
+
+
 async def test_snapshots_outlive_their_disk_and_their_machine(world: World) -> None:
     vm = await machine(world)
     world.write(vm, "old")
