@@ -6,7 +6,10 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -274,6 +277,31 @@ async def test_a_vm_as_a_file(shell: Shell) -> None:
     assert "ended" in broken.stderr or "PREMATURE" in broken.stderr, broken.stderr
     disks = await shell.xe("vdi-list params=name-label --minimal")
     assert disks.split(",").count("system") == 4  # template, web1 as it was, and twice from the file
+
+
+async def test_a_vm_from_a_web_server(shell: Shell) -> None:
+    sr = await make_sr(shell)
+    await make_template(shell, sr)
+    vm = await shell.xe("vm-install template=tiny new-name-label=web1")
+    await shell.xe(f"vm-export vm=web1 filename={shell.base}/web1.xva")
+    files = partial(QuietFiles, directory=str(shell.base))
+    with ThreadingHTTPServer(("127.0.0.1", 0), files) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        made = await shell.xe(f"vm-import url={url}/web1.xva sr-uuid={sr}")
+        assert (made == vm, await shell.get("vm", made, "name-label")) == (False, "web1")
+        assert "answers 404" in (await shell.try_xe(f"vm-import url={url}/web2.xva sr-uuid={sr}")).stderr
+        assert (
+            "default storage repository does not exist" in (await shell.try_xe(f"vm-import url={url}/web1.xva")).stderr
+        )
+        both = await shell.try_xe(f"vm-import url={url}/web1.xva filename={shell.base}/web1.xva")
+        assert "A URL goes with sr-uuid, preserve and force only" in both.stderr
+        server.shutdown()
+
+
+class QuietFiles(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Tests are read for what fails."""
 
 
 async def test_a_template_as_a_file_and_records_alone(shell: Shell) -> None:
