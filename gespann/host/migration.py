@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_WITHIN_S = 10.0
 ABORT_AGAIN_S = 0.5
+PEERS = "peer"  # below RUN
 
 
 class Migrations:
@@ -49,6 +50,11 @@ class Migrations:
         self._membership = membership
         self.door: Door | None = None
         self._sending: dict[str, asyncio.Task[float | None]] = {}  # by ticket
+
+    def open(self) -> None:
+        """Of an agent that died while a machine was on its way, the ways to other hosts lead nowhere any more."""
+        for left in (self._run_dir / PEERS).glob("*.sock"):
+            left.unlink(missing_ok=True)
 
     def handlers(self) -> dict[type[Any], Callable[[Any], Awaitable[msgspec.Struct]]]:
         return {
@@ -108,7 +114,7 @@ class Migrations:
                 raise ConnectionRefusedError("the destination does not expect this machine")
             return reader, writer
 
-        relay = UnixRelay(private_directory(self._run_dir / "peer") / f"{request.ticket}.sock", open_far)
+        relay = UnixRelay(private_directory(self._run_dir / PEERS) / f"{request.ticket}.sock", open_far)
         await relay.start()
         try:
             return await self._hypervisor.migrate_send(request, relay.path)

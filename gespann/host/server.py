@@ -43,6 +43,7 @@ class AgentServer:
             self.membership.told = self._server.broadcast
         await self.hypervisor.open(self._server.broadcast)
         self.holds.open()
+        self.migrations.open()
         await self._server.start()
 
     async def stop(self) -> None:

@@ -20,7 +20,8 @@ async def declare_dead(call: Call, host: str) -> None:
     if host not in silent_hosts(db):
         raise XenApiError("HOST_IS_LIVE", [host])
     await work_of(call.pool).end_without(frozenset({host}))
-    vms = [vm for vm, start in all_starts(db).items() if start.host == host]
+    places = {vm: start.host for vm, start in all_starts(db).items()} | work_of(call.pool).arrivals()
+    vms = [vm for vm, place in places.items() if place == host]
     failures: list[XenApiError] = []
     for number, vm in enumerate(vms):
         try:

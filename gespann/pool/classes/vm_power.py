@@ -1,5 +1,7 @@
 """XenAPI class VM: power states and where it runs."""
 
+from typing import Any
+
 from gespann.pool.api.messages import Call, implements
 from gespann.pool.api.tasks import Task
 from gespann.pool.classes.context import capabilities_of, fresh_names, work_of
@@ -42,7 +44,16 @@ async def pool_migrate(call: Call, vm: str, host: str, options: dict[str, str]) 
 
 
 async def migrate(pool: Pool, vm: str, host: str, task: Task | None) -> None:
-    await work_of(pool).run(lambda: migrate_plans.plan_migrate(pool.db, vm, host, fresh_names(pool, vm)), task=task)
+    """VM_MIGRATE_FAILED too if it has moved, and could not go on there."""
+    memory: dict[str, Any] = {}
+    names = [pool.db.get("host", one)["name_label"] for one in (pool.db.get("VM", vm)["resident_on"], host)]
+
+    def plan() -> Plan:
+        return migrate_plans.plan_migrate(pool.db, vm, host, fresh_names(pool, vm))
+
+    await work_of(pool).run(plan, task=task, memory=memory)
+    if "failed" in memory:
+        raise XenApiError("VM_MIGRATE_FAILED", [vm, *names, memory["failed"]])
 
 
 @implements("VM.hard_shutdown")

@@ -70,7 +70,7 @@ async def look_at_host(pool: "Pool", host: str, reasons: dict[str, str] | None =
     for vm, record in list(pool.db.all("VM").items()):
         domain = domains.pop(record["uuid"], None)
         if vm not in before or work.locks.is_held("VM", vm):
-            if domain is not None or record["resident_on"] == host:
+            if domain is not None or host in (record["resident_on"], record["scheduled_to_be_resident_on"]):
                 later.append(vm)
             continue
         if domain is None and before[vm].start is None and vm not in starts:

@@ -24,6 +24,7 @@ from gespann.seams.host_migration import (
     MovedDisk,
     Sent,
 )
+from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ class DomainSend(Step):
         if error.code == "TASK_CANCELLED":
             raise Refused("TASK_CANCELLED", [run.task.ref if run.task is not None else run.operation_id])
         names = [run.pool.db.get("host", args[end])["name_label"] for end in ("from", "host")]
-        raise Refused("VM_MIGRATE_FAILED", [args["vm"], *names, str(error.params[-1] if error.params else error.code)])
+        raise Refused("VM_MIGRATE_FAILED", [args["vm"], *names, _words(run, error)])
 
 
 async def _show_progress(run: Run) -> None:
@@ -142,6 +143,13 @@ async def _show_progress(run: Run) -> None:
             run.progress(reply.fraction)
 
 
+def _words(run: Run, error: XenApiError) -> str:
+    """For VM_MIGRATE_FAILED, which has room for one text."""
+    if isinstance(error, HostOffline):
+        return f"host {run.pool.db.get('host', error.params[0])['name_label']} did not answer"
+    return str(error.params[-1] if error.params else error.code)
+
+
 async def _start_on(run: Run, host: str) -> str:
     reply = await ask(run.pool, host, DomainList())
     return next((found.start_id for found in reply.domains if found.uuid == run.args["vm_uuid"]), "")
@@ -149,7 +157,9 @@ async def _start_on(run: Run, host: str) -> str:
 
 @step
 class DomainGoOn(Step):
-    """args: vm, vm_uuid, host, from, ticket, new_start_id. The right to write is the destination's by now."""
+    """args: vm, vm_uuid, host, from, ticket, new_start_id. The right to write is the destination's by now, and the
+    machine is nowhere else. If it has ended there, or its hypervisor does not let it go on, that is how it has moved;
+    ``memory["failed"]`` tells whoever asked for the move."""
 
     name = "domain-go-on"
     point_of_no_return = True
@@ -157,17 +167,28 @@ class DomainGoOn(Step):
     async def do(self, run: Run) -> None:
         args: dict[str, Any] = run.args
         await ask(run.pool, args["host"], _end(run))
-        try:
-            await ask(run.pool, args["host"], DomainUnpause(uuid=args["vm_uuid"]))
-        except HostRefused as error:
-            if error.seam_code != "NOT_FOUND":  # it has stopped since: the reconciler sees to that
-                raise
-        if "stopped_s" in run.memory:  # not of one that a crash interrupted
-            run.notes["stood_still_ms"] = round(1000 * (run.pool.clock.monotonic_s() - run.memory["stopped_s"]))
-            log.info("VM %s stood still for %d ms", args["vm_uuid"], run.notes["stood_still_ms"])
+        refused = await self._let_go_on(run)
         reply = await ask(run.pool, args["host"], DomainList())
         domain = next((found for found in reply.domains if found.uuid == args["vm_uuid"]), None)
         run.notes["domain"] = None if domain is None else msgspec.to_builtins(domain)
+        if domain is None:
+            run.memory["failed"] = run.notes["failed"] = "it arrived, and its machine ended there before it could go on"
+        elif refused and domain.state == "paused":
+            run.memory["failed"] = run.notes["failed"] = f"it arrived, and stands still there: {refused}"
+        elif "stopped_s" in run.memory:  # not of one that a crash interrupted
+            run.notes["stood_still_ms"] = round(1000 * (run.pool.clock.monotonic_s() - run.memory["stopped_s"]))
+            log.info("VM %s stood still for %d ms", args["vm_uuid"], run.notes["stood_still_ms"])
+
+    async def _let_go_on(self, run: Run) -> str:
+        """Why it is refused, "" if it is not. Asked twice: the first answer may have been of something that passes."""
+        refused = ""
+        for _ in range(2):
+            try:
+                await ask(run.pool, run.args["host"], DomainUnpause(uuid=run.args["vm_uuid"]))
+                return ""
+            except HostRefused as error:
+                refused = str(error.params[-1] if error.params else error.code)
+        return refused
 
     def commit(self, run: Run, tx: Transaction) -> None:
         args = run.args
@@ -175,6 +196,8 @@ class DomainGoOn(Step):
         if run.notes["domain"] is not None:
             domain = msgspec.convert(run.notes["domain"], Domain)
             show_moved(tx, args["vm"], args["host"], domain, run.pool.tls_port)
+        else:  # till the reconciler sees that it has ended
+            tx.set("VM", args["vm"], resident_on=args["host"], scheduled_to_be_resident_on=NULL_REF)
         if "stood_still_ms" in run.notes and run.task is not None and tx.exists("task", run.task.ref):
             other_config = tx.get("task", run.task.ref)["other_config"]
             shown = {**other_config, "downtime_ms": str(run.notes["stood_still_ms"])}

@@ -45,5 +45,7 @@ def tell(pool: Pool, tx: Transaction, entry: Entry) -> None:
     body = f"VM '{record['name_label']}' {happened.format(host=shown)}"
     if "stood_still_ms" in entry.notes:
         body += f"; it stood still for {entry.notes['stood_still_ms']} ms"
+    if "failed" in entry.notes:
+        body += f"; {entry.notes['failed']}"
     when = wire_time(pool.clock.now())
     leave(pool.db, tx, name=name, priority=PRIORITY, cls="VM", obj_uuid=record["uuid"], body=body, timestamp=when)

@@ -264,6 +264,16 @@ class Work:
                 uuids |= {one["spec"]["vdi_uuid"] for one in act.args.get("snapshots", [])}
         return uuids - {""}
 
+    def arrivals(self) -> dict[str, str]:
+        """VM -> host, of migrations that are not finished: there it stands, and its old host has it no longer."""
+        return {
+            act.args["vm"]: act.args["host"]
+            for entry in self._under_way.values()
+            if not entry.undoing
+            for act in entry.acts[: entry.position]
+            if act.step == "domain-send"
+        }
+
     # -- after a crash, and after a failure that could not be undone
 
     async def recover(self) -> None:

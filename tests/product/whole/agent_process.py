@@ -1,8 +1,9 @@
 """The agent's process with fake machines whose disks are real: each is an iSCSI session that a ``qemu-io`` of its own
 holds, so that it outlives the agent as QEMU does, and the engine checks name, secret and generation. Memory is written
-and read through such a session. Images are opened by ``qemu-nbd``, as on any host.
+and read through such a session. Images are opened by ``qemu-nbd``, as on any host. Machines move to other agents' hosts
+(``moving``). A coordinator that comes by the TLS door meets a door of the test's before the agent.
 
-    python -m tests.product.whole.agent_process --run DIR --data DIR
+    python -m tests.product.whole.agent_process --run DIR --data DIR --door ADDRESS:PORT
 """
 
 import argparse
@@ -15,17 +16,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gespann.host.fake import FakeHypervisor
+from gespann.host.door import Door
 from gespann.host.fake.memory import load_domains
 from gespann.host.fake.storage import AnyStorage, Source
+from gespann.host.membership import Membership
 from gespann.host.nbd_export import QemuNbdImages
 from gespann.main import agent
 from gespann.seams.host_agent import IscsiSource
 from gespann.seams.json_lines import SeamError
 from gespann.system.processes import is_running, kill_session
 from tests.product.whole.held_disk import HeldDisk
+from tests.product.whole.moving import MovingHypervisor
 
 OPEN_WITHIN_S = 30.0
+SEEN = "seen.sock"  # what leads to the agent's socket
+BLOCK = 512
 
 
 class HeldSessions(AnyStorage):
@@ -47,6 +52,18 @@ class HeldSessions(AnyStorage):
             await self._log_in(holder, source, read_only)
             self._holders[source.target] = holder
         await super().open(holder, source, read_only)
+
+    def admits_writes(self, holder: str) -> bool:
+        """Asked by writing what is there already."""
+        path = self._file(holder)
+        if not path.exists() or json.loads(path.read_text())["read_only"]:
+            return True
+        disk = HeldDisk(path)
+        try:
+            disk.write(0, disk.read(0, BLOCK))
+        except SeamError:
+            return False
+        return True
 
     def medium(self, source: Source) -> HeldDisk:
         """Of a disk that is open."""
@@ -73,7 +90,7 @@ class HeldSessions(AnyStorage):
         path = self._file(holder)
         self._end(path)
         process = self._start(path, source, read_only)
-        path.write_text(json.dumps({"holder": holder, "pid": process.pid}))
+        path.write_text(json.dumps({"holder": holder, "pid": process.pid, "read_only": read_only}))
         said = path.with_suffix(".out")
         async with asyncio.timeout(OPEN_WITHIN_S):
             while "iB" not in said.read_text():
@@ -115,11 +132,16 @@ class HeldSessions(AnyStorage):
             left.unlink()
 
 
-def hypervisor(options: argparse.Namespace) -> FakeHypervisor:
+def hypervisor(options: argparse.Namespace) -> MovingHypervisor:
     images = QemuNbdImages(options.run / "images")
-    return FakeHypervisor(run_dir=options.run, storage=HeldSessions(options.run), images=images)
+    storage = HeldSessions(options.run)
+    return MovingHypervisor(run_dir=options.run, storage=storage, images=images, hostname=options.fake_hostname)
+
+
+def door(membership: Membership, agent_socket: Path, address: str, port: int) -> Door:
+    return Door(membership, agent_socket.with_name(SEEN), address, port)
 
 
 if __name__ == "__main__":
-    agent.hypervisor = hypervisor
+    agent.hypervisor, agent.Door = hypervisor, door  # type: ignore[assignment, misc]
     sys.exit(agent.main(sys.argv[1:]))

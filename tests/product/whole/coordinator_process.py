@@ -9,7 +9,7 @@ from gespann.pool.steps import host_door
 from gespann.sr import registry
 from gespann.sr.equal import EqualDriver, Timing
 
-TIMING = Timing(connect_timeout_s=5.0, command_timeout_s=8.0, drain_timeout_s=8.0, drain_poll_s=0.05)
+TIMING = Timing(connect_timeout_s=10.0, command_timeout_s=8.0, drain_timeout_s=8.0, drain_poll_s=0.05)
 
 if __name__ == "__main__":
     reconciler.ROUND_S /= 10

@@ -22,7 +22,7 @@ from tests.product.whole import picture
 from tests.product.whole.doors import Door
 from tests.product.whole.picture import Picture
 from tests.product.whole.trials import TRIALS, Stage, Trial
-from tests.product.whole.whole import AGENT, COORDINATOR, ENGINE, GROUP, Whole, is_clear, running
+from tests.product.whole.whole import AGENT, COORDINATOR, ENGINE, GROUP, OTHER_AGENT, Whole, is_clear, running
 
 NEVER = -1
 IN_A_ROW = 6  # kills of one operation, in an open-ended search
@@ -47,6 +47,22 @@ POINTS: list[tuple[str, str, bool, int]] = [
     (ENGINE, "engine", False, 2),
     (ENGINE, "agent", True, 1),
     (ENGINE, "shell", False, 1),
+    # of migrations alone, which come from ``agent``: the destination's agent, and the way from one to the other
+    (COORDINATOR, "other agent", True, 4),
+    (COORDINATOR, "other agent", False, 1),
+    (COORDINATOR, "landing", True, 3),
+    (GROUP, "other agent", True, 1),
+    (GROUP, "landing", True, 1),
+    (ENGINE, "other agent", True, 1),
+    (ENGINE, "landing", True, 2),
+    (AGENT, "landing", True, 4),
+    (AGENT, "landing", False, 2),
+    (AGENT, "other agent", True, 1),
+    (OTHER_AGENT, "other agent", True, 4),
+    (OTHER_AGENT, "other agent", False, 2),
+    (OTHER_AGENT, "landing", True, 4),
+    (OTHER_AGENT, "landing", False, 2),
+    (OTHER_AGENT, "engine", True, 2),
 ]
 
 
@@ -70,7 +86,14 @@ class Campaign:
         return self.stage.whole
 
     def door(self, at: str) -> Door:
-        return {"engine": self.whole.engine_door, "agent": self.whole.agent_door, "shell": self.whole.ssh_door}[at]
+        return self.doors()[at]
+
+    def doors(self) -> dict[str, Door]:
+        whole = self.whole
+        found: dict[str, Door] = {"engine": whole.engine_door, "agent": whole.agent_door, "shell": whole.ssh_door}
+        if OTHER_AGENT in whole.hosts:
+            found |= {"other agent": whole.hosts[OTHER_AGENT].door, "landing": whole.hosts[OTHER_AGENT].landing}
+        return found
 
     async def begin(self, trial: Trial) -> tuple[Picture, Picture]:
         """Before and after."""
@@ -82,13 +105,13 @@ class Campaign:
 
     async def messages(self, trial: Trial, after: Picture) -> dict[tuple[str, bool], int]:
         """Of one try that nobody disturbs: how many there are at each door, of requests and of answers."""
-        for at in ("engine", "agent", "shell"):
-            self.door(at).arm(NEVER, self._never)
+        for door in self.doors().values():
+            door.arm(NEVER, self._never)
         ended = await self.whole.try_xe(await trial.request_line(self.stage))
         counts = {}
-        for at in ("engine", "agent", "shell"):
-            await self.door(at).disarm()
-            counts[at, False], counts[at, True] = len(self.door(at).passed), self.door(at).answers
+        for at, door in self.doors().items():
+            await door.disarm()
+            counts[at, False], counts[at, True] = len(door.passed), door.answers
         assert ended.status == 0, ended
         await self.whole.settled("undisturbed")
         now = await picture.take(self.whole)
@@ -147,7 +170,8 @@ def all_points(counts: dict[tuple[str, bool], int]) -> list[tuple[Point, float]]
     return [
         (Point(victim, at, number, after), weight / counts[at, after])
         for victim, at, after, weight in POINTS
-        for number in range(counts[at, after])
+        if victim != OTHER_AGENT or counts.get(("landing", True))
+        for number in range(counts.get((at, after), 0))
     ]
 
 
@@ -160,16 +184,20 @@ def choose(points: list[tuple[Point, float]], chance: random.Random, how_many: i
     return found
 
 
-async def some_of_each(whole: Whole, folder: Path, names: Sequence[str], seed: int) -> dict[str, int]:
-    """So many kills it came to in each operation."""
+async def some_of_each(
+    whole: Whole, folder: Path, names: Sequence[str], seed: int, *, at: str = "", each: int = KILLS_EACH
+) -> dict[str, int]:
+    """So many kills it came to in each operation. ``at``: at the messages of this door only, of operations that need
+    one SR."""
     chance, struck = random.Random(seed), dict.fromkeys(names, 0)
     stage = Stage(whole, folder)
-    await stage.build()
+    await (stage.build_web1() if at else stage.build())
     campaign = Campaign(stage)
     for name in names:
         before, after = await campaign.begin(TRIALS[name])
-        points = all_points(await campaign.messages(TRIALS[name], after))
-        for point in choose(points, chance, KILLS_EACH):
+        counted = all_points(await campaign.messages(TRIALS[name], after))
+        points = [one for one in counted if at in ("", one[0].at)]
+        for point in choose(points, chance, each):
             print(f"{name}: {point}", flush=True)
             struck[name] += await campaign.kill(name, point, before, after)
         await TRIALS[name].end(stage)

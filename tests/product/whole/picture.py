@@ -10,16 +10,17 @@ one of our own, which the array's administrator lets in for that time.
 
 import asyncio
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
 
-from gespann.seams.host_agent import DomainList
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.sr.equal.names import vdi_volume
 from tests.product.engine.initiator import Initiator
 from tests.product.whole.agent_process import HeldSessions
 from tests.product.whole.held_disk import HeldDisk
+from tests.product.whole.host import Host
 
 if TYPE_CHECKING:
     from tests.product.whole.whole import Whole
@@ -68,17 +69,20 @@ class Photographer:
     def __init__(self, whole: "Whole") -> None:
         self.whole = whole
         self.records = whole.state.records()
-        self.places: dict[str, tuple[str, str]] = {}  # VDI -> (what of, the held session's name if a machine has it)
+        self.machines: dict[str, tuple[Host, str]] = {}  # uuid -> where it runs, and as which start
+        self.places: dict[str, tuple[str, Path | None]] = {}  # VDI -> (what of, the session that its machine has)
 
     async def take(self) -> Picture:
-        starts = {
-            one.uuid: one.start_id for one in (await self.whole.ask(self.whole.agent_socket, DomainList())).domains
-        }
-        lines = [self._vm(vm, starts) for vm in self.records["VM"].values() if self._counts(vm)]
+        for host, domain in await self.whole.domains():
+            self.machines[domain.uuid] = host, domain.start_id
+        lines = [self._vm(vm) for vm in self.records["VM"].values() if self._counts(vm)]
+        if self.whole.state.tells_hosts:
+            names = {vm["uuid"]: vm["name_label"] for vm in self.records["VM"].values()}
+            lines += [f"{names.get(uuid, uuid)} runs on {host.hostname}" for uuid, (host, _) in self.machines.items()]
         srs = {ref: sr["name_label"] for ref, sr in self.records["SR"].items()}
         vdis = self.records.get("VDI", {})
         for ref, vdi in vdis.items():
-            self.places.setdefault(ref, (f"{vdi['name_label']} of no machine, in {srs[vdi['SR']]}", ""))
+            self.places.setdefault(ref, (f"{vdi['name_label']} of no machine, in {srs[vdi['SR']]}", None))
         async with self.whole.group.connect() as administrator:
             letters = await asyncio.gather(*(self._letter(ref, administrator) for ref in vdis))
         for (ref, vdi), letter in zip(vdis.items(), letters, strict=True):
@@ -89,25 +93,29 @@ class Photographer:
     def _counts(vm: dict[str, Any]) -> bool:
         return not (vm["is_control_domain"] or vm["is_default_template"])
 
-    def _vm(self, vm: dict[str, Any], starts: dict[str, str]) -> str:
+    def _vm(self, vm: dict[str, Any]) -> str:
         name = vm["name_label"]
         for ref in vm["VBDs"]:
             vbd = self.records["VBD"][ref]
             if vbd["VDI"] != NULL_REF:
-                holder = f"{vm['uuid']}/{starts.get(vm['uuid'], '')}/{vbd['userdevice']}"
                 here = vbd["currently_attached"] and vm["power_state"] in ("Running", "Paused")
-                self.places[vbd["VDI"]] = f"{name}/{vbd['userdevice']}", holder if here else ""
+                session = self._session(vm["uuid"], vbd["userdevice"]) if here else None
+                self.places[vbd["VDI"]] = f"{name}/{vbd['userdevice']}", session
         if vm["suspend_VDI"] != NULL_REF:
-            self.places[vm["suspend_VDI"]] = f"{name}/memory", ""
+            self.places[vm["suspend_VDI"]] = f"{name}/memory", None
         return f"{name} is a snapshot, {vm['power_state']}" if vm["is_a_snapshot"] else f"{name} {vm['power_state']}"
+
+    def _session(self, vm: str, device: str) -> Path:
+        host, start_id = self.machines[vm]
+        return HeldSessions.stem(host.run / "held", f"{vm}/{start_id}/{device}")
 
     async def _letter(self, ref: str, administrator: asyncssh.SSHClientConnection) -> str:
         vdi = self.records["VDI"][ref]
-        holder = self.places[ref][1]
+        session = self.places[ref][1]
         if vdi["type"] == "suspend":
             return "memory"
-        if holder:
-            disk = HeldDisk(HeldSessions.stem(self.whole.base / "a/held", holder))
+        if session is not None:
+            disk = HeldDisk(session)
             return await asyncio.to_thread(letter_held, disk, vdi["virtual_size"])
         return letter_of(await self._login(vdi, administrator))
 

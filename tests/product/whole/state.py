@@ -9,7 +9,6 @@ import msgspec
 from gespann.array.data_plane.link import HELLO as ENGINE_HELLO
 from gespann.seams import host_agent
 from gespann.seams.engine_socket import SessionList, VolumeList
-from gespann.seams.host_agent import DomainList
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.sr.equal.names import is_vdi_volume, vdi_volume
 
@@ -33,6 +32,7 @@ class State:
         self.whole = whole
         self.machines = {"web1": 1}  # the disks that a VM or a snapshot of this name has
         self.loose: set[str] = set()  # disks that may belong to no machine
+        self.tells_hosts = False  # in pictures, where machines run
 
     def records(self) -> dict[str, Records]:
         """class -> ref -> fields, as the pool has them on disk."""
@@ -63,6 +63,14 @@ class State:
         """(volume, CHAP user) of the access records."""
         sql = "SELECT v.name, a.chap_user FROM access_record a JOIN volume v ON v.id = a.volume_id"
         return self._group(sql)
+
+    def initiators(self) -> list[tuple[str, str]]:
+        """(volume, initiator) of the access records."""
+        return self._group("SELECT v.name, a.initiator FROM access_record a JOIN volume v ON v.id = a.volume_id")
+
+    def leases(self) -> list[tuple[str, str]]:
+        """(volume, the initiator that alone may write)"""
+        return self._group("SELECT name, lease_holder FROM volume WHERE lease_holder != ''")
 
     def chap_users(self) -> list[str]:
         return [name for (name,) in self._group("SELECT name FROM chap_user")]
@@ -128,13 +136,17 @@ class State:
 
     async def _openings(self, records: dict[str, Records]) -> list[str]:
         """As many records, CHAP users and sessions as running machines have disks."""
-        domains = (await self.whole.ask(self.whole.agent_socket, DomainList())).domains
+        found = await self.whole.domains()
+        domains = [domain for _, domain in found]
         vms = records.get("VM", {})
         lives = {ref: vm for ref, vm in vms.items() if vm["power_state"] == "Running" and not vm["is_control_domain"]}
-        running = {vm["uuid"] for vm in lives.values()}
+        hosts = {ref: host["hostname"] for ref, host in records.get("host", {}).items()}
+        running = sorted((vm["uuid"], hosts.get(vm["resident_on"], "")) for vm in lives.values())
+        seen = sorted((domain.uuid, host.hostname) for host, domain in found)
         left = []
-        if running != {domain.uuid for domain in domains}:
-            left.append(f"running by the pool: {running}, by the host: {[domain.uuid for domain in domains]}")
+        if running != seen:
+            left.append(f"running by the pool: {running}, by the hosts: {seen}")
+        left += [f"{domain.uuid} stands still: {domain.reason}" for domain in domains if domain.state != "running"]
         plugged = [vbd for vbd in records.get("VBD", {}).values() if vbd["currently_attached"]]
         disks = [vbd for vbd in plugged if vbd["VM"] in lives]
         if any(vms[vbd["VM"]]["power_state"] == "Halted" for vbd in plugged):
@@ -144,6 +156,9 @@ class State:
         counts = (len(disks), sum(len(one.disks) for one in domains), len(access), len(users), len(sessions))
         if len(set(counts)) != 1 or {user for _, user in access} != set(users):
             left.append(f"attached, in machines, records, CHAP users, sessions: {counts}; {access}; {users}")
+        left += [
+            f"it may write, and nobody has let it in: {one}" for one in set(self.leases()) - set(self.initiators())
+        ]
         opened = rows(self.whole.base / "cd/pool.db", "SELECT COUNT(*) FROM opening")[0][0]
         if opened != len(disks):
             left.append(f"{opened} openings written down, {len(disks)} disks attached")
@@ -151,7 +166,8 @@ class State:
 
     def _files(self) -> list[str]:
         """What a host has of images and memory that it no longer serves."""
-        return [f"file: {path}" for kind in ("images", "memory") for path in (self.whole.base / "a" / kind).glob("*")]
+        kept = [host.run / kind for host in self.whole.hosts.values() for kind in ("images", "memory", "peer")]
+        return [f"file: {path}" for folder in kept for path in folder.glob("*")]
 
 
 def is_at_work(task: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.product.whole.picture import MIB, Picture, filled
-from tests.product.whole.whole import Whole
+from tests.product.whole.whole import HOSTNAME, OTHER_AGENT, OTHER_HOSTNAME, Whole
 
 ROOT_MIB, DATA_MIB, PAGE_MIB, MEMORY_MIB = 15, 30, 15, 195
 HALTED, RUNNING, SUSPENDED = "Halted", "Running", "Suspended"
@@ -21,11 +21,21 @@ class Stage:
 
     whole: Whole
     folder: Path
+    other: str = ""
 
     async def build(self) -> None:
+        """For all of them."""
         whole = self.whole
         await whole.group.cli("pool create second capacity 4GB")
         self.other = await whole.make_sr("other", storagepool="second")
+        await self.build_web1()
+        packed = await whole.xe("vm-clone vm=web1 new-name-label=packed")
+        await whole.xe(f"vm-export uuid={packed} filename={self.folder}/packed.xva")
+        await whole.xe(f"vm-uninstall uuid={packed} force=true")
+
+    async def build_web1(self) -> None:
+        """For those that need one SR only."""
+        whole = self.whole
         self.vm = await whole.make_vm("web1")
         whole.state.machines = {"web1": 2, "copy": 2, "packed": 2, "monday": 2}
         whole.state.loose = {"data"}
@@ -34,9 +44,6 @@ class Stage:
             (self.folder / letter).write_bytes(filled(letter, size_bytes))
         self.root, self.data = await self.add_disk("root", 0, ROOT), await self.add_disk("data", 1, DATA)
         await whole.xe(f"vm-param-set uuid={self.vm} suspend-SR-uuid={whole.sr}")
-        packed = await whole.xe("vm-clone vm=web1 new-name-label=packed")
-        await whole.xe(f"vm-export uuid={packed} filename={self.folder}/packed.xva")
-        await whole.xe(f"vm-uninstall uuid={packed} force=true")
 
     async def add_disk(self, name: str, device: int, letter: str) -> str:
         """With room for snapshots: else the array deletes the oldest when they hold more than their volume."""
@@ -67,6 +74,16 @@ class Stage:
     async def uninstall(self, name: str) -> None:
         await self.whole.xe(f"vm-uninstall vm={name} force=true")
 
+    async def template_of_web1(self) -> None:
+        """With disks of its own."""
+        if not await self.whole.xe("template-list name-label=golden --minimal"):
+            vm = await self.whole.xe("vm-clone vm=web1 new-name-label=golden")
+            await self.whole.xe(f"vm-param-set uuid={vm} is-a-template=true")
+
+    async def remove_template(self) -> None:
+        template = await self.whole.xe("template-list name-label=golden --minimal")
+        await self.whole.xe(f"template-uninstall template-uuid={template} force=true")
+
     async def remove_snapshot(self) -> None:
         snapshot = await self.whole.xe("snapshot-list name-label=monday --minimal")
         await self.whole.xe(f"snapshot-uninstall snapshot-uuid={snapshot} force=true")
@@ -79,6 +96,23 @@ class Stage:
             await self.whole.xe("vm-snapshot vm=web1 new-name-label=monday")
         await self.fill(self.root, ROOT)
         await self.fill(self.data, DATA)
+
+    async def have_other_host(self) -> None:
+        """Only migrations use it: machines start on the host where the other trials' doors are."""
+        if OTHER_AGENT not in self.whole.hosts:
+            await self.whole.join_other_host()
+        await self.whole.xe(f"host-enable host={OTHER_HOSTNAME}")
+        self.whole.state.tells_hosts = True
+
+    async def leave_other_host(self) -> None:
+        await self.come_home()
+        await self.whole.xe(f"host-disable host={OTHER_HOSTNAME}")
+        self.whole.state.tells_hosts = False
+
+    async def come_home(self) -> None:
+        home = await self.whole.xe(f"host-list hostname={HOSTNAME} --minimal")
+        if await self.whole.xe(f"vm-param-get uuid={self.vm} param-name=resident-on") != home:
+            await self.whole.xe(f"vm-migrate uuid={self.vm} host={HOSTNAME}")
 
     async def new_data_disk(self) -> None:
         """In place of the one that has been resized, or written to."""
@@ -158,6 +192,14 @@ async def _remove_file(stage: Stage) -> None:
 
 MEMORY = f"web1/memory {MEMORY_MIB} MiB memory"
 TRIALS: dict[str, Trial] = {
+    "install": Trial(
+        HALTED,
+        "vm-install template=golden new-name-label=copy sr-uuid={sr}",
+        machine("copy"),
+        _uninstall_copy,
+        Stage.template_of_web1,
+        Stage.remove_template,
+    ),
     "clone": Trial(HALTED, "vm-clone vm=web1 new-name-label=copy", machine("copy"), _uninstall_copy),
     "full copy": Trial(
         HALTED, "vm-copy vm=web1 new-name-label=copy sr-uuid={other}", machine("copy"), _uninstall_copy
@@ -205,6 +247,14 @@ TRIALS: dict[str, Trial] = {
             f"monday is a snapshot, {SUSPENDED}", *disks("monday"), f"monday/memory {MEMORY_MIB} MiB memory"
         ),
         Stage.remove_snapshot,
+    ),
+    "migrate": Trial(
+        RUNNING,
+        f"vm-migrate vm=web1 host={OTHER_HOSTNAME}",
+        instead({f"web1 runs on {HOSTNAME}": f"web1 runs on {OTHER_HOSTNAME}"}),
+        Stage.come_home,
+        Stage.have_other_host,
+        Stage.leave_other_host,
     ),
     "suspend": Trial(
         RUNNING, "vm-suspend vm=web1", instead({"web1 Running": "web1 Suspended", "": MEMORY}), nothing

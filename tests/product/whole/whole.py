@@ -1,5 +1,5 @@
-"""The product as four processes with a door at each seam, and ``bin/xe`` in front. Any of them may die and be started
-again; ``leftovers`` then says what is half made."""
+"""The product as four processes with a door at each seam, and ``bin/xe`` in front; a second host joins when a test asks
+for it. Any of them may die and be started again; ``leftovers`` then says what is half made."""
 
 import asyncio
 import contextlib
@@ -14,31 +14,25 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from gespann.seams.host_agent import Domain, DomainList
 from gespann.seams.json_lines import SeamLost
 from gespann.system.json_lines import JsonLinesClient
 from gespann.system.processes import LongRunning, is_running, kill_session, start_logged
 from tests.conftest import ROOT
 from tests.own_nets import free_port
 from tests.product.array.group_process import GroupProcess
-from tests.product.whole.agent_process import HeldSessions
-from tests.product.whole.doors import LineDoor, StreamDoor
+from tests.product.whole.doors import Door, LineDoor, StreamDoor
+from tests.product.whole.host import Host
+from tests.product.whole.messages import ENGINE_OPS
 from tests.product.whole.state import HELLOS, State
 from tests.unit.xe.xe_process import Ended, run_xe
 
 START_S = 180.0
 SETTLE_S = 180.0
 POLL_S = 0.1
-ENGINE, GROUP, COORDINATOR, AGENT = "engine", "group", "coordinator", "agent"
-ENGINE_OPS = frozenset(
-    {"volume.create", "volume.delete", "volume.resize", "volume.clone", "volume.thick"}
-    | {"volume.snapshot", "volume.rollback", "volume.limit"}
-    | {"target.put", "target.remove", "chap.put", "chap.remove", "session.drop", "volume.drain"}
-)
-AGENT_OPS = frozenset(
-    {"domain.create", "domain.shutdown", "domain.destroy", "domain.pause", "domain.unpause", "bridge.ensure"}
-    | {"memory.save", "memory.stop", "domain.restore", "image.open", "image.close"}
-    | {"disk.attach", "disk.detach", "disk.resize"}
-)
+ENGINE, GROUP, COORDINATOR, AGENT, OTHER_AGENT = "engine", "group", "coordinator", "agent", "other agent"
+JOINING = "the other host's own coordinator"
+HOSTNAME, OTHER_HOSTNAME = "fakehost", "fakehost2"
 
 
 class GroupAtAddress(GroupProcess):
@@ -61,15 +55,14 @@ class Whole:
         launcher = base / "engine"
         launcher.write_text(f'#!/bin/sh\nexec {engine_path} --data "$2" --socket "$4.real" --portal "$6"\n')
         launcher.chmod(0o755)
-        for name in ("g/r", "a", "ad", "c", "cd"):
+        for name in ("g/r", "c", "cd"):
             (base / name).mkdir(mode=0o700, parents=True)
         self.group = GroupAtAddress(base / "g", launcher, keys)
         self.group.address = self.address
         self.engine_socket = base / "g/r/engine.sock.real"
-        self.agent_socket = base / "a/agent.sock"
         self.ssh_door = StreamDoor(free_port(), self.group.ssh_port)
         self.engine_door = LineDoor(base / "g/r/engine.sock", self.engine_socket, ENGINE_OPS)
-        self.agent_door = LineDoor(base / "agent", self.agent_socket, AGENT_OPS)
+        self.hosts = {AGENT: Host(base, "a", HOSTNAME, "127.0.0.1", member=False)}
         self.tls_port = free_port()
         self.processes: dict[str, LongRunning] = {}
         self.state = State(self)
@@ -78,10 +71,37 @@ class Whole:
     # --- processes
 
     async def begin(self) -> None:
-        for door in (self.ssh_door, self.engine_door, self.agent_door):
+        for door in self.doors:
             await door.start()
         for name in (AGENT, GROUP, COORDINATOR):
             self.start(name)
+        await self.until_up()
+
+    @property
+    def agent_door(self) -> LineDoor:
+        return self.hosts[AGENT].door
+
+    @property
+    def doors(self) -> list[Door]:
+        return [self.ssh_door, self.engine_door, *(door for host in self.hosts.values() for door in host.doors)]
+
+    async def join_other_host(self) -> None:
+        """The coordinator that it had before has nothing to say any more, and ends."""
+        address = self.address.rpartition(".")[0] + ".1"
+        host = self.hosts[OTHER_AGENT] = Host(self.base, "b", OTHER_HOSTNAME, address, member=True)
+        for door in host.doors:
+            await door.start()
+        for name in (OTHER_AGENT, JOINING):
+            self.start(name)
+        async with asyncio.timeout(START_S):
+            while (await self.try_xe("host-list", "j")).status != 0:
+                assert self.processes[JOINING].poll() is None, self.log_tail(JOINING)
+                await asyncio.sleep(POLL_S)
+        password = shlex.quote((self.base / "cd/root.password").read_text().strip())
+        master = f"master-address=127.0.0.1:{self.tls_port}"
+        await self.xe(f"pool-join {master} master-username=root master-password={password}", "j")
+        await self.kill(JOINING)
+        del self.processes[JOINING]
         await self.until_up()
 
     async def end(self) -> None:
@@ -93,8 +113,9 @@ class Whole:
             await asyncio.to_thread(process.wait)
         if engine_pid:
             kill_session(engine_pid)
-        HeldSessions.end_all(self.base / "a")
-        for door in (self.ssh_door, self.engine_door, self.agent_door):
+        for host in self.hosts.values():
+            host.end_sessions()
+        for door in self.doors:
             await door.stop()
 
     def start(self, name: str) -> None:
@@ -103,22 +124,21 @@ class Whole:
             self.group.start()
             self.processes[name] = self.group.process
             return
-        words = {
-            AGENT: [
-                "tests.product.whole.agent_process",
-                "--run",
-                self.base / "a",
-                "--data",
-                self.base / "ad",
-                "--fake",
-            ],
-            COORDINATOR: [
-                *["tests.product.whole.coordinator_process", "--run", self.base / "c", "--data", self.base / "cd"],
-                *["--agent", self.agent_door.path, "--listen", f"127.0.0.1:{self.tls_port}"],
-            ],
-        }[name]
+        if name in self.hosts:
+            words = self.hosts[name].words
+        else:
+            agent, run, data, address = self._coordinator(name)
+            words = ["tests.product.whole.coordinator_process", "--run", str(run), "--data", str(data)]
+            words += ["--agent", str(agent), "--listen", address]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.processes[name] = start_logged([sys.executable, "-m", *words], self.base / f"{name}.log", env=env)
+
+    def _coordinator(self, name: str) -> tuple[Path, Path, Path, str]:
+        """Its agent's socket, RUN, DATA, and where it listens."""
+        if name == COORDINATOR:
+            return self.agent_door.path, self.base / "c", self.base / "cd", f"127.0.0.1:{self.tls_port}"
+        other = self.hosts[OTHER_AGENT]
+        return other.socket, self.base / "j", self.base / "jd", f"{other.address}:{free_port()}"
 
     async def pid(self, name: str) -> int:
         if name != ENGINE:
@@ -151,7 +171,8 @@ class Whole:
         try:
             if not (await self.ask(self.engine_socket, HELLOS["engine"])).configured:
                 return False
-            await self.ask(self.agent_socket, HELLOS["agent"])
+            for host in self.hosts.values():
+                await self.ask(host.socket, HELLOS["agent"])
             for writer in (
                 (await asyncio.open_connection("127.0.0.1", self.group.ssh_port))[1],
                 (await asyncio.open_unix_connection(self.base / "c/xapi"))[1],
@@ -169,6 +190,14 @@ class Whole:
         finally:
             await client.close()
 
+    async def domains(self) -> list[tuple[Host, Domain]]:
+        """What runs, and where."""
+        return [
+            (host, domain)
+            for host in self.hosts.values()
+            for domain in (await self.ask(host.socket, DomainList())).domains
+        ]
+
     def log(self, name: str) -> str:
         return (self.base / "g/group.log" if name == GROUP else self.base / f"{name}.log").read_text()
 
@@ -177,12 +206,13 @@ class Whole:
 
     # --- what a user types
 
-    async def try_xe(self, line: str) -> Ended:
-        return await run_xe(self.base, *shlex.split(line), GESPANN_XAPI_SOCKET=str(self.base / "c/xapi"))
+    async def try_xe(self, line: str, at: str = "c") -> Ended:
+        """``at``: the coordinator's RUN."""
+        return await run_xe(self.base, *shlex.split(line), GESPANN_XAPI_SOCKET=str(self.base / at / "xapi"))
 
-    async def xe(self, line: str) -> str:
+    async def xe(self, line: str, at: str = "c") -> str:
         """What a command that must work prints."""
-        ended = await self.try_xe(line)
+        ended = await self.try_xe(line, at)
         assert (ended.stderr, ended.status) == ("", 0), f"{line}\n{ended}"
         return ended.stdout.rstrip("\n")
 
@@ -240,7 +270,7 @@ class Whole:
                     if left:
                         await asyncio.sleep(POLL_S)
         except TimeoutError:
-            logs = "\n".join(f"--- {name}\n{self.log_tail(name)}" for name in (COORDINATOR, GROUP, AGENT))
+            logs = "\n".join(f"--- {name}\n{self.log_tail(name)}" for name in self.processes)
             raise AssertionError(f"half made after {after}:\n" + "\n".join(left) + "\n" + logs) from None
 
 
