@@ -12,7 +12,7 @@ import pytest
 from tests.product.whole.kills import some_of_each
 from tests.product.whole.whole import Whole
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 SEED = int(os.environ.get("GESPANN_KILLS_SEED", "20264"))
 OPERATIONS = ("install", "snapshot", "resize")
 

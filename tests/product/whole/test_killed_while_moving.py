@@ -13,7 +13,7 @@ from tests.product.whole.kills import Campaign, all_points, choose
 from tests.product.whole.trials import TRIALS, Stage
 from tests.product.whole.whole import Whole
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 SEED = int(os.environ.get("GESPANN_KILLS_SEED", "20263"))
 KILLS = 8
 
