@@ -10,8 +10,8 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 CARGO := setup/cargo
 ENGINE := --manifest-path engine/Cargo.toml --locked
-# Files side by side, one on each core, in the order of tests/conftest.py. PYTEST_ARGS='-n0 -x' runs them one by one.
-PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
+# Two processes, one for each core, as tests/order.py gives out the tests. PYTEST_ARGS='-n0 -x' runs them one by one.
+PYTEST_ARGS ?= -n 2
 
 .PHONY: help
 help: ## this list
@@ -26,7 +26,7 @@ demo: ## sets up, then: create a VM, and the array makes, opens and serves its d
 test: ## sets up, then every test: engine, Python, real guests
 	@setup/prepare test
 	$(CARGO) test $(ENGINE) --workspace --quiet
-	$(PYTHON) -m pytest -q $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -q --durations=30 --durations-min=5 $(PYTEST_ARGS)
 
 .PHONY: crash
 crash: ## kills the engine under writers (UNDER=guest, UNDER=fio) until Ctrl-C or a loss; KILLS=n ends it, SEED=n repeats a run
@@ -44,7 +44,7 @@ EXAMPLES ?= 5000
 .PHONY: search
 search: ## tries the tests of random input with other input each time, EXAMPLES=5000 for each, until all have held
 	@setup/prepare test
-	GESPANN_EXAMPLES=$(EXAMPLES) $(PYTHON) -m pytest -q $(PYTEST_ARGS) -m hypothesis --hypothesis-profile=search
+	GESPANN_EXAMPLES=$(EXAMPLES) $(PYTHON) -m pytest -q $(PYTEST_ARGS) -m hypothesis --hypothesis-profile=search --timeout=0
 
 FUZZ_SECONDS ?= 60
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.product.engine.engine_process import EngineProcess
 
 BOOT_S = 400.0
-WAIT_S = 120.0
+WAIT_S = 240.0
 RECORD, RAW_BLOCK, SUMMED = 64, 4096, 54  # of guest/seqwriter.c
 
 

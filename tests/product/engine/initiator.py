@@ -7,6 +7,7 @@ import struct
 
 LOGIN, TEXT, SCSI, DATA_OUT, NOP_OUT, TASK_MANAGEMENT, LOGOUT, SNACK = 0x03, 0x04, 0x01, 0x05, 0x00, 0x02, 0x06, 0x10
 RESERVED = 0xFFFFFFFF
+NOP_IN = 0x20
 ALGORITHMS = {5: hashlib.md5, 6: hashlib.sha1, 7: hashlib.sha256, 8: hashlib.sha3_256}
 
 
@@ -253,3 +254,14 @@ class Initiator:
             return answer.header[3], ""
         sense = answer.data[2:]
         return answer.header[3], f"{sense[2]:x}/{sense[12]:02x}/{sense[13]:02x}" if sense else ""
+
+
+class Patient(Initiator):
+    """Answers the pings of the target on the way."""
+
+    def receive(self) -> Pdu:
+        while (pdu := super().receive()).opcode == NOP_IN and pdu.word(16) == RESERVED:
+            answer = self.header(NOP_OUT, 0x80, immediate=True)
+            answer[16:24] = RESERVED.to_bytes(4, "big") + pdu.header[20:24]
+            self.send(answer)
+        return pdu

@@ -20,7 +20,7 @@ from gespann.seams.engine_socket import (
 )
 from tests.product.engine.conftest import MIB, NAME, VOLUME
 from tests.product.engine.engine_process import Control, EngineProcess
-from tests.product.engine.initiator import NOP_OUT, RESERVED, Initiator, Pdu, Refused
+from tests.product.engine.initiator import NOP_OUT, RESERVED, Initiator, Patient, Pdu, Refused
 
 pytestmark = pytest.mark.engine
 Connect = Callable[..., Initiator]
@@ -212,11 +212,12 @@ def test_write_data_of_all_sessions_together_is_bounded(engine: EngineProcess) -
 
 def test_who_holds_room_that_others_wait_for_has_to_use_it(engine: EngineProcess) -> None:
     control = small(engine, "--ping-after", "1", "--missed-pings", "1000", "--data-timeout", "1")
-    greedy, other = Initiator(engine.port).login(NAME, keys=ONE_BURST), Initiator(engine.port).login(NAME)
+    greedy, other = Initiator(engine.port).login(NAME, keys=ONE_BURST), Patient(engine.port).login(NAME)
     take_all_room(greedy)
     for _ in range(2):
         assert greedy.receive().opcode == 0x20, "pinged, but not dropped: nobody waits for its room"
-    assert other.write10(0, b"\x07" * 4096).header[3] == 0
+    answer = other.write10(0, b"\x07" * 4096)
+    assert (answer.opcode, answer.header[3]) == (0x21, 0)
     with pytest.raises(ConnectionResetError):
         receive_to_the_end(greedy)
     assert "others wait for the room" in engine.log.read_text()

@@ -43,9 +43,11 @@ def traces(lab: Lab) -> list[str]:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     lab = Lab(tmp_path_factory.mktemp("lab") / "l", name=f"tl{OWN}", net=net_of(8))
-    lab.up(hosts=2)
-    yield lab
-    lab.down()
+    try:
+        lab.up(hosts=2)
+        yield lab
+    finally:
+        lab.down()
     assert traces(lab) == []
 
 

@@ -16,7 +16,7 @@ from gespann.system import processes
 from tests.own_nets import OWN, net_of
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
-WAIT_S = 120.0
+WAIT_S = 240.0
 
 
 class Pool:
@@ -33,7 +33,7 @@ class Pool:
     def xe(self, line: str) -> str:
         socket = self.site.lab.directory / "host1" / POOL_RUN[1:] / "xapi"
         env = {**os.environ, "GESPANN_XAPI_SOCKET": str(socket)}
-        return processes.run([XE, *shlex.split(line)], env=env, timeout_s=60).stdout.strip()
+        return processes.run([XE, *shlex.split(line)], env=env, timeout_s=300).stdout.strip()
 
     def until(self, line: str, answer: str) -> None:
         def said() -> bool:

@@ -21,9 +21,11 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The lab of the first clone."""
     lab = Lab(tmp_path_factory.mktemp("c") / "a", NAME, NET)  # a short path: sockets below it
-    lab.up(hosts=1)
-    yield lab
-    lab.down()
+    try:
+        lab.up(hosts=1)
+        yield lab
+    finally:
+        lab.down()
     assert lab.switch.owner() is None
 
 

@@ -49,10 +49,10 @@ def a_full_array_only_makes_it_wait(job: Job) -> None:
     user.group(f"member select member1 capacity {math.ceil(size_mib(in_use)) + 20}MB")
     with GuestConsole(job.show, job.site.access, "web1") as guest:
         guest.run("(dd if=/dev/urandom of=/root/data bs=1M count=60; sync; echo $? >/root/done) >/dev/null 2>&1 & true")
-        user.wait_for("the guest waits", lambda: "waits" if state() == "paused" else "", 120)
+        user.wait_for("the guest waits", lambda: "waits" if state() == "paused" else "", 300)
         assert "VM_WAITS_FOR_STORAGE" in user.xe("message-list params=name --minimal")
         user.group("member select member1 no capacity")
-        user.wait_for("the guest goes on", lambda: "runs" if state() == "running" else "", 60)
+        user.wait_for("the guest goes on", lambda: "runs" if state() == "running" else "", 300)
         assert guest.run("while ! cat /root/done; do sleep 1; done 2>/dev/null").strip() == "0"
         assert guest.run("dmesg | grep -ci 'i/o error' || true").strip() == "0"
 
@@ -75,7 +75,7 @@ def storage_is_added_and_grows_under_it(job: Job) -> None:
         sizes = "cat /sys/block/sd*/size"
         assert str(60 * MIB // 512) in guest.run(sizes).split()
         xe(f"vdi-resize uuid={vdi} disk-size={90 * MIB}")
-        user.wait_for("the guest sees it", lambda: "yes" if str(90 * MIB // 512) in guest.run(sizes) else "", 60)
+        user.wait_for("the guest sees it", lambda: "yes" if str(90 * MIB // 512) in guest.run(sizes) else "", 300)
     assert user.get("vdi", vdi, "virtual-size") == str(90 * MIB)
 
 

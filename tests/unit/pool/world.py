@@ -40,6 +40,7 @@ from gespann.sr.memory.storage import MemoryVolume
 from gespann.system.clock import ManualClock
 from gespann.system.mutual_tls import certificate_of
 from tests.unit.pool.far_hosts import DOOR_PORT, OWN_ADDRESS, FakeLinks, FarHost
+from tests.unit.pool.fresh_database import lay_down
 from tests.unit.pool.leads import lead_where_it_belongs
 
 assert gespann.pool.classes.HANDLER_MODULES
@@ -161,6 +162,7 @@ class World:
     async def begin(cls, path: Path) -> "World":
         """A fresh pool with one host and no SR; ``path`` is made if it is not there."""
         os.makedirs(path, exist_ok=True)
+        lay_down(path / "pool.db")
         storage = MemoryStorage()
         run_dir = Path(tempfile.mkdtemp(prefix="gs"))  # short: the path of a socket has 108 bytes at most
         hypervisor = FakeHypervisor(storage=StrictStorage(storage), run_dir=run_dir)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BOOT_S = 240.0
-RUN_S = 120.0
+BOOT_S = 400.0
+RUN_S = 240.0
 POLL_S = 0.05
 MEMORY_MIB = 640
 TRANSLATED_MIB = 256  # of code; QEMU would take 1 GiB
