@@ -76,9 +76,11 @@ def bind(pid: int, cores: list[int]) -> None:
             os.sched_setaffinity(int(thread.name), cores)
 
 
-def measure(program: Path, target: MeasuredTarget, work: Workload, seconds: float, span_mib: int) -> dict[str, Any]:
+def measure(
+    program: Path, target: MeasuredTarget, work: Workload, seconds: float, span_mib: int, trace: Path | None = None
+) -> dict[str, Any]:
     words = [program, *target.generator_words(), work.mode, work.block_bytes, work.depth, seconds, span_mib]
-    words += ["single"] if work.single else []
+    words += ["single"] if work.single else [f"trace={trace}"] if trace else []
     cores = sorted(os.sched_getaffinity(0))
     if work.apart:
         words = ["taskset", "-c", cores[0], *words]

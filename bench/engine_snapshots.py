@@ -4,9 +4,10 @@ A volume of 40 GiB of which a part is written, before and after a million random
 them, so that its map has no order left. *Pause* is how long writers had to stand still, as the engine says; *whole* is
 the time until the answer, with everything on stable storage. Writers run at queue depth 32 over loopback.
 
-What a writer waits at most is compared with what others cause: a SYNCHRONIZE CACHE from another session, and, without
-any engine, a writer to a plain file whose data another process syncs. *Stolen* is the time for which the machine below
-this one took its processors away; no program here can answer meanwhile.
+What a writer sees of each snapshot is told in `snapshot_stalls`. What it waits at most in a whole run is compared
+with what others cause: a SYNCHRONIZE CACHE from another session, and, without any engine, a writer to a plain file
+whose data another process syncs. *Stolen* is the time for which the machine below this one took its processors away;
+no program here can answer meanwhile.
 
 A write right after a snapshot is the first to its place in a file, so next to it stands what that costs without any
 engine: random writes to a file that is one hole, against those to a full one. Before all, memory is used once by
@@ -17,7 +18,6 @@ microseconds and more.
 import argparse
 import asyncio
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -28,9 +28,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench import snapshot_stalls
 from bench.engine import MIB, Workload, build_generator, fill_disk, measure
 from bench.quiet import enter_own_network, surroundings
 from bench.record import ROOT, file_system_of, keep, machine, table
+from bench.snapshot_stalls import SETTLE_S, WRITES, Run, write_beside
 from bench.targets import Engine, LocalFile, MeasuredTarget, sparse_file
 from gespann.seams.engine_socket import (
     VERSION,
@@ -45,7 +47,6 @@ from gespann.system.json_lines import JsonLinesClient
 
 SIZE_BYTES = 40 << 30
 VOLUME = f"6{0:031x}"
-WRITES = Workload("4 KiB random write, depth 32", "randwrite", 4096, 32)
 SYNCS = Workload("made durable every half second", "sync", 4096, 1)
 
 
@@ -86,18 +87,36 @@ class Snapshots:
     def call(self, *requests: Any) -> list[Any]:
         return asyncio.run(self._call(list(requests)))
 
-    def delete_all(self) -> float:
-        """Seconds until all were deleted and nothing was left to be given back."""
+    async def take_on(self, client: JsonLinesClient, source: str = VOLUME) -> None:
+        """One more, over a connection that is there."""
+        volume = f"7{self.next:031x}"
+        self.next += 1
+        await client.call(VolumeSnapshot(pairs=[SharePair(source=source, volume=volume)]))
+        self.taken.append(volume)
+
+    def begin_to_delete_all(self) -> float:
+        """The moment."""
         began = time.perf_counter()
         self.call(*(VolumeDelete(volume=volume) for volume in self.taken))
         self.taken.clear()
-        used = -1
+        return began
+
+    def all_gone(self) -> float:
+        """Waits until nothing is left to be given back; the moment at which that was first seen."""
+        used, since = -1, 0.0
         while True:
             space = self.call(Space())[0]
-            if space.reclaiming_bytes == 0 and space.used_bytes == used:
-                return time.perf_counter() - began
-            used = space.used_bytes
-            time.sleep(1.0)
+            now = time.perf_counter()
+            if space.reclaiming_bytes or space.used_bytes != used:
+                used, since = space.used_bytes, now
+            elif now - since > 1.0:
+                return since
+            time.sleep(0.1)
+
+    def delete_all(self) -> float:
+        """Seconds until all were deleted and nothing was left to be given back."""
+        began = self.begin_to_delete_all()
+        return self.all_gone() - began
 
 
 def spread(times: list[tuple[float, float]]) -> dict[str, float]:
@@ -124,59 +143,72 @@ def overwrite(program: Path, engine: Engine, span_mib: int, writes: int, snapsho
     return done
 
 
-def stolen_ms() -> float:
-    """What the hypervisor has taken from all processors so far."""
-    fields = Path("/proc/stat").read_text().split(maxsplit=9)
-    return int(fields[8]) * 1000 / os.sysconf("SC_CLK_TCK")
-
-
-def measure_beside(beside: Callable[[threading.Event], None], measured: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What is measured while something else happens, until it is told to stop."""
-    stop = threading.Event()
-    thread = threading.Thread(target=beside, args=(stop,))
+def beside_syncs(program: Path, target: MeasuredTarget, seconds: float, span_mib: int) -> Run:
+    """A writer, while what it wrote is made durable every half second from another session, or process."""
+    thread = threading.Thread(target=measure, args=(program, target, SYNCS, seconds, span_mib))
     thread.start()
     try:
-        return measured()
+        return write_beside(program, target, seconds, span_mib)
     finally:
-        stop.set()
         thread.join()
 
 
 def stalls(program: Path, engine: Engine, file: LocalFile, options: argparse.Namespace, snapshots: Snapshots) -> Any:
-    """A writer alone, and while something is made durable every half second: medians of interleaved rounds."""
-    times: list[tuple[float, float]] = []
+    """A writer alone, and while something is made durable: interleaved rounds, until there were enough snapshots."""
     span_mib, seconds = options.span_mib, options.seconds
 
-    def writes(target: MeasuredTarget) -> dict[str, Any]:
-        before = stolen_ms()
-        found = measure(program, target, WRITES, seconds, span_mib)
-        return {**found, "stolen_ms": stolen_ms() - before}
+    def alone() -> Run:
+        measure(program, engine, WRITES, SETTLE_S, span_mib)
+        return write_beside(program, engine, seconds, span_mib)
 
-    def take(stop: threading.Event) -> None:
-        while not stop.wait(0.5):
-            times.extend(snapshots.take(1))
-
-    def sync(target: MeasuredTarget) -> Callable[[threading.Event], None]:
-        def until_done(_: threading.Event) -> None:
-            measure(program, target, SYNCS, seconds, span_mib)
-
-        return until_done
-
-    kinds: dict[str, Callable[[], dict[str, Any]]] = {
-        "the engine, alone": lambda: writes(engine),
-        "the engine, snapshots": lambda: measure_beside(take, lambda: writes(engine)),
-        "the engine, SYNCHRONIZE CACHE": lambda: measure_beside(sync(engine), lambda: writes(engine)),
-        "a file, alone": lambda: writes(file),
-        "a file, fdatasync": lambda: measure_beside(sync(file), lambda: writes(file)),
+    kinds: dict[str, Callable[[], Run]] = {
+        "the engine, alone": alone,
+        "the engine, snapshots": lambda: write_beside(program, engine, seconds, span_mib, snapshots.take_on),
+        "the engine, SYNCHRONIZE CACHE": lambda: beside_syncs(program, engine, seconds, span_mib),
+        "a file, alone": lambda: write_beside(program, file, seconds, span_mib),
+        "a file, fdatasync": lambda: beside_syncs(program, file, seconds, span_mib),
     }
-    taken: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
-    for _ in range(options.rounds):
-        for kind, run in kinds.items():
-            taken[kind].append(run())
-    medians = {
-        kind: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for kind, runs in taken.items()
+    taken: dict[str, list[Run]] = {kind: [] for kind in kinds}
+    engine_alone, with_snapshots = (taken[kind] for kind in list(kinds)[:2])
+    rounds = 0
+    while rounds < options.rounds or sum(len(run.asked) for run in with_snapshots) < options.stalls:
+        for kind in list(kinds)[: None if rounds < options.rounds else 2]:
+            taken[kind].append(kinds[kind]())
+        rounds += 1
+    return {
+        "medians": {kind: snapshot_stalls.medians(runs) for kind, runs in taken.items()},
+        "runs": {kind: [run.figures for run in runs] for kind, runs in taken.items()},
+        "each": snapshot_stalls.compare(engine_alone, with_snapshots),
     }
-    return {"medians": medians, "runs": taken, "taken": len(times), "rounds": options.rounds, **spread(times)}
+
+
+def deletion(program: Path, engine: Engine, options: argparse.Namespace, snapshots: Snapshots) -> dict[str, Any]:
+    """All snapshots are deleted while a writer goes on; the same writer before and after."""
+    runs: dict[str, list[Run]] = {"nothing": [], "deletion": []}
+
+    def write(name: str) -> None:
+        runs[name].append(write_beside(program, engine, 2.0, options.span_mib))
+
+    count = len(snapshots.taken)
+    measure(program, engine, WRITES, SETTLE_S, options.span_mib)
+    for _ in range(2):
+        write("nothing")
+    held = du(engine)
+    began = snapshots.begin_to_delete_all()
+    while snapshots.call(Space())[0].reclaiming_bytes or not runs["deletion"]:
+        write("deletion")
+    gone = snapshots.all_gone()
+    for _ in range(2):
+        write("nothing")
+    return {
+        "count": count,
+        "seconds": gone - began,
+        "held": held,
+        "left": du(engine),
+        "medians": {name: snapshot_stalls.medians(taken) for name, taken in runs.items()},
+        "longest_us": {name: max(run.figures["max_us"] for run in taken) for name, taken in runs.items()},
+        "runs": {name: [run.figures for run in taken] for name, taken in runs.items()},
+    }
 
 
 def use_memory(directory: Path) -> Path:
@@ -239,9 +271,7 @@ def run_all(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         tell("stalls", stalls(program, engine, file, options, snapshots))
         tell("rates", rates(program, engine, file, options, snapshots))
         file.stop()
-        held = du(engine)
-        tell("all deleted, s", snapshots.delete_all())
-        tell("space", {"with_snapshots": held, "without": du(engine), "written": options.span_mib * MIB})
+        tell("deletion", deletion(program, engine, options, snapshots))
         tell("next after 1 of a volume", spread(snapshots.take(100)))
         snapshots.take(max(0, 412 - len(snapshots.taken)))
         tell("next after 412 of a volume", spread(snapshots.take(100)))
@@ -263,7 +293,7 @@ def page(how: dict[str, Any], found: dict[str, Any]) -> str:
         for name in found
         if isinstance(found[name], dict) and "pause_p50_us" in found[name] and name != "stalls"
     ]
-    stall, rate, space = found["stalls"], found["rates"], found["space"]
+    stall, rate, gone = found["stalls"], found["rates"], found["deletion"]
     stall_rows = [
         [name, *(f"{row[key]:.0f}" for key in ("iops", "p50_us", "p99_us", "p999_us", "max_us", "stolen_ms"))]
         for name, row in stall["medians"].items()
@@ -277,26 +307,44 @@ def page(how: dict[str, Any], found: dict[str, Any]) -> str:
     rate_rows = [
         [words, f"{rate[name]['iops']:.0f}", f"{rate[name]['cpu_us_per_io']:.1f}"] for name, words in rate_names.items()
     ]
-    gib = {name: value / 2**30 for name, value in space.items()}
     return (
         "# Snapshots and clones\n\n"
         f"`make bench-snapshots`: a volume of 40 GiB with {how['span_mib']} MiB written on {how['file_system']}, "
         f"{found['overwrites']} random overwrites, {how['surroundings']}.\n"
         f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']} "
-        "before the run. All numbers are in `engine-snapshots.json`.\n\n"
+        f"before the run, which took {how['took_s'] / 60:.0f} minutes. All numbers are in `engine-snapshots.json`.\n\n"
         + table(["snapshots", "pause p50 us", "pause max us", "whole p50 ms", "whole max ms"], rows)
-        + "\n## A writer at depth 32, alone and while its data is made durable every half second\n\n"
-        f"Medians of {stall['rounds']} rounds of {how['seconds']:.0f} s each, interleaved, "
-        f"with {stall['taken']} snapshots. "
+        + "\n"
+        + snapshot_stalls.page(stall["each"])
+        + "\n## A writer at depth 32 over whole runs, alone and while its data is made durable every half second\n\n"
+        f"Medians of interleaved runs of {how['seconds']:.0f} s each. "
         "Stolen: time that the machine below took from the processors.\n\n"
         + table(["beside it", "IOPS", "p50 us", "p99 us", "p99.9 us", "longest us", "stolen ms"], stall_rows)
         + "\n## Afterwards\n\n"
         f"Medians of {how['rate_rounds']} rounds of a second each; the median of the ratios of IOPS is "
         f"{rate['ratio']:.2f} after a snapshot to before it, and {rate['file_ratio']:.2f} a hole to a full file.\n\n"
         + table(["4 KiB random write, depth 32", "IOPS", "CPU us per I/O"], rate_rows)
-        + "\n"
-        f"On the disk: {gib['with_snapshots']:.2f} GiB with all snapshots, {gib['without']:.2f} GiB "
-        f"{found['all deleted, s']:.1f} s after their deletion began; {gib['written']:.2f} GiB are the volume's.\n"
+        + deletion_page(gone, how["span_mib"] * MIB)
+    )
+
+
+def deletion_page(gone: dict[str, Any], written_bytes: int) -> str:
+    rows = [
+        [
+            words,
+            *(f"{gone['medians'][name][key]:.0f}" for key in ("iops", "p50_us", "p99_us", "p999_us", "max_us")),
+            f"{gone['longest_us'][name]:.0f}",
+            f"{gone['medians'][name]['stolen_ms']:.0f}",
+        ]
+        for name, words in (("nothing", "nothing"), ("deletion", f"the deletion of {gone['count']} snapshots"))
+    ]
+    gib = {name: gone[name] / 2**30 for name in ("held", "left")}
+    return (
+        "\n## A writer at depth 32 while snapshots are deleted\n\n"
+        f"On the disk: {gib['held']:.2f} GiB with all snapshots, {gib['left']:.2f} GiB {gone['seconds']:.1f} s after "
+        f"their deletion began; {written_bytes / 2**30:.2f} GiB are the volume's. Medians of runs of 2 s until all "
+        "space was back; of the longest latencies also the greatest.\n\n"
+        + table(["beside it", "IOPS", "p50 us", "p99 us", "p99.9 us", "longest us", "of all", "stolen ms"], rows)
     )
 
 
@@ -307,6 +355,7 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=10_000, help="snapshots in the pool")
     parser.add_argument("--seconds", type=float, default=5.0, help="of the writers whose stalls are looked at")
     parser.add_argument("--rounds", type=int, default=3, help="of each kind of writers")
+    parser.add_argument("--stalls", type=int, default=100, help="snapshots of which each is looked at by itself")
     parser.add_argument("--rate-rounds", type=int, default=5, help="of writers before and after a snapshot")
     parser.add_argument("--directory", type=Path, default=ROOT / "var", help="the file system to measure on")
     options = parser.parse_args()
@@ -314,8 +363,10 @@ def main() -> None:
     before = machine()
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir=options.directory))
     try:
+        began = time.monotonic()
         found = run_all(options, directory)
         how = {
+            "took_s": time.monotonic() - began,
             "span_mib": options.span_mib,
             "seconds": options.seconds,
             "rate_rounds": options.rate_rounds,

@@ -12,6 +12,7 @@ struct run {
     int *free_tags;
     uint8_t *payload;
     float *latency_us;
+    double *ended_s; /* of each latency; none without a trace */
     size_t latencies;
 };
 

@@ -1,11 +1,13 @@
 /* load: keeps a number of requests in flight at one disk, for measuring what serves it.
  *
- *   load PROTOCOL ADDRESS PORT NAME LUN MODE BLOCK_BYTES DEPTH SECONDS SPAN_MIB [single]
+ *   load PROTOCOL ADDRESS PORT NAME LUN MODE BLOCK_BYTES DEPTH SECONDS SPAN_MIB [single | trace=FILE]
  *
  * PROTOCOL is iscsi, nbd or file (then ADDRESS is a path and the three words after it say nothing). MODE is read, write,
  * randread, randwrite or sync: then the disk is asked to make everything durable, twice a second. Normally requests that can go out together leave in one system call and answers that arrived
  * together are taken together ("batched"); with `single` each request is sent by itself and one answer is taken at a
- * time, as a client with one thread a request does.
+ * time, as a client with one thread a request does. A trace is written at the end: for each request, in the order in which
+ * they ended, the moment of that on the machine's clock in seconds (a double), and then all latencies in microseconds
+ * (floats), in the same order.
  *
  * Prints one JSON line: iops, mb_s, latency in microseconds (p50_us, p99_us, p999_us, max_us), ios, errors, and what the
  * generator itself spent (own_cpu_us_per_io; for a file that is all there is). Exit status 0 unless the session broke.
@@ -51,7 +53,11 @@ static uint64_t random64(void) {
 void finished(struct run *run, uint32_t tag, int failed) {
     if (tag >= (uint32_t)run->depth) die("an answer to no request");
     if (failed) run->errors++;
-    if (run->latencies < LATENCIES) run->latency_us[run->latencies++] = (now_s() - run->started[tag]) * 1e6;
+    if (run->latencies < LATENCIES) {
+        double now = now_s();
+        if (run->ended_s) run->ended_s[run->latencies] = now;
+        run->latency_us[run->latencies++] = (now - run->started[tag]) * 1e6;
+    }
     run->ios++;
     run->free_tags[run->free_count++] = tag;
 }
@@ -83,11 +89,18 @@ static int by_size(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-static void prepare(struct run *run, char **words, int single) {
+/* The first touch of a page is not to count as the target's time. */
+static void *touched(size_t bytes) {
+    void *memory = malloc(bytes);
+    if (!memory) die("memory");
+    return memset(memory, 1, bytes);
+}
+
+static void prepare(struct run *run, char **words, const char *option) {
     run->writing = strstr(words[0], "write") != NULL;
     run->random = strstr(words[0], "rand") != NULL;
     run->syncing = !strcmp(words[0], "sync");
-    run->single = single;
+    run->single = !strcmp(option, "single");
     run->block = atoi(words[1]);
     run->depth = run->free_count = atoi(words[2]);
     run->span = (uint64_t)atol(words[4]) << 20;
@@ -97,6 +110,17 @@ static void prepare(struct run *run, char **words, int single) {
     run->free_tags = malloc(run->depth * sizeof *run->free_tags);
     for (int i = 0; i < run->depth; i++) run->free_tags[i] = i;
     run->latency_us = malloc(LATENCIES * sizeof *run->latency_us);
+    if (strncmp(option, "trace=", 6)) return;
+    run->latency_us = touched(LATENCIES * sizeof *run->latency_us);
+    run->ended_s = touched(LATENCIES * sizeof *run->ended_s);
+}
+
+static void keep_trace(const struct run *run, const char *path) {
+    FILE *trace = fopen(path, "w");
+    if (!trace) die(path);
+    fwrite(run->ended_s, sizeof *run->ended_s, run->latencies, trace);
+    fwrite(run->latency_us, sizeof *run->latency_us, run->latencies, trace);
+    if (fclose(trace)) die(path);
 }
 
 static void report(struct run *run, double took_s, double spent_s) {
@@ -115,15 +139,18 @@ int main(int count, char **words) {
     for (size_t i = 0; count >= 11 && i < sizeof all / sizeof *all; i++)
         if (!strcmp(words[1], all[i]->name)) protocol = all[i];
     if (!protocol) {
-        fprintf(stderr, "load PROTOCOL ADDRESS PORT NAME LUN MODE BLOCK_BYTES DEPTH SECONDS SPAN_MIB [single]\n");
+        fprintf(stderr, "load PROTOCOL ADDRESS PORT NAME LUN MODE BLOCK_BYTES DEPTH SECONDS SPAN_MIB [single | trace=FILE]\n");
         return 1;
     }
     struct run run = {0};
-    prepare(&run, words + 6, count > 11 && !strcmp(words[11], "single"));
+    const char *option = count > 11 ? words[11] : "";
+    prepare(&run, words + 6, option);
     protocol->open(words + 2, &run);
     double began = now_s(), cpu_began = cpu_s();
     drive(protocol, &run, atof(words[9]));
-    report(&run, now_s() - began, cpu_s() - cpu_began);
+    double took_s = now_s() - began, spent_s = cpu_s() - cpu_began;
+    if (run.ended_s) keep_trace(&run, option + strlen("trace="));
+    report(&run, took_s, spent_s);
     fflush(stdout);
     protocol->close();
     return 0;

@@ -324,7 +324,7 @@ class SpaceReply(msgspec.Struct, frozen=True, kw_only=True):
     free_bytes: int  # what of it could still be taken, whatever the limit
     used_bytes: int  # what the volumes occupy; what they share counts once
     limit_bytes: int | None  # as set by ``space.limit``
-    reclaiming_bytes: int  # of deleted and rolled-back volumes: still in used_bytes, being given back
+    reclaiming_bytes: int  # of deleted and rolled-back volumes: still in used_bytes, being given back; about so much
     pools: list[PoolSpace]  # those of ``space.pools``
 
 

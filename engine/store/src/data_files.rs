@@ -1,5 +1,6 @@
 //! The data files of all volumes, and who has which slot of them.
 
+use crate::dirty::Dirty;
 use crate::disk::DiskFile;
 use crate::journal::record::{FileAdded, FileKind, VolumeNumber};
 use crate::map::nodes::{Counts, MAX_FILE, MAX_INDEX};
@@ -50,6 +51,8 @@ pub struct DataFile {
     pub swept: AtomicBool,
     /// Something may have been written since the last sync began.
     unsynced: AtomicBool,
+    /// What has been written, but for what `write_out` has sent on.
+    dirty: Dirty,
     times_shrunk: AtomicU64,
     /// Held while syncing: who finds nothing left to sync has waited for whoever was at it. True: a sync has failed, and
     /// the kernel tells that once only.
@@ -81,6 +84,7 @@ impl DataFile {
             ownerless: AtomicBool::new(false),
             swept: AtomicBool::new(swept),
             unsynced: AtomicBool::new(true),
+            dirty: Dirty::default(),
             times_shrunk: AtomicU64::new(0),
             syncing: Mutex::default(),
             resting: AtomicU32::new(0),
@@ -129,7 +133,9 @@ impl DataFile {
     }
 
     pub fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        self.changed(self.file.write_at(data, offset))
+        let result = self.changed(self.file.write_at(data, offset));
+        self.dirty.note(offset, data.len() as u64);
+        result
     }
 
     pub fn set_len(&self, length: u64) -> io::Result<()> {
@@ -153,9 +159,16 @@ impl DataFile {
             return Err(io::Error::other("an earlier write to this file was lost"));
         }
         if self.unsynced.swap(false, Ordering::AcqRel) {
+            self.dirty.forget();
             self.file.sync().inspect_err(|_| *failed = true)?;
         }
         Ok(())
+    }
+
+    /// Sends most of what a sync would write to the disk, little by little: a sync that has much to write keeps a processor
+    /// for tens of milliseconds, and who was about to be served by it waits. Promises nothing, so it cannot fail.
+    pub fn write_out(&self) {
+        self.file.write_out(&self.dirty.take());
     }
 
     /// Is there nothing that a sync would write, nor one under way?

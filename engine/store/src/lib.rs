@@ -13,6 +13,7 @@ pub mod added;
 pub mod check;
 pub mod checkpoint;
 pub mod data_files;
+mod dirty;
 pub mod disk;
 pub mod error;
 pub mod export;
@@ -64,7 +65,7 @@ pub struct Space {
     pub used_bytes: u64,
     /// As set by `set_limit`.
     pub limit_bytes: Option<u64>,
-    /// Of deleted or rolled-back volumes: still in `used_bytes`, being given back in the background.
+    /// Of deleted or rolled-back volumes: still in `used_bytes`, being given back in the background. Of much it is an estimate.
     pub reclaiming_bytes: u64,
 }
 

@@ -1,8 +1,11 @@
 //! Two flushes of one volume that depends on data in another's file, at moments that chance would hardly bring: the syncs of the
 //! disk are calls of the test.
 
-use gespann_store::disk::{Disk, DiskFile, DiskSpace, SimDisk};
+mod hooked;
+
+use gespann_store::disk::Disk;
 use gespann_store::{BlockError, MappedStore, Options, Store, VolumeId};
+use hooked::Hooked;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
@@ -11,116 +14,6 @@ use std::sync::{Arc, Mutex};
 const CHUNK: u64 = 64 << 10;
 const A: VolumeId = VolumeId([0xaa; 16]);
 const B: VolumeId = VolumeId([0xbb; 16]);
-
-/// What is called instead of a sync, with the file's path and the sync itself.
-type Hook = dyn Fn(&str, &dyn Fn() -> io::Result<()>) -> io::Result<()> + Send + Sync;
-
-#[derive(Clone)]
-struct Hooked {
-    disk: SimDisk,
-    hook: Arc<Mutex<Option<Arc<Hook>>>>,
-}
-
-impl std::fmt::Debug for Hooked {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.disk.fmt(f)
-    }
-}
-
-impl Hooked {
-    fn new() -> Self {
-        Self { disk: SimDisk::new(1), hook: Arc::default() }
-    }
-
-    fn set(&self, hook: impl Fn(&str, &dyn Fn() -> io::Result<()>) -> io::Result<()> + Send + Sync + 'static) {
-        *self.hook.lock().unwrap() = Some(Arc::new(hook));
-    }
-
-    fn clear(&self) {
-        *self.hook.lock().unwrap() = None;
-    }
-
-    fn wrap(&self, path: &str, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        Arc::new(HookedFile { path: path.to_owned(), file, disk: self.clone() })
-    }
-}
-
-impl Disk for Hooked {
-    fn make_folder(&self, path: &str) -> io::Result<()> {
-        self.disk.make_folder(path)
-    }
-    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
-        self.disk.list(folder)
-    }
-    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.wrap(path, self.disk.open(path)?))
-    }
-    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.wrap(path, self.disk.create(path)?))
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.disk.remove(path)
-    }
-    fn sync_folder(&self, path: &str) -> io::Result<()> {
-        self.disk.sync_folder(path)
-    }
-    fn sync_everything(&self) -> io::Result<()> {
-        self.disk.sync_everything()
-    }
-    fn incarnation(&self) -> io::Result<String> {
-        self.disk.incarnation()
-    }
-    fn space(&self) -> io::Result<DiskSpace> {
-        self.disk.space()
-    }
-}
-
-#[derive(Debug)]
-struct HookedFile {
-    path: String,
-    file: Arc<dyn DiskFile>,
-    disk: Hooked,
-}
-
-impl DiskFile for HookedFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.file.set_len(length)
-    }
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_at(buffer, offset)
-    }
-    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_at(data, offset)
-    }
-    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.file.punch(offset, length)
-    }
-    fn zero_reserved(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.file.zero_reserved(offset, length)
-    }
-    fn reserve(&self, length: u64) -> io::Result<()> {
-        self.file.reserve(length)
-    }
-    fn dig_holes(&self) -> io::Result<()> {
-        self.file.dig_holes()
-    }
-    fn sync(&self) -> io::Result<()> {
-        let hook = self.disk.hook.lock().unwrap().clone();
-        hook.map_or_else(|| self.file.sync(), |hook| hook(&self.path, &|| self.file.sync()))
-    }
-    fn allocated_bytes(&self) -> io::Result<u64> {
-        self.file.allocated_bytes()
-    }
-    fn next_data(&self, offset: u64, end: u64) -> io::Result<Option<(u64, u64)>> {
-        self.file.next_data(offset, end)
-    }
-}
 
 fn open(disk: Arc<dyn Disk>) -> Arc<MappedStore> {
     Arc::new(MappedStore::open(disk, Options::default()).unwrap())

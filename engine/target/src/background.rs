@@ -5,7 +5,8 @@ use gespann_store::Store;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Work for so long, then leave the disk and the volumes to others for so long, if there are any.
+/// Work for so long, then leave the disk and the volumes to others for so long, and no shorter than was worked, if there are
+/// any.
 const SLICE: Duration = Duration::from_millis(2);
 const BREATH: Duration = Duration::from_millis(3);
 /// Between rounds, when there is nothing to do.
@@ -32,7 +33,7 @@ pub fn tend(store: &dyn Store) -> ! {
         while store.background() {
             if began.elapsed() >= SLICE {
                 if store.was_used() {
-                    thread::sleep(BREATH);
+                    thread::sleep(BREATH.max(began.elapsed()));
                 }
                 began = Instant::now();
             }

@@ -6,6 +6,7 @@
 
 mod mapped;
 pub mod os;
+mod pace;
 pub mod sim;
 
 pub use os::OsDisk;
@@ -13,6 +14,7 @@ pub use sim::SimDisk;
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Size of the file system, and what of it an ordinary user could still take. Bytes.
@@ -67,6 +69,11 @@ pub trait DiskFile: Send + Sync + std::fmt::Debug {
     fn dig_holes(&self) -> io::Result<()>;
     /// Data and length written so far survive a loss of power.
     fn sync(&self) -> io::Result<()>;
+    /// Begins to write these ranges to the disk, and leaves the processor to others in between. Nothing is promised: what
+    /// is not written, or cannot be, `sync` writes, or says so.
+    fn write_out(&self, ranges: &[Range<u64>]) {
+        let _ = ranges;
+    }
     /// What the file occupies. Bytes.
     fn allocated_bytes(&self) -> io::Result<u64>;
     /// The next run of data at or after `offset`, within `end`: `(start, end)`, or none. A file system that does not know

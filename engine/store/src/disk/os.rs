@@ -1,10 +1,12 @@
 //! A directory of a real file system.
 
 use super::mapped::{LONGEST_READ_BYTES, Window};
+use super::pace::Pace;
 use super::{Disk, DiskFile, DiskSpace};
 use crate::{StoreError, sparse};
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -15,6 +17,9 @@ use std::sync::{Arc, OnceLock};
 /// folios of up to that size, and ext4 walks over every block of a folio to overwrite one of them: the longer the pieces,
 /// the dearer every short write that comes later (`bench/results/engine-pieces.md`).
 const WRITE_PIECE_BYTES: usize = 32 * 1024;
+
+/// What is written out between two looks at how much of the processor that took.
+const WRITE_OUT_BYTES: u64 = 256 << 10;
 
 /// A file that is read so often in short pieces is mapped.
 const READS_BEFORE_MAPPING: u32 = 256;
@@ -199,6 +204,24 @@ impl DiskFile for OsFile {
 
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn write_out(&self, ranges: &[Range<u64>]) {
+        let mut pace = Pace::begin();
+        let mut pieces = ranges.iter().flat_map(|range| {
+            let end = range.end;
+            range.clone().step_by(WRITE_OUT_BYTES as usize).map(move |at| at..end.min(at + WRITE_OUT_BYTES))
+        });
+        // Without SYNC_FILE_RANGE_WAIT_*: then it takes no error away from the sync that comes later.
+        let mut begin = |piece: Range<u64>| {
+            let (at, length) = (piece.start as libc::off64_t, (piece.end - piece.start) as libc::off64_t);
+            // SAFETY: a plain system call on an open descriptor.
+            let begun = unsafe { libc::sync_file_range(self.file.as_raw_fd(), at, length, libc::SYNC_FILE_RANGE_WRITE) };
+            pace.rest_if_due();
+            begun == 0
+        };
+        // Where it is not to be had, or fails, the sync does it all.
+        while pieces.next().is_some_and(&mut begin) {}
     }
 
     fn allocated_bytes(&self) -> io::Result<u64> {

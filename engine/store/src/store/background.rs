@@ -21,8 +21,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-/// Slots that one step empties at most.
-const STEP_SLOTS: u64 = 256;
+/// Slots that one step empties at most. The file system keeps writers away from the file meanwhile, and the time that takes
+/// goes with what is there: a megabyte can be 256 extents, each of which may be discarded on the disk below.
+const STEP_SLOTS: u64 = 16;
 /// Slots whose references one step looks at.
 const COUNTED_SLOTS: u64 = 16 << 10;
 /// Before it looks for more, the background empties what it has found when that is so many runs of slots.
@@ -325,7 +326,7 @@ impl MappedStore {
                 }
                 looked_at.1 = 0;
             }
-            volume.flush_all().map_err(|error| io::Error::other(format!("volume {}: {error}", volume.id)))?;
+            volume.flush_gently().map_err(|error| io::Error::other(format!("volume {}: {error}", volume.id)))?;
         }
         Ok(())
     }
@@ -372,7 +373,7 @@ impl MappedStore {
         for volume in volumes {
             // What the maps refer to has to be on the disk before they are.
             if volume.latest() > volume.durable_upto() {
-                volume.flush_all().map_err(|error| io::Error::other(format!("volume {}: {error}", volume.id)))?;
+                volume.flush_gently().map_err(|error| io::Error::other(format!("volume {}: {error}", volume.id)))?;
             }
         }
         let length = checkpoint::write(self.disk(), number, &state, latest)?;

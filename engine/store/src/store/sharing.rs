@@ -158,7 +158,8 @@ impl MappedStore {
     fn commit_shared(&self, shared: &JustShared) -> Result<(), StoreError> {
         let (journal, number) = (&self.shared.journal, shared.number);
         for (source, files) in &shared.sources {
-            let files = files.iter().map(Resting::file).collect();
+            let files: Vec<_> = files.iter().map(Resting::file).collect();
+            source.write_out(&files);
             source.sync_files(files).map_err(failed_blocks("make durable", source.id))?;
         }
         let confirmed = journal.durable();

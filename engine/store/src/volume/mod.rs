@@ -287,6 +287,19 @@ impl MappedVolume {
         Ok(())
     }
 
+    /// Before a sync that no writer waits for: most of what it would write is on its way to the disk afterwards.
+    pub fn write_out(&self, files: &[Arc<DataFile>]) {
+        let others: Vec<_> = lock(&self.also_sync).values().map(|(file, _)| file.clone()).collect();
+        files.iter().chain(&others).for_each(|file| file.write_out());
+    }
+
+    /// The same as `flush_all`, for the background.
+    pub fn flush_gently(&self) -> Result<(), BlockError> {
+        let files: Vec<_> = self.map().files().cloned().collect();
+        self.write_out(&files);
+        self.flush_all()
+    }
+
     pub fn flush_all(&self) -> Result<(), BlockError> {
         let latest = self.sync_data()?;
         if latest > self.committed.load(Ordering::Acquire) {
