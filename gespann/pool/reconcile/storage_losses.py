@@ -76,4 +76,4 @@ def _what_happened(tx: Transaction, name: str, is_a_snapshot: bool, source: str)
     why = (
         " The array may have deleted it for lack of snapshot space, or its administrator has." if is_a_snapshot else ""
     )
-    return f"{what} is no longer on its storage, and this pool has not deleted it.{why}"
+    return f"{what} is not found on its storage any more; this pool has not deleted it.{why}"

@@ -31,6 +31,9 @@ async def test_a_snapshot_says_what_it_is_of(bench: Bench, sr: Sr) -> None:
     assert await bench.driver.volumes_snapshot(sr, [wanted(MONDAY)]) == [made]
     for driver in (bench.driver, bench.fresh_driver()):
         assert {one.vdi_uuid: one for one in await driver.scan(sr)} == {DISK: disk, MONDAY: made}
+        assert await driver.volumes_gone(sr, [DISK, MONDAY, OTHER]) == [OTHER]
+    await bench.driver.volume_destroy(sr, MONDAY)
+    assert await bench.driver.volumes_gone(sr, [DISK, MONDAY]) == [MONDAY]
 
 
 async def test_several_volumes_at_one_instant(bench: Bench, sr: Sr) -> None:
