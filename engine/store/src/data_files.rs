@@ -146,10 +146,11 @@ impl DataFile {
         self.changed(self.file.reserve(length))
     }
 
-    /// Gives back what is allocated but was never written. Nobody may write meanwhile.
+    /// Gives back what is allocated but was never written, durably: nobody may say so before. Nobody may write meanwhile.
     pub fn dig_holes(&self) -> io::Result<()> {
         self.sync()?;
-        self.changed(self.shrunk(self.file.dig_holes()))
+        self.changed(self.shrunk(self.file.dig_holes()))?;
+        self.sync()
     }
 
     /// Everything written so far survives a loss of power. Costs nothing if it does already.
@@ -388,6 +389,11 @@ impl FileTable {
         if let Some(place) = self.files.write().unwrap_or_else(PoisonError::into_inner).get_mut(number as usize) {
             *place = None;
         }
+    }
+
+    /// Does only one map, in one place, refer to the slot?
+    pub fn is_alone(&self, slot: Slot) -> bool {
+        self.get(slot.file).is_some_and(|file| file.refs(slot.index) == 1)
     }
 
     pub fn all(&self) -> Vec<Arc<DataFile>> {

@@ -187,3 +187,31 @@ fn delete_all_but_the_source(folder: &Folder, expected: &mut BTreeMap<VolumeId, 
 fn volumes_of_many_pieces_stay_apart() {
     (0..4).for_each(at_random);
 }
+
+/// Of a chunk in three slots one is nobody else's after a snapshot was deleted: only what is in that one moves.
+#[test]
+fn putting_a_chunk_together_takes_no_more_space_than_it_gives_back() {
+    let folder = Folder::new("no-more");
+    let store = folder.open();
+    store.create(SOURCE, CHUNK as u64, false).unwrap();
+    let volume = store.open(SOURCE).unwrap();
+    let mut bytes = vec![1; CHUNK];
+    volume.write_at(&bytes, 0).unwrap();
+    for number in 0..2 {
+        store.snapshot(&[Share { source: SOURCE, id: id(number), thick: false }]).unwrap();
+        let block = number * BLOCK..(number + 1) * BLOCK;
+        bytes[block.clone()].fill(2 + number as u8);
+        volume.write_at(&bytes[block.clone()], block.start as u64).unwrap();
+    }
+    settle(&store);
+    assert_eq!(folder.du_bytes(), CHUNK + 2 * BLOCK);
+    store.delete(id(1)).unwrap();
+    settle(&store);
+    assert_eq!(folder.du_bytes(), CHUNK + 2 * BLOCK, "the other snapshot still has the whole chunk");
+    store.delete(id(0)).unwrap();
+    settle(&store);
+    assert_eq!(folder.du_bytes(), CHUNK);
+    let mut found = vec![0; CHUNK];
+    volume.read_at(&mut found, 0).unwrap();
+    assert!(found == bytes);
+}

@@ -38,13 +38,14 @@ fn prepare(seed: u64, thick: bool, shared: bool) -> (SimDisk, MappedStore) {
     (disk, store)
 }
 
+fn used_bytes(disk: &SimDisk) -> u64 {
+    disk.files().into_iter().filter(|(name, ..)| name.starts_with("volumes/")).map(|(_, _, used)| used).sum()
+}
+
 /// What the volume is, and that the disk holds as much as that needs.
 fn inspect(disk: &SimDisk, store: &MappedStore, written: u64) -> Result<bool, String> {
     settle(store);
-    let data = |disk: &SimDisk| -> u64 {
-        disk.files().into_iter().filter(|(name, ..)| name.starts_with("volumes/")).map(|(_, _, used)| used).sum()
-    };
-    let (thick, used) = (store.info(A).unwrap().thick, data(disk));
+    let (thick, used) = (store.info(A).unwrap().thick, used_bytes(disk));
     let right = if thick { used >= CHUNKS * CHUNK } else { used <= written * CHUNK };
     let mut bytes = vec![0; CHUNK as usize];
     store.open(A).unwrap().read_at(&mut bytes, 3 * CHUNK).unwrap();
@@ -98,7 +99,12 @@ impl Case {
             disk = self.next_disk(&disk);
         }
         let store = open(&disk);
-        Some(inspect(&disk, &store, self.written()))
+        let outcome = inspect(&disk, &store, self.written());
+        drop(store);
+        // What was given back, and said to be, stays so.
+        let disk = disk.after_power_loss(calls);
+        let again = inspect(&disk, &open(&disk), self.written());
+        Some(outcome.and_then(|thick| again.map(|then| assert_eq!(then, thick)).map(|()| thick)))
     }
 }
 

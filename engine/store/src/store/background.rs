@@ -291,7 +291,7 @@ impl MappedStore {
             match map.top.find(chunk) {
                 Found::Hole(next) | Found::Identity(_, next) => chunk = next,
                 Found::Leaf(leaf, index) => {
-                    let alone = |slot: Slot| self.shared.files.get(slot.file).is_some_and(|file| file.refs(slot.index) == 1);
+                    let alone = |slot: Slot| self.shared.files.is_alone(slot);
                     let in_sole_leaf = map.top.is_alone(chunk);
                     for (at, part) in leaf.parts.iter().filter(|(at, _)| usize::from(*at) >= index) {
                         let chunk = chunk - index as u64 + u64::from(*at);

@@ -296,17 +296,24 @@ impl MappedVolume {
         Ok(())
     }
 
-    /// Copies what is missing into a chunk's own slot, so that its other slots can go. False: there was nothing to do.
+    /// Copies into a chunk's own slot what is in slots that nobody else refers to, so that these can go. What is in others'
+    /// slots stays there: a copy would take more space than it gives back. False: there was nothing to do.
     pub fn complete(&self, chunk: u64) -> Result<bool, BlockError> {
         let _changing = self.shared.changing();
         let mut map = self.map_alone();
         self.adopt(&mut map, chunk);
         let found = chunk_in(&map, chunk);
         let (Some(slot), Some(part), true) = (found.slot, found.part, found.own) else { return Ok(false) };
+        let alone = |piece: &&Piece| self.shared.files.is_alone(piece.slot());
+        let copied = part.others.iter().filter(alone).fold(0, |blocks, piece| blocks | piece.blocks);
+        if copied == 0 {
+            return Ok(false);
+        }
         self.shared.journal.make_room()?;
         let file = self.file(slot.file)?;
-        self.copy_blocks(&map, chunk, self.all_blocks() & !part.blocks, &file, slot)?;
-        self.put_chunks(&mut map, vec![(chunk, slot, None)]);
+        self.copy_blocks(&map, chunk, copied, &file, slot)?;
+        let part = Part::over(part.blocks | copied, part.others.iter().copied());
+        self.put_chunks(&mut map, vec![(chunk, slot, part)]);
         Ok(true)
     }
 }

@@ -36,12 +36,6 @@ impl Subject for Mapped {
         if used == figures.used_bytes { Ok(()) } else { Err(format!("{used} bytes are used on the disk: {figures:?}")) }
     }
 
-    /// Not in three of 10,000 runs: putting chunks together after a deletion may take more than it gives back, and a page or so of a
-    /// write that was undone may stay until its slot is let go. Seeds 3169, 4281, 5800 show it.
-    fn accounts_exactly(&self) -> bool {
-        std::env::var_os("GESPANN_MODEL_EXACT").is_some()
-    }
-
     /// Without volumes nothing at all. A chunk may be in several slots, one that a volume's end cuts takes one, and zeroes are
     /// written at the two ends of a range that is zeroed.
     fn allowance(&self, need: Need, options: subject::Options) -> u64 {

@@ -381,7 +381,7 @@ impl<'a> Run<'a> {
         }
         let figures = self.figures()?;
         self.subject.counts_right(&self.disk, &figures)?;
-        if self.subject.accounts_exactly() { figures.hold_at_rest(&self.world, self.chunk_bytes()) } else { Ok(()) }
+        figures.hold_at_rest(&self.world, self.chunk_bytes())
     }
 
     fn figures(&self) -> Result<Figures, String> {
@@ -393,7 +393,7 @@ impl<'a> Run<'a> {
         let before = self.figures()?;
         self.perform(&Operation::Delete { id })?;
         self.compare_space()?;
-        if self.subject.accounts_exactly() { before.came_back(id, &self.figures()?, &self.world) } else { Ok(()) }
+        before.came_back(id, &self.figures()?, &self.world)
     }
 
     /// Everything flushed, reclaimed, deleted: nothing may be left over, and nothing missing.

@@ -39,10 +39,6 @@ pub trait Subject: Sync {
         let _ = (disk, figures);
         Ok(())
     }
-    /// Is all that is used somebody's, and does a deletion give back at least what was said?
-    fn accounts_exactly(&self) -> bool {
-        true
-    }
     /// What it may occupy, with all background work done, for volumes that need so much.
     fn allowance(&self, need: Need, options: Options) -> u64;
     /// Does it keep room for deleting on a full disk?
