@@ -16,6 +16,7 @@ from gespann.pool.api.permissions import denied, permission_name
 from gespann.pool.api.record_cache import RecordCache
 from gespann.pool.api.sessions import Session, Sessions
 from gespann.pool.api.tasks import Tasks
+from gespann.pool.api.unforeseen import told_of
 from gespann.pool.api.values import Decoder, decoder, wrong_type
 from gespann.pool.pool import Pool
 from gespann.seams.xenapi import datamodel
@@ -207,7 +208,7 @@ class Dispatcher:
             raise
         except Exception as error:
             log.exception("%s failed", bound.method)
-            told = XenApiError("INTERNAL_ERROR", [type(error).__name__])  # details may hold secrets: the log has them
+            told = told_of(error)
             call.task.fail(told)
             raise told from error
         shown = call.task.ref and bound.result.kind != "void"

@@ -30,6 +30,7 @@ from gespann.pool.api.caller import Caller
 from gespann.pool.api.permissions import denied
 from gespann.pool.api.sessions import Session
 from gespann.pool.api.tasks import Task
+from gespann.pool.api.unforeseen import told_of
 from gespann.pool.api.values import invalid
 from gespann.seams.xenapi import datamodel
 from gespann.seams.xenapi.datamodel import ROLES
@@ -275,9 +276,10 @@ async def _run(route: Route, request: HttpRequest) -> None:
         raise
     except Exception as error:
         log.exception("%s %s failed", route.method, route.prefix)
-        request.task.fail(XenApiError("INTERNAL_ERROR", [type(error).__name__]))
+        told = told_of(error)
+        request.task.fail(told)
         if not request.responded:
-            _refuse(request.writer, 500)
+            _refuse(request.writer, 500, told if told.code == "OUT_OF_SPACE" else None)
 
 
 async def _linger(request: HttpRequest) -> None:

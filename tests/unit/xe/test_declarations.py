@@ -83,6 +83,18 @@ def test_the_pools_errors_have_sentences() -> None:
     assert {code for code in raised & set(datamodel.error_params()) if code not in sentences()} <= _UNDESCRIBED
 
 
+def test_whatever_the_pools_code_raises_has_a_sentence() -> None:
+    folder = Path(datamodel.__file__).parents[2] / "pool"
+    raised = {
+        code
+        for source in folder.rglob("*.py")
+        for code in re.findall(r'(?:XenApiError|Refused)\(\s*"([A-Z_0-9]+)"', source.read_text(encoding="utf-8"))
+    }
+    assert len(raised) > 100
+    described = {code for code, names in datamodel.error_params().items() if names is not None}
+    assert raised & described <= set(sentences())
+
+
 _SERVED = (
     *("VM", "VDI", "VBD", "SR", "PBD", "VIF", "network", "PIF", "VLAN", "Bond", "tunnel", "task", "message"),
     *("session", "console", "host", "pool", "secret", "SM", "event"),
