@@ -1,6 +1,7 @@
 """``bin/xe`` against the real coordinator, with a storage driver and a hypervisor that only imagine their work."""
 
 import asyncio
+import os
 import shlex
 import shutil
 import tempfile
@@ -19,7 +20,7 @@ from gespann.main.coordinator import Coordinator, Settings
 from gespann.pool.api.server import Address
 from gespann.sr.memory import MemoryDriver, MemoryStorage
 from tests.unit.pool.world import StrictStorage
-from tests.unit.xe.xe_process import Ended, run_xe
+from tests.unit.xe.xe_process import ROOT, Ended, run_xe
 
 PASSWORD = "correct horse"
 CONFIG = " ".join(f"device-config:{word}" for word in ("target=a", "username=grpadmin", "password=grpadmin"))
@@ -325,3 +326,32 @@ async def test_a_disk_is_moved_to_another_sr(shell: Shell) -> None:
     assert await shell.get("vdi", moved, "sr-uuid") == there
     assert await shell.get("vdi", moved, "name-label") == "data"
     assert await shell.xe(f"vdi-list uuid={disk} --minimal") == ""
+
+
+async def test_the_first_machine_of_the_documentation(shell: Shell, tmp_path: Path) -> None:
+    """Line by line as it stands there; only where things lie and what they are called is another here."""
+    await shell.xe(f"sr-param-set uuid={await make_sr(shell)} name-label=array")
+    bridge = await shell.get("network", await shell.xe("network-create name-label=lan"), "bridge")
+    (tmp_path / "guest.img").write_bytes(b"boot" * 1024)
+    text = (ROOT / "docs/machines.md").read_text(encoding="utf-8")
+    block = text.split("## A first machine", 1)[1].split("```", 2)[1]
+    lines = [line for line in block.replace("xenbr2", bridge).splitlines() if not line.startswith("xe console")]
+    script = "\n".join(lines).replace("var/cache/guest.img", str(tmp_path / "guest.img"))
+    assert "guest.img" in script
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-euo", "pipefail", "-c", script),
+        env={
+            **os.environ,
+            "PATH": f"{ROOT / 'bin'}:{os.environ['PATH']}",
+            "GESPANN_XAPI_SOCKET": f"{shell.base}/run/xapi",
+        },
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    said, errors = await process.communicate(b"yes\n")
+    assert (process.returncode, errors.decode()) == (0, "")
+    assert ": running\n" in said.decode()
+    assert said.decode().rstrip().endswith("All objects destroyed")
+    assert await shell.xe("vm-list is-control-domain=false --minimal") == ""
+    assert await shell.xe("vdi-list --minimal") == ""
