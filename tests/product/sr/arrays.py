@@ -21,7 +21,7 @@ from tests.own_nets import free_port
 from tests.seams.array_cli_client.fake_array import FakeArray
 
 PASSWORD = "eql-Secret-7"
-TIMING = Timing(connect_timeout_s=20.0, command_timeout_s=60.0, drain_poll_s=0.005)
+TIMING = Timing(connect_timeout_s=120.0, command_timeout_s=120.0, drain_poll_s=0.005)
 
 Source = IscsiSource | FileSource
 
