@@ -35,7 +35,11 @@ class Ticket:
 
 
 class Door:
-    def __init__(self, membership: Membership, agent_socket: Path, address: str, port: int) -> None:
+    def __init__(
+        self, membership: Membership, agent_socket: Path, address: str, port: int, *, wide: bool = False
+    ) -> None:
+        """``wide``: at every address of the host, whatever ``address`` says."""
+        self._wide = wide
         self._membership = membership
         self._agent_socket = agent_socket
         self._run_dir = agent_socket.parent
@@ -48,12 +52,40 @@ class Door:
 
     async def open(self) -> None:
         """OSError if the port cannot be had."""
-        family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
-        self._sock = socket.create_server((self._address, self._port), family=family)
-        self._sock.setblocking(False)
-        self._membership.door_port = self._sock.getsockname()[1]
+        self._sock = self._listening()
+        self._membership.door_port = self._port = self._sock.getsockname()[1]
         self._membership.on_change = self._guests_changed
         await self._guests_changed()
+
+    def _listening(self) -> socket.socket:
+        if not self._wide:
+            family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
+            sock = socket.create_server((self._address, self._port), family=family)
+        elif socket.has_dualstack_ipv6():
+            sock = socket.create_server(("::", self._port), family=socket.AF_INET6, dualstack_ipv6=True)
+        else:
+            sock = socket.create_server(("", self._port))
+        sock.setblocking(False)
+        return sock
+
+    async def spread(self, wide: bool) -> None:
+        """To every address of the host, or back to the one that it was told. What is connected stays. OSError: it is
+        as it was."""
+        if wide == self._wide:
+            return
+        if self._server is not None:
+            self._server.close()  # the port is one, and cannot be had twice
+        assert self._sock is not None
+        self._sock.close()
+        self._wide = wide
+        try:
+            self._sock = self._listening()
+        except OSError:
+            self._wide = not wide
+            self._sock = self._listening()
+            raise
+        finally:
+            await self._guests_changed()
 
     async def close(self) -> None:
         self._membership.on_change = None

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from gespann.host.kernel_addresses import default_routes
 from gespann.host.vlans import OWN
 from gespann.seams.host_agent import HostInterface
 from gespann.seams.json_lines import SeamError
@@ -46,9 +47,13 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
-def parse_interfaces(links: list[dict[str, Any]]) -> tuple[list[HostInterface], list[str]]:
+def parse_interfaces(
+    links: list[dict[str, Any]], gateways: dict[tuple[str, int], str] | None = None
+) -> tuple[list[HostInterface], list[str]]:
     """(cards, bridges) from `ip -j -d addr show`. Taps of machines, and VLANs that the agent made, are left out. A
-    bridge is no card: its addresses are those of the first card that is a port of it."""
+    bridge is no card: its addresses are those of the first card that is a port of it. ``gateways``: by interface and
+    version."""
+    gateways = gateways or {}
     bridges = {link["ifname"]: _addresses(link) for link in links if _kind(link) == "bridge"}
     untold = dict(bridges)
     interfaces: list[HostInterface] = []
@@ -59,6 +64,7 @@ def parse_interfaces(links: list[dict[str, Any]]) -> tuple[list[HostInterface], 
             continue
         is_port = link.get("linkinfo", {}).get("info_slave_kind", "") == "bridge"
         bridge = str(link.get("master", "")) if is_port else ""
+        bearer = bridge if bridge in untold else link["ifname"]
         interfaces.append(
             HostInterface(
                 device=link["ifname"],
@@ -67,6 +73,8 @@ def parse_interfaces(links: list[dict[str, Any]]) -> tuple[list[HostInterface], 
                 carrier="LOWER_UP" in link["flags"],
                 addresses=_addresses(link) + untold.pop(bridge, []),
                 bridge=bridge,
+                gateway=gateways.get((bearer, 4), ""),
+                ipv6_gateway=gateways.get((bearer, 6), ""),
             )
         )
     return interfaces, sorted(bridges)
@@ -83,7 +91,7 @@ def _addresses(link: dict[str, Any]) -> list[str]:
 
 async def interfaces() -> tuple[list[HostInterface], list[str]]:
     shown = await processes.run_async(["ip", "-j", "-d", "addr", "show"])
-    return parse_interfaces(json.loads(shown.stdout))
+    return parse_interfaces(json.loads(shown.stdout), await default_routes())
 
 
 async def qemu_version() -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from gespann.seams.host_addresses import InterfaceAddresses
 from gespann.seams.host_agent import (
     CountersReply,
     Disk,
@@ -108,6 +109,20 @@ class Hypervisor(Protocol):
     async def vlan_ensure(self, device: str, tag: int, bridge: str, mtu: int) -> None: ...
 
     async def vlan_remove(self, device: str, tag: int) -> None: ...
+
+    async def addresses_show(self, device: str) -> InterfaceAddresses:
+        """What a card, or the bridge that it is a port of, has now. NOT_FOUND."""
+        ...
+
+    async def addresses_lease(self, device: str) -> InterfaceAddresses:
+        """What the network's DHCP server offers; nothing is changed. REFUSED if none answers."""
+        ...
+
+    async def addresses_set(self, device: str, wanted: InterfaceAddresses) -> None:
+        """Exactly these; with ``dhcp`` those of the lease, which is looked after from then on."""
+        ...
+
+    async def hostname_set(self, hostname: str) -> None: ...
 
     async def power(self, *, reboot: bool) -> None:
         """Of the host itself."""

@@ -64,6 +64,7 @@ class Membership:
     """``on_change`` is called after each change, once it is durable."""
 
     def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
         self.identity = ensure_identity(data_dir / IDENTITY)
         self.door_port = 0  # as the door says when it is open
         self.on_change: Callable[[], Awaitable[None]] | None = None

@@ -9,6 +9,7 @@ import msgspec
 
 from gespann import __version__
 from gespann.host import spec_check
+from gespann.host.addresses import Addresses
 from gespann.host.holds import Holds
 from gespann.host.hypervisor import Hypervisor
 from gespann.host.membership import Membership
@@ -36,18 +37,21 @@ class AgentServer:
         self.holds = Holds(hypervisor, socket_path.parent / "held-guests")
         self.migrations = Migrations(hypervisor, socket_path.parent, membership)
         self.reports = Reports(hypervisor)
+        self.addresses = Addresses(hypervisor, membership.data_dir if membership is not None else None)
         self._server = JsonLinesServer(socket_path, self._handlers(), failure_code="HYPERVISOR")
 
     async def start(self) -> None:
         if self.membership is not None:
             self.membership.told = self._server.broadcast
         await self.hypervisor.open(self._server.broadcast)
+        self.addresses.open()
         self.holds.open()
         self.migrations.open()
         await self._server.start()
 
     async def stop(self) -> None:
         await self._server.stop()
+        await self.addresses.close()
         await self.holds.close()
         await self.hypervisor.close()
 
@@ -87,6 +91,7 @@ class AgentServer:
             VlanRemove: self._vlan_remove,
             **self.migrations.handlers(),
             **self.reports.handlers(),
+            **self.addresses.handlers(),
             **(self.membership.handlers() if self.membership is not None else {}),
         }
 
@@ -101,7 +106,7 @@ class AgentServer:
         )
 
     async def _facts(self, request: seam.Facts) -> seam.FactsReply:
-        return await self.hypervisor.facts()
+        return self.addresses.shown(await self.hypervisor.facts())
 
     async def _domain_create(self, request: seam.DomainCreate) -> seam.Domain:
         spec = request.spec

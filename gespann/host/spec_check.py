@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 
 from gespann.host.bios import BIOS_STRINGS
+from gespann.seams.host_addresses import KEEP_WITHIN_HIGHEST_S, KEEP_WITHIN_LOWEST_S, AddressesChange, Addressing
 from gespann.seams.host_agent import Disk, DomainSpec, FileSource, IscsiSource, Nic
 from gespann.seams.host_network import VLAN_HIGHEST, VLAN_LOWEST, vlan_interface
 from gespann.seams.json_lines import SeamError
@@ -18,6 +19,7 @@ MEMORY_MAX_BYTES = 4 * 1024**4
 VCPUS_MAX = 255  # of QEMU's i440FX machine
 SERIAL_MAX_BYTES = 20
 INTERFACE_NAME_BYTES = 15  # of the kernel
+HOSTNAME_MAX_BYTES = 64  # of Linux: HOST_NAME_MAX
 DEVICE_MAX = 255  # virtio-scsi targets
 NIC_DEVICE_MAX = 15  # slots of the one PCI bus
 SIZE_MAX_BYTES = 2**63 - 512
@@ -28,6 +30,8 @@ _IMAGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SERIAL = re.compile(r"[A-Za-z0-9_.-]{1,20}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
+_LABELS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*")
+_CHANGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9:-]{0,127}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _ISCSI_NAME = re.compile(r"(iqn|eui|naa)\.[A-Za-z0-9.:-]{1,219}")  # RFC 7143 section 4.2.7: 223 bytes at most
 _CHAP_USER = re.compile(r"[A-Za-z0-9._:@-]{1,223}")
@@ -70,6 +74,48 @@ def check_vlan(device: str, tag: int) -> None:
         raise refuse(f"a VLAN of {tag} is outside {VLAN_LOWEST} to {VLAN_HIGHEST}")
     if len(vlan_interface(device, tag)) > INTERFACE_NAME_BYTES:
         raise refuse(f"{device} has too long a name for VLANs")
+
+
+def check_hostname(hostname: str) -> None:
+    """RFC 1123 section 2.1, in the 64 bytes of Linux."""
+    _need(_LABELS, hostname, "the name of a host")
+    if len(hostname) > HOSTNAME_MAX_BYTES:
+        raise refuse(f"a host's name has at most {HOSTNAME_MAX_BYTES} characters")
+
+
+def check_addresses(request: AddressesChange) -> None:
+    _need(_CHANGE_ID, request.change_id, "the name of a change")
+    _need(_BRIDGE, request.device, "the name of an interface")
+    if not KEEP_WITHIN_LOWEST_S <= request.keep_within_s <= KEEP_WITHIN_HIGHEST_S:
+        raise refuse(f"a change is to be kept within {KEEP_WITHIN_LOWEST_S:g} to {KEEP_WITHIN_HIGHEST_S:g} s")
+    _check_addressing(request.wanted.ipv4, 4)
+    _check_addressing(request.wanted.ipv6, 6)
+    for server in request.wanted.dns or []:
+        _check_address(server, "the address of a name server")
+
+
+def _check_addressing(wanted: Addressing | None, version: int) -> None:
+    if wanted is None:
+        return
+    if bool(wanted.addresses) != (wanted.mode == "static") or (wanted.gateway and wanted.mode != "static"):
+        raise refuse("who asks for static addresses says which; who asks for others does not")
+    if wanted.mode == "dhcp" and version != 4:
+        raise refuse("this agent asks for leases of IPv4 addresses only")
+    for text in wanted.addresses:
+        if "/" not in text or _check_address(text, "an address with its prefix").version != version:
+            raise refuse(f"{text[:64]!r} is no IPv{version} address with a prefix")
+    if wanted.gateway and _check_address(wanted.gateway, "the address of a gateway").version != version:
+        raise refuse(f"{wanted.gateway[:64]!r} is no IPv{version} address")
+
+
+def _check_address(text: str, what: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
+    try:
+        found = ipaddress.ip_interface(text)
+    except ValueError:
+        raise refuse(f"{text[:64]!r} cannot be {what}") from None
+    if isinstance(found, ipaddress.IPv6Interface) and found.ip.scope_id:
+        raise refuse(f"{text[:64]!r} cannot be {what}")
+    return found
 
 
 def check_size(size_bytes: int) -> None:

@@ -72,8 +72,10 @@ async def serve(options: argparse.Namespace) -> bool:
     door = None
     if options.door:
         address, _, port = options.door.rpartition(":")
-        door = Door(membership, options.run / SOCKET, address.strip("[]") or "::", int(port))
+        wide = server.addresses.wide_door
+        door = Door(membership, options.run / SOCKET, address.strip("[]") or "::", int(port), wide=wide)
         await door.open()
+        server.addresses.move_door = door.spread
         server.migrations.door = door
         log.info("door on %s:%d", address, membership.door_port)
     restart = server.reports.restart

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gespann.main.coordinator_doors import SOCKET, CannotStart, Settings, certificate_of_doors, listen, lock
+from gespann.main.coordinator_doors import SOCKET, CannotStart, Settings, certificate_of_doors, listen, listen_at, lock
 from gespann.main.coordinator_waiting import Doubtful, InDoubt, IsMember, Member, ready_to_lead
 from gespann.pool import classes
 from gespann.pool.api.accounts import Accounts
@@ -106,6 +106,7 @@ class Coordinator:
             if settings.listen and settings.listen[0].port:
                 self.pool.tls_port = settings.listen[0].port
             self.pool.services["restart"] = self.restart.set
+            self.pool.services["doors"] = self._managed_at
             prepare(self.pool)
             self._open_links()
             accounts = Accounts(settings.data)
@@ -182,6 +183,7 @@ class Coordinator:
     async def _take_up_work(self, agent: JsonLinesClient) -> None:
         """Before any client: what was interrupted is finished, and records and world agree."""
         self.host = await self._first_facts(agent)
+        self.links.address = self.pool.db.get("host", self.host)["address"]
         for host, door in all_doors(self.pool.db).items():
             await self.links.open(host, door)
         await self._assert_leading(agent)
@@ -278,6 +280,12 @@ class Coordinator:
         if certificate is not None:
             self.pool.services["certificate"] = certificate
         self.ports += await listen(self.server, self.settings, certificate)
+
+    def _managed_at(self, address: str) -> None:
+        """The doors that are not at every address of this host are at its new one too."""
+        certificate = self.pool.services.get("certificate")
+        work = listen_at(self.server, self.settings, certificate, address)
+        self._moving = asyncio.get_running_loop().create_task(work)
 
     def _agent_client(self) -> JsonLinesClient | None:
         if self.settings.agent is None:

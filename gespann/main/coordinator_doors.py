@@ -1,8 +1,11 @@
 """What the coordinator's process has in each of its roles: its directories, and its doors for clients."""
 
+import errno
 import fcntl
+import ipaddress
 import logging
 import os
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from gespann.system.clock import Clock
 log = logging.getLogger("gespann.main.coordinator")
 
 SOCKET = "xapi"
+EVERYWHERE = "0.0.0.0"  # noqa: S104 what the administrator said names an address that is gone
 
 
 class CannotStart(Exception):
@@ -45,11 +49,34 @@ async def listen(server: ApiServer, settings: Settings, certificate: ServerCerti
     ports = []
     if certificate is not None:
         for address in settings.listen:
-            ports.append(await server.listen_tcp(address, certificate.door))
+            ports.append(await _listen(server, address, certificate.door))
     for address in settings.plain:
         log.warning("serving %s:%d without TLS: passwords cross the network in the clear", *_pair(address))
-        ports.append(await server.listen_tcp(address, None))
+        ports.append(await _listen(server, address, None))
     return ports
+
+
+async def _listen(server: ApiServer, address: Address, context: ssl.SSLContext | None) -> int:
+    """An address that this machine does not have any more was changed since, by the pool itself or by its
+    administrator: nobody could say so if there were no door."""
+    try:
+        return await server.listen_tcp(address, context)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+    log.warning("this machine has no address %s: serving port %d of every address", *_pair(address))
+    return await server.listen_tcp(Address(EVERYWHERE, address.port), context)
+
+
+async def listen_at(server: ApiServer, settings: Settings, certificate: ServerCertificate | None, own: str) -> None:
+    """Opens at another address of this machine what is not open at all of them."""
+    doors = [(address, certificate.door) for address in settings.listen] if certificate is not None else []
+    for address, context in [*doors, *((address, None) for address in settings.plain)]:
+        if address.host not in (EVERYWHERE, "::", own) and not ipaddress.ip_address(address.host).is_loopback:
+            try:
+                await server.listen_tcp(Address(own, address.port), context)
+            except OSError as error:
+                log.error("no door at %s:%d: %s", own, address.port, error)
 
 
 def _pair(address: Address) -> tuple[str, int]:

@@ -30,6 +30,8 @@ class HostDoor:
 class Links(Protocol):
     """The ways to hosts other than this process's own; they put the agents into ``Pool.agents``."""
 
+    address: str  # where clients find this coordinator, as agents are told when they are connected
+
     @property
     def certificate(self) -> str:
         """What this coordinator shows to agents, PEM."""

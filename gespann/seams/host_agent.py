@@ -19,6 +19,7 @@ from typing import ClassVar, Literal
 import msgspec
 
 from gespann.seams.engine_socket import Empty, Request
+from gespann.seams.host_addresses import InterfaceAddresses
 
 PROTOCOL = "gespann-agent"
 VERSION = 1
@@ -60,6 +61,9 @@ class HostInterface(msgspec.Struct, frozen=True, kw_only=True):
     carrier: bool
     addresses: list[str]  # "10.0.0.5/24"
     bridge: str = ""  # the bridge it is a port of
+    configured: InterfaceAddresses | None = None  # what the pool has asked for; none: the host's own configuration
+    gateway: str = ""  # of the default route by it, IPv4
+    ipv6_gateway: str = ""
 
 
 class FactsReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +82,7 @@ class FactsReply(msgspec.Struct, frozen=True, kw_only=True):
     bridges: list[str]
     bios_strings: dict[str, str] = {}  # XenAPI's keys: "system-manufacturer", "bios-version", ...
     boot_id: str = ""  # another one whenever the machine has started anew
+    managed_at: str = ""  # the address of the interface that the pool manages it by; "": as its processes were told
 
 
 class Facts(Request, frozen=True):

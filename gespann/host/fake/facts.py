@@ -3,16 +3,17 @@
 import uuid
 
 from gespann import __version__
+from gespann.host.fake.machine import FakeMachine
+from gespann.seams.host_addresses import Addressing
 from gespann.seams.host_agent import FactsReply, HostInterface
 
-FAKE_DEVICES = ("eth0",)
 _HOSTS = uuid.UUID("6f1c3c0e-59a8-4a0c-8d0e-6b1f3b0c4a11")
 
 
-def fake_facts(hostname: str, memory_bytes: int, used_bytes: int, bridges: list[str], boot_id: str) -> FactsReply:
+def fake_facts(machine: FakeMachine, memory_bytes: int, used_bytes: int, bridges: list[str]) -> FactsReply:
     return FactsReply(
-        hostname=hostname,
-        host_uuid=str(uuid.uuid5(_HOSTS, hostname)),
+        hostname=machine.hostname,
+        host_uuid=str(uuid.uuid5(_HOSTS, machine.first_name)),
         cpu_count=8,
         cpu_model="Fake CPU",
         cpu_vendor="GenuineFake",
@@ -22,10 +23,26 @@ def fake_facts(hostname: str, memory_bytes: int, used_bytes: int, bridges: list[
         memory_free_bytes=memory_bytes - used_bytes,
         accelerator="fake",
         software_version={"gespann": __version__, "qemu": "none", "libvirt": "none", "linux": "none"},
-        interfaces=[
-            HostInterface(device="eth0", mac="02:fa:4e:00:00:01", mtu=1500, carrier=True, addresses=["127.0.0.1/8"])
-        ],
+        interfaces=[_interface(number, device, machine) for number, device in enumerate(sorted(machine.cards))],
         bridges=bridges,
-        boot_id=boot_id,
-        bios_strings={"bios-vendor": "Fake", "system-manufacturer": "Fake Inc.", "system-product-name": hostname},
+        boot_id=machine.boot_id,
+        bios_strings={
+            "bios-vendor": "Fake",
+            "system-manufacturer": "Fake Inc.",
+            "system-product-name": machine.first_name,
+        },
+    )
+
+
+def _interface(number: int, device: str, machine: FakeMachine) -> HostInterface:
+    has = machine.cards[device]
+    ipv4, ipv6 = has.ipv4 or Addressing(mode="none"), has.ipv6 or Addressing(mode="none")
+    return HostInterface(
+        device=device,
+        mac=f"02:fa:4e:00:00:{number + 1:02x}",
+        mtu=1500,
+        carrier=True,
+        addresses=[*ipv4.addresses, *ipv6.addresses],
+        gateway=ipv4.gateway,
+        ipv6_gateway=ipv6.gateway,
     )

@@ -12,7 +12,7 @@ import msgspec
 
 from gespann.host.fake.consoles import FakeConsoles
 from gespann.host.fake.counters import fake_counters
-from gespann.host.fake.facts import FAKE_DEVICES, fake_facts
+from gespann.host.fake.facts import fake_facts
 from gespann.host.fake.guest import FakeDomain, GuestBehaviour, started
 from gespann.host.fake.images import FakeImages
 from gespann.host.fake.landing import STOOD_STILL_S, Expected, Sending, expect, expected, forget
@@ -60,10 +60,9 @@ class FakeHypervisor(FakeMachine):
         memory_bytes: int = 64 * 1024**3,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        super().__init__()
+        super().__init__(hostname)
         self.storage: FakeStorage = storage if storage is not None else AnyStorage()
         self.run_dir = run_dir
-        self.hostname = hostname
         self.memory_bytes = memory_bytes
         self.default_behaviour = GuestBehaviour()
         self.bridges: dict[str, int] = {}
@@ -140,7 +139,7 @@ class FakeHypervisor(FakeMachine):
     async def facts(self) -> FactsReply:
         self._maybe_fail("facts")
         used = sum(running.domain.memory_bytes for running in self._running.values())
-        return fake_facts(self.hostname, self.memory_bytes, used, sorted(self.bridges), self.boot_id)
+        return fake_facts(self, self.memory_bytes, used, sorted(self.bridges))
 
     async def create(self, spec: DomainSpec) -> Domain:
         async with self._locks[spec.uuid]:
@@ -381,8 +380,7 @@ class FakeHypervisor(FakeMachine):
 
     async def vlan_ensure(self, device: str, tag: int, bridge: str, mtu: int) -> None:
         self._maybe_fail("vlan_ensure")
-        if device not in FAKE_DEVICES:
-            raise SeamError("NOT_FOUND", f"this host has no interface {device}")
+        self._card(device)
         self.bridges.setdefault(bridge, mtu)
         self.vlans[device, tag] = bridge
 

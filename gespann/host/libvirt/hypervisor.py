@@ -15,6 +15,7 @@ from gespann.host.bridges import bridge_ensure
 from gespann.host.counters import host_counters
 from gespann.host.hypervisor import Told
 from gespann.host.images import Images
+from gespann.host.kernel_addresses import KernelAddresses, set_hostname
 from gespann.host.kernel_log import kernel_log
 from gespann.host.libvirt.devices import Devices
 from gespann.host.libvirt.domain_counters import domain_counters
@@ -26,6 +27,7 @@ from gespann.host.libvirt.migration import Migration, socket_of
 from gespann.host.libvirt.power import Power
 from gespann.host.memory_file import MemoryFiles
 from gespann.host.vlans import vlan_ensure, vlan_remove
+from gespann.seams.host_addresses import InterfaceAddresses
 from gespann.seams.host_agent import (
     CountersReply,
     Disk,
@@ -62,6 +64,7 @@ class LibvirtHypervisor:
         self._files = MemoryFiles(run_dir / "memory")
         self._memory = Memory(self._machines, self._power, self._files)
         self._migration = Migration(self._machines, self._power)
+        self._addresses = KernelAddresses(run_dir / "leases")
         self.migration_socket: Path | None = socket_of(uri)
         self._qemu_version = "unknown"
         self._capabilities = ""
@@ -221,6 +224,18 @@ class LibvirtHypervisor:
 
     async def vlan_remove(self, device: str, tag: int) -> None:
         await vlan_remove(device, tag)
+
+    async def addresses_show(self, device: str) -> InterfaceAddresses:
+        return await self._addresses.show(device)
+
+    async def addresses_lease(self, device: str) -> InterfaceAddresses:
+        return await self._addresses.lease(device)
+
+    async def addresses_set(self, device: str, wanted: InterfaceAddresses) -> None:
+        await self._addresses.set(device, wanted)
+
+    async def hostname_set(self, hostname: str) -> None:
+        await set_hostname(hostname)
 
     async def power(self, *, reboot: bool) -> None:
         try:

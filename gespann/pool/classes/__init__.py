@@ -13,6 +13,7 @@ from gespann.pool.classes import (
     network,
     pbd,
     pif,
+    pif_addresses,
     pool,
     pool_members,
     pool_succession,
@@ -36,7 +37,7 @@ from gespann.pool.rrd import figures, http_rrd
 HANDLER_MODULES = (
     *(host, host_care, host_dead, host_power),
     *(http_archives, http_console, http_database, http_images, http_status),
-    *(network, pbd, pif, pool, pool_members, pool_succession),
+    *(network, pbd, pif, pif_addresses, pool, pool_members, pool_succession),
     *(
         snapshot,
         sr,

@@ -1,7 +1,7 @@
 """XenAPI classes PIF and VLAN: the network interfaces that a host has, and tagged networks on them.
 
-A card's addresses, and the bridge that it is a port of, are the host's own configuration: the pool shows them, and does
-not change them (``PIF.reconfigure_ip`` is not there)."""
+The bridge that a card is a port of is the host's own configuration: the pool shows it, and does not change it. Its
+addresses are changed by ``pif_addresses``."""
 
 from functools import partial
 

@@ -25,9 +25,11 @@ BLANK_TEMPLATE = "Other install media"
 
 
 async def first_start(pool: "Pool", agent: Agent, address: str) -> str:
-    """Makes pool and host if there are none yet; knows the host again by its uuid if there are. Gives the host, and
-    puts its agent into ``pool.agents``. SeamLost if the agent does not answer."""
+    """Makes pool and host if there are none yet; knows the host again by its uuid if there are. ``address``: where it
+    is managed unless its agent knows better. Gives the host, and puts its agent into ``pool.agents``. SeamLost if the
+    agent does not answer."""
     facts: FactsReply = await agent.call(Facts(), 30.0)
+    address = facts.managed_at or address
     host = _known_host(pool, facts)
     if host is None:
         host = _create(pool, facts, address)

@@ -9,6 +9,7 @@ from gespann.pool.plan.network_plans import attached_vlans
 from gespann.pool.reconcile.host_boots import note_boot
 from gespann.pool.steps.host_door import ask
 from gespann.pool.steps.vm_records import wire_time
+from gespann.seams.host_addresses import InterfaceAddresses
 from gespann.seams.host_agent import Facts, FactsReply, HostInterface
 from gespann.seams.host_network import VlanEnsure
 from gespann.seams.xenapi.errors import XenApiError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 FACTS_WITHIN_S = 30.0
+MODES = {"none": "None", "dhcp": "DHCP", "static": "Static"}
 
 
 async def refresh_host(pool: "Pool", host: str) -> bool:
@@ -149,16 +151,33 @@ def _pif_fields(interface: HostInterface, host_address: str) -> dict[str, Any]:
         "IP": "",
         "netmask": "",
         "IPv6": [],
+        "gateway": interface.gateway,
+        "ipv6_gateway": interface.ipv6_gateway,
         "management": False,
+        "ip_configuration_mode": "None",
+        "ipv6_configuration_mode": "None",
     }
     for text in interface.addresses:
         found = ipaddress.ip_interface(text)
         if found.version == 6:
             fields["IPv6"].append(text)
+            fields["ipv6_configuration_mode"] = "Static"
         elif not fields["IP"]:
             fields |= {"IP": str(found.ip), "netmask": str(found.netmask), "ip_configuration_mode": "Static"}
         if str(found.ip) == host_address:
             fields["management"] = True
+    return fields | configured_fields(interface.configured)
+
+
+def configured_fields(configured: InterfaceAddresses | None) -> dict[str, Any]:
+    """What the pool itself has asked for: the mode is that also while there is no address."""
+    fields: dict[str, Any] = {}
+    if configured is not None and configured.ipv4 is not None:
+        fields["ip_configuration_mode"] = MODES[configured.ipv4.mode]
+    if configured is not None and configured.ipv6 is not None:
+        fields["ipv6_configuration_mode"] = MODES[configured.ipv6.mode]
+    if configured is not None and configured.dns is not None:
+        fields["DNS"] = ",".join(configured.dns)
     return fields
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gespann.pool.model.database import Transaction
 from gespann.pool.plan.shapes import Lock, Plan
 from gespann.pool.steps import (  # noqa: F401 each registers its steps
+    address_steps,
     archive_steps,
     change_steps,
     device_steps,

@@ -28,6 +28,14 @@ class FarHost:
     membership: Membership
     reachable: bool = True
 
+    def __post_init__(self) -> None:
+        run_dir = self.hypervisor.run_dir or Path()
+        self.server = AgentServer(self.hypervisor, run_dir / "agent.sock", self.membership)
+
+    def has_address(self, address: str) -> bool:
+        cards = self.hypervisor.cards.values()
+        return address in {text.partition("/")[0] for card in cards if card.ipv4 for text in card.ipv4.addresses}
+
     @property
     def leader(self) -> tuple[int, str]:
         epoch, address = self.membership.leader
@@ -48,14 +56,12 @@ class FarHost:
 class FarAgent:
     """As ``AgentLinks`` has it: answers only to the coordinator whose certificate the host was told."""
 
-    def __init__(self, far: FarHost, links: "FakeLinks") -> None:
-        self.handlers = AgentServer(
-            far.hypervisor, (far.hypervisor.run_dir or Path()) / "agent.sock", far.membership
-        )._handlers()
-        self.far, self.links = far, links
+    def __init__(self, far: FarHost, links: "FakeLinks", address: str) -> None:
+        self.handlers = far.server._handlers()
+        self.far, self.links, self.address = far, links, address
 
     async def call(self, request: Any, timeout_s: float | None = None) -> Any:
-        if not self.far.reachable:
+        if not self.far.reachable or not self.far.has_address(self.address):
             raise SeamLost("nobody there")
         if self.far.membership.coordinator_certificate != self.links.certificate:
             self.links.refused.add(self.far.address)
@@ -92,21 +98,27 @@ class FakeLinks:
         return certificate_of(self.identity)
 
     async def open(self, host: str, door: HostDoor) -> None:
+        """A door whose address no machine has is one that does not answer."""
         self.doors[host] = door
-        self.pool.agents[host] = FarAgent(self.hosts[door.address], self)
+        self.pool.agents[host] = FarAgent(self.far(door), self, door.address)
+
+    def far(self, door: HostDoor) -> FarHost:
+        """By its certificate: its address may change."""
+        (found,) = [one for one in self.hosts.values() if certificate_of(one.membership.identity) == door.certificate]
+        return found
 
     async def close(self, host: str) -> None:
         self.doors.pop(host, None)
         self.pool.agents.pop(host, None)
 
     def shut_out(self, host: str) -> bool:
-        return host in self.doors and self.doors[host].address in self.refused
+        return host in self.doors and self.far(self.doors[host]).address in self.refused
 
     def door(self, host: str) -> HostDoor:
         return self.doors[host]
 
     def leader_seen(self, host: str) -> tuple[int, str]:
-        return self.leaders.get(self.doors[host].address, (0, ""))
+        return self.leaders.get(self.far(self.doors[host]).address, (0, ""))
 
     async def stream(self, host: str, path: str) -> Any:
         return await asyncio.open_unix_connection(path)

@@ -4,6 +4,7 @@ world = await World.begin(tmp_path)
 vm = await world.call("VM.create", {...})
 """
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -28,9 +29,11 @@ from gespann.pool.model.kept_changes import dataless
 from gespann.pool.pool import Pool
 from gespann.pool.reconcile.first_start import first_start
 from gespann.pool.reconcile.reconciler import Reconciler, prepare
+from gespann.pool.steps.address_steps import AGAIN_AFTER_S
 from gespann.pool.steps.host_steps import all_doors
 from gespann.pool.steps.openings import all_openings
 from gespann.pool.succession.succession import Succession
+from gespann.seams.host_addresses import Addressing, InterfaceAddresses
 from gespann.seams.host_agent import FileSource, IscsiSource
 from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.seams.sr_driver import SrError
@@ -50,7 +53,7 @@ DEVICE_CONFIG = {"target": "10.0.0.1", "username": "grpadmin", "password": "grpa
 
 #: what the reconciler asks beside all operations, whenever it likes
 NOT_OF_OPERATIONS = frozenset(
-    {"domain.list", "guest.metrics", "memory.progress", "facts", "openings", "allegiance", "pool.lead"}
+    {"hello", "domain.list", "guest.metrics", "memory.progress", "facts", "openings", "allegiance", "pool.lead"}
 )
 #: fields that point at records which a restart makes anew, or are measured again by it
 VOLATILE_FIELDS = frozenset(
@@ -145,6 +148,18 @@ class InProcessAgent:
         return reply
 
 
+class WaitingClock(ManualClock):
+    """Moves by itself while an operation looks for a host at its new address, or at its old one."""
+
+    async def sleep(self, delay_s: float) -> None:
+        if delay_s != AGAIN_AFTER_S:
+            await super().sleep(delay_s)
+            return
+        self.advance(delay_s)
+        for _ in range(20):  # who has waited for that moment does what he waited with
+            await asyncio.sleep(0)
+
+
 @dataclass
 class World:
     path: Path
@@ -167,7 +182,9 @@ class World:
         run_dir = Path(tempfile.mkdtemp(prefix="gs"))  # short: the path of a socket has 108 bytes at most
         hypervisor = FakeHypervisor(storage=StrictStorage(storage), run_dir=run_dir)
         agent_server = AgentServer(hypervisor, run_dir / "agent.sock", Membership(path))
-        world = cls(path, storage, hypervisor, ManualClock(), agent_server, data=path)
+        clock = WaitingClock()
+        agent_server.addresses._sleep = clock.sleep
+        world = cls(path, storage, hypervisor, clock, agent_server, data=path)
         world._open_doors(agent_server.membership)
         await hypervisor.open(lambda event: world._told(hypervisor, event))
         await world.boot()
@@ -206,6 +223,8 @@ class World:
     async def end(self) -> None:
         await self.reconciler.stop()
         await self.api.close()
+        for server in (self.agent_server, *(far.server for far in self.far.values())):
+            await server.addresses.close()
         await self.agent_server.holds.close()
         self.db.close()
         for hypervisor in self.hypervisors():
@@ -233,7 +252,10 @@ class World:
         hypervisor = FakeHypervisor(storage=self.hypervisor.storage, run_dir=run_dir, hostname=hostname)
         data = self.path / hostname
         data.mkdir()
+        own = Addressing(mode="static", addresses=[f"10.0.0.{number}/24"])
+        hypervisor.cards["eth0"] = InterfaceAddresses(ipv4=own, ipv6=Addressing(mode="none"), dns=[])
         far = FarHost(f"10.0.0.{number}", hypervisor, Membership(data))
+        far.server.addresses._sleep = self.clock.sleep
         self._open_doors(far.membership)
         self.far[far.address] = far
         await hypervisor.open(lambda event: self._told(hypervisor, event))
@@ -250,7 +272,7 @@ class World:
             self.reconciler.agent_event(self.host, event)
             return
         for host, door in self.links.doors.items():
-            far = self.far[door.address]
+            far = self.links.far(door)
             if far.hypervisor is hypervisor and far.reachable:
                 self.reconciler.agent_event(host, event)
 
@@ -422,8 +444,8 @@ class World:
             "VIF": ("device", "currently_attached", "current_operations"),
             "SR": ("name_label", "physical_size", "current_operations", "allowed_operations"),
             "PBD": ("currently_attached",),
-            "host": ("hostname", "enabled"),
-            "PIF": ("device", "currently_attached", "VLAN"),
+            "host": ("hostname", "enabled", "address"),
+            "PIF": ("device", "currently_attached", "VLAN", "ip_configuration_mode", "IP", "gateway", "management"),
             "secret": ("value",),
         }
         records = {
@@ -442,7 +464,8 @@ class World:
             if self.db.find("host", vm["resident_on"]) is not None
         )
         vlans = sum(len(hypervisor.vlans) for hypervisor in self.hypervisors())
-        counts = len(srs), len(open_now), len(known), len(doors), vlans
+        cards = str([hypervisor.cards for hypervisor in self.hypervisors()])
+        counts = len(srs), len(open_now), len(known), len(doors), vlans, cards
         leader = self.hypervisor.hostname
         return records, sizes, running, counts, members, residents, self.work.stalled, leader
 
