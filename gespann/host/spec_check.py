@@ -22,6 +22,7 @@ INTERFACE_NAME_BYTES = 15  # of the kernel
 HOSTNAME_MAX_BYTES = 64  # of Linux: HOST_NAME_MAX
 DEVICE_MAX = 255  # virtio-scsi targets
 NIC_DEVICE_MAX = 15  # slots of the one PCI bus
+ALLOWED_MAX = 1024  # addresses that a locked NIC may use
 SIZE_MAX_BYTES = 2**63 - 512
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -207,6 +208,12 @@ def check_nic(nic: Nic) -> None:
     if int(nic.mac[:2], 16) & 1:
         raise refuse(f"{nic.mac} is a multicast address")
     check_bridge(nic.bridge, nic.mtu)
+    for version, allowed in ((4, nic.ipv4_allowed), (6, nic.ipv6_allowed)):
+        if len(allowed) > ALLOWED_MAX:
+            raise refuse(f"more than {ALLOWED_MAX} addresses for one NIC")
+        for text in allowed:
+            if "/" in text or _check_address(text, "an address of a guest").version != version:
+                raise refuse(f"{text[:64]!r} is no IPv{version} address")
 
 
 def _unique(values: Iterable[object], what: str) -> None:

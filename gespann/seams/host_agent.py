@@ -127,10 +127,16 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Nic(msgspec.Struct, frozen=True, kw_only=True):
+    """``locked``: only frames of its own MAC address and of the addresses that are allowed pass, either way; DHCP, and
+    what finds neighbours for these, passes too. ``locked`` to nothing, and ``disabled``: nothing passes."""
+
     device: int
     mac: str
     bridge: str
     mtu: int = 1500
+    locking: Literal["unlocked", "locked", "disabled"] = "unlocked"
+    ipv4_allowed: list[str] = []
+    ipv6_allowed: list[str] = []
 
 
 class DomainSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -313,7 +319,8 @@ class DiskResize(Request, frozen=True):
 
 
 class NicAttach(Request, frozen=True):
-    """Plugs a NIC. One that is there already is moved to the bridge. BAD_STATE if the device is another NIC."""
+    """Plugs a NIC. One that is there already is moved to the bridge, and locked or unlocked. BAD_STATE if the
+    device is another NIC."""
 
     op: ClassVar[str] = "nic.attach"
     reply: ClassVar[type] = Empty

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from gespann.seams.host_agent import Domain, DomainSpec, GuestMetricsReply
+from gespann.seams.host_agent import Domain, DomainSpec, GuestMetricsReply, Nic
 
 
 @dataclass
@@ -35,6 +35,7 @@ class FakeDomain:
     domain: Domain
     macs: dict[int, str] = field(default_factory=dict)
     bridges: dict[int, str] = field(default_factory=dict)
+    locks: dict[int, tuple[str, ...]] = field(default_factory=dict)  # how it is locked, and what it may use
     serials: dict[int, str] = field(default_factory=dict)
     sizes_bytes: dict[int, int] = field(default_factory=dict)
     vcpus_max: int = 1
@@ -70,6 +71,8 @@ class FakeDomain:
         networks: dict[str, str] = {}
         if self.has_address:
             for device, mac in sorted(self.macs.items()):
+                if self.locks.get(device, ("unlocked",)) != ("unlocked",):
+                    continue  # whom it asks for an address, does not hear it
                 networks[f"{device}/ip"] = networks[f"{device}/ipv4/0"] = address_of(mac)
         return GuestMetricsReply(
             live=True,
@@ -83,6 +86,10 @@ def address_of(mac: str) -> str:
     """10.254.x.y by the last two octets of the MAC: different for each NIC of a test, the same at each start."""
     octets = [int(octet, 16) for octet in mac.split(":")]
     return f"10.254.{octets[4]}.{octets[5]}"
+
+
+def lock_of(nic: Nic) -> tuple[str, ...]:
+    return (nic.locking, *nic.ipv4_allowed, *nic.ipv6_allowed)
 
 
 def started(spec: DomainSpec, domid: int, serial_socket: str, vnc_socket: str) -> FakeDomain:
@@ -104,6 +111,7 @@ def started(spec: DomainSpec, domid: int, serial_socket: str, vnc_socket: str) -
         domain=domain,
         macs={nic.device: nic.mac for nic in spec.nics},
         bridges={nic.device: nic.bridge for nic in spec.nics},
+        locks={nic.device: lock_of(nic) for nic in spec.nics},
         serials={disk.device: disk.serial for disk in spec.disks},
         vcpus_max=max(spec.vcpus, spec.vcpus_max),
         memory_max_bytes=spec.memory_bytes,

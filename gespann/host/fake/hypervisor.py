@@ -13,7 +13,7 @@ import msgspec
 from gespann.host.fake.consoles import FakeConsoles
 from gespann.host.fake.counters import fake_counters
 from gespann.host.fake.facts import fake_facts
-from gespann.host.fake.guest import FakeDomain, GuestBehaviour, started
+from gespann.host.fake.guest import FakeDomain, GuestBehaviour, lock_of, started
 from gespann.host.fake.images import FakeImages
 from gespann.host.fake.landing import STOOD_STILL_S, Expected, Sending, expect, expected, forget
 from gespann.host.fake.machine import FakeMachine
@@ -320,6 +320,7 @@ class FakeHypervisor(FakeMachine):
                 raise SeamError("BAD_STATE", f"NIC {nic.device} of {uuid} is another one, {there}")
             running.macs[nic.device] = nic.mac
             running.bridges[nic.device] = nic.bridge
+            running.locks[nic.device] = lock_of(nic)
             self._plugged(running)
             self._told(GuestChanged(uuid=uuid))
 
@@ -330,7 +331,7 @@ class FakeHypervisor(FakeMachine):
             if device not in running.macs:
                 return
             await self._unplug(uuid, timeout_s, f"NIC {device}")
-            del running.macs[device], running.bridges[device]
+            del running.macs[device], running.bridges[device], running.locks[device]
             self._plugged(running)
             self._told(GuestChanged(uuid=uuid))
 

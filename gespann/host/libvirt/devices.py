@@ -17,6 +17,7 @@ from gespann.host.libvirt.domain_view import find
 from gespann.host.libvirt.domain_xml import DomainView, disk_alias, disk_xml, nic_alias, nic_xml, target_name, text
 from gespann.host.libvirt.machines import Machines
 from gespann.host.libvirt.power import check_sources
+from gespann.host.nic_filter import NicFilter, tap_name
 from gespann.seams.host_agent import Disk, Nic
 from gespann.seams.json_lines import SeamError
 
@@ -43,8 +44,9 @@ async def past_the_tray(change: Callable[[], Awaitable[None]], open_tray: Callab
 
 
 class Devices:
-    def __init__(self, machines: Machines) -> None:
+    def __init__(self, machines: Machines, nic_filter: NicFilter) -> None:
         self._machines = machines
+        self._filter = nic_filter
 
     async def disk_attach(self, uuid: str, disk: Disk) -> None:
         async with self._machines.locks[uuid]:
@@ -115,10 +117,13 @@ class Devices:
             if there not in (None, nic.mac):
                 raise SeamError("BAD_STATE", f"NIC {nic.device} of {uuid} is another one, {there}")
             await check_bridge(nic.bridge)
+            await self._filter.ensure({view.taps.get(nic.device) or tap_name(uuid, nic.device): nic})
             if there is not None:
                 await self._machines.act("move a NIC of", uuid, partial(_to_bridge, nic))
                 return
-            await self._machines.act("attach to", uuid, lambda domain: domain.attachDeviceFlags(nic_xml(nic), LIVE))
+            await self._machines.act(
+                "attach to", uuid, lambda domain: domain.attachDeviceFlags(nic_xml(uuid, nic), LIVE)
+            )
 
     async def nic_detach(self, uuid: str, device: int, timeout_s: float) -> None:
         async with self._machines.locks[uuid]:

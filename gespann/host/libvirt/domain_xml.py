@@ -17,9 +17,11 @@ from typing import Literal
 from defusedxml.ElementTree import fromstring
 
 from gespann.host.bios import BIOS_STRINGS
+from gespann.host.nic_filter import tap_name
 from gespann.seams.host_agent import Disk, DomainSpec, IscsiSource, Nic
 
 METADATA_URI = "urn:gespann:domain:1"
+NIC_ALIAS = "ua-nic-"
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 TB_CACHE_SMALL_MIB, TB_CACHE_MIB = 32, 256  # of translated code; QEMU's own default is 1 GiB
 SMALL_GUEST_BYTES = 512 * 1024**2
@@ -52,6 +54,7 @@ class DomainView:
     disks: dict[int, str]  # device -> serial
     cdroms: frozenset[int]
     nics: dict[int, str]  # device -> MAC
+    taps: dict[int, str]  # device -> the host's end
     agent_connected: bool
 
 
@@ -77,7 +80,14 @@ def disk_alias(device: int) -> str:
 
 
 def nic_alias(device: int) -> str:
-    return f"ua-nic-{device}"
+    return f"{NIC_ALIAS}{device}"
+
+
+def name_tap(element: ET.Element, vm_uuid: str, device: int) -> None:
+    """Of an interface's element, wherever it came from."""
+    for old in element.findall("target"):
+        element.remove(old)
+    ET.SubElement(element, "target", dev=tap_name(vm_uuid, device))
 
 
 def target_name(device: int) -> str:
@@ -128,10 +138,11 @@ def _iscsi_source(vm_uuid: str, device: int, source: IscsiSource) -> ET.Element:
     return element
 
 
-def nic_element(nic: Nic, boot_order: int = 0) -> ET.Element:
+def nic_element(vm_uuid: str, nic: Nic, boot_order: int = 0) -> ET.Element:
     element = ET.Element("interface", type="bridge")
     ET.SubElement(element, "mac", address=nic.mac)
     ET.SubElement(element, "source", bridge=nic.bridge)
+    ET.SubElement(element, "target", dev=tap_name(vm_uuid, nic.device))
     ET.SubElement(element, "model", type="virtio")
     ET.SubElement(element, "mtu", size=str(nic.mtu))
     if boot_order:
@@ -146,8 +157,8 @@ def disk_xml(vm_uuid: str, disk: Disk) -> str:
     return text(disk_element(vm_uuid, disk))
 
 
-def nic_xml(nic: Nic) -> str:
-    return text(nic_element(nic))
+def nic_xml(vm_uuid: str, nic: Nic) -> str:
+    return text(nic_element(vm_uuid, nic))
 
 
 def boot_orders(spec: DomainSpec) -> tuple[dict[int, int], dict[int, int]]:
@@ -222,7 +233,7 @@ def _devices(spec: DomainSpec, paths: Paths) -> ET.Element:
     for disk in sorted(spec.disks, key=lambda disk: disk.device):
         devices.append(disk_element(spec.uuid, disk, disk_orders.get(disk.device, 0)))
     for nic in sorted(spec.nics, key=lambda nic: nic.device):
-        devices.append(nic_element(nic, nic_orders.get(nic.device, 0)))
+        devices.append(nic_element(spec.uuid, nic, nic_orders.get(nic.device, 0)))
     serial = ET.SubElement(devices, "serial", type="unix")
     ET.SubElement(serial, "source", mode="bind", path=str(paths.serial_socket))
     ET.SubElement(serial, "log", file=str(paths.serial_log), append="on")
@@ -245,6 +256,19 @@ def text(element: ET.Element) -> str:
     return ET.tostring(element, encoding="unicode")
 
 
+def _nics(root: ET.Element) -> tuple[dict[int, str], dict[int, str]]:
+    nics: dict[int, str] = {}
+    taps: dict[int, str] = {}
+    for element in root.findall("devices/interface"):
+        alias, mac, target = element.find("alias"), element.find("mac"), element.find("target")
+        name = alias.get("name", "") if alias is not None else ""
+        if name.startswith(NIC_ALIAS) and mac is not None:
+            device = int(name.removeprefix(NIC_ALIAS))
+            nics[device] = mac.get("address", "")
+            taps[device] = target.get("dev", "") if target is not None else ""
+    return nics, taps
+
+
 def parse_domain(text: str) -> DomainView:
     """A domain that is not ours (no start in its metadata) has an empty start_id."""
     root = fromstring(text)
@@ -258,12 +282,7 @@ def parse_domain(text: str) -> DomainView:
         disks[device] = element.findtext("serial", "")
         if element.get("device") == "cdrom":
             cdroms.add(device)
-    nics: dict[int, str] = {}
-    for element in root.findall("devices/interface"):
-        alias, mac = element.find("alias"), element.find("mac")
-        name = alias.get("name", "") if alias is not None else ""
-        if name.startswith("ua-nic-") and mac is not None:
-            nics[int(name.removeprefix("ua-nic-"))] = mac.get("address", "")
+    nics, taps = _nics(root)
     vcpu = root.find("vcpu")
     highest = root.findtext("vcpu", "0")
     agent = root.find(f"devices/channel/target[@name='{AGENT_CHANNEL}']")
@@ -277,5 +296,6 @@ def parse_domain(text: str) -> DomainView:
         disks=disks,
         cdroms=frozenset(cdroms),
         nics=nics,
+        taps=taps,
         agent_connected=agent is not None and agent.get("state") == "connected",
     )

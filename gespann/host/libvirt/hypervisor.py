@@ -26,6 +26,7 @@ from gespann.host.libvirt.memory import Memory
 from gespann.host.libvirt.migration import Migration, socket_of
 from gespann.host.libvirt.power import Power
 from gespann.host.memory_file import MemoryFiles
+from gespann.host.nic_filter import NicFilter
 from gespann.host.vlans import vlan_ensure, vlan_remove
 from gespann.seams.host_addresses import InterfaceAddresses
 from gespann.seams.host_agent import (
@@ -58,8 +59,9 @@ class LibvirtHypervisor:
         self._data_dir = data_dir
         self._images = images
         self._machines = Machines(uri, run_dir, data_dir)
-        self._power = Power(self._machines)
-        self._devices = Devices(self._machines)
+        self._filter = NicFilter(run_dir)
+        self._power = Power(self._machines, self._filter)
+        self._devices = Devices(self._machines, self._filter)
         self._clocks = GuestClocks(self._machines)
         self._files = MemoryFiles(run_dir / "memory")
         self._memory = Memory(self._machines, self._power, self._files)
@@ -73,11 +75,13 @@ class LibvirtHypervisor:
         with contextlib.suppress(SeamError):  # said again by whoever asks for facts
             self._qemu_version = await facts.qemu_version()
         self._power.accelerator = await find_accelerator(self._data_dir / "accelerator.json", self._qemu_version)
+        await self._filter.open()
         await self._images.open()
         await self._files.open()
         await self._machines.open(told, FIRST_CONNECTION_S)
 
     async def close(self) -> None:
+        await self._filter.close()
         await self._images.close()
         await self._files.close()
         await self._clocks.close()

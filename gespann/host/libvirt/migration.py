@@ -53,6 +53,7 @@ class Migration:
             if there is not None:
                 raise SeamError("EXISTS", f"{spec.uuid} runs here as start {there[0].start_id}")
             await self._power.check(spec)
+            await self._power.lock_nics(spec)
             paths = await asyncio.to_thread(self._power.make_directories, spec.uuid)
             machines.starting[spec.uuid] = spec.start_id
             self._expected[ticket] = spec.uuid

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 from defusedxml.ElementTree import fromstring
 
-from gespann.host.libvirt.domain_xml import METADATA_URI
+from gespann.host.libvirt.domain_xml import METADATA_URI, NIC_ALIAS, name_tap
 from gespann.seams.host_migration import Landing, MovedDisk
 
 
@@ -21,6 +21,12 @@ def moved_xml(text: str, new_start_id: str, disks: list[MovedDisk], landing: Lan
         address = element.find("address")
         if address is not None and int(address.get("target", "-1")) in moved:
             _move_disk(element, moved[int(address.get("target", "-1"))])
+    vm_uuid = root.findtext("uuid", "")
+    for element in root.findall("devices/interface"):
+        alias = element.find("alias")
+        name = alias.get("name", "") if alias is not None else ""
+        if name.startswith(NIC_ALIAS):
+            name_tap(element, vm_uuid, int(name.removeprefix(NIC_ALIAS)))
     for kind in ("serial", "console"):
         for element in root.findall(f"devices/{kind}"):
             _set(element, "source", "path", landing.serial_socket)

@@ -21,6 +21,7 @@ from gespann.host.libvirt.domain_xml import Accelerator, Paths, domain_xml, pars
 from gespann.host.libvirt.guest import set_agent_timeout
 from gespann.host.libvirt.machines import Machines
 from gespann.host.libvirt.saved_xml import restored_xml
+from gespann.host.nic_filter import NicFilter, tap_name
 from gespann.seams.host_agent import Disk, Domain, DomainSpec, FileSource, IscsiSource
 from gespann.seams.json_lines import SeamError
 from gespann.system.files import private_directory
@@ -67,8 +68,9 @@ async def _has_qemu(uuid: str) -> bool:
 class Power:
     """``qemu_uid``: the user QEMU runs as, None for root."""
 
-    def __init__(self, machines: Machines) -> None:
+    def __init__(self, machines: Machines, nic_filter: NicFilter) -> None:
         self._machines = machines
+        self._filter = nic_filter
         self.accelerator: Accelerator = "tcg"
         self.qemu_uid: int | None = None
 
@@ -112,8 +114,13 @@ class Power:
             await check_bridge(bridge)
         await check_sources(spec.disks)
 
+    async def lock_nics(self, spec: DomainSpec) -> None:
+        """Before their taps are there."""
+        await self._filter.ensure({tap_name(spec.uuid, nic.device): nic for nic in spec.nics})
+
     async def _start(self, spec: DomainSpec, memory: Path | None, deadline_s: float) -> Domain:
         paths = await asyncio.to_thread(self.make_directories, spec.uuid)
+        await self.lock_nics(spec)
 
         def work(connection: libvirt.virConnect) -> None:
             secrets.define(connection, spec.uuid, spec.disks)

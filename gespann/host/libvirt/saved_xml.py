@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 
 from defusedxml.ElementTree import fromstring
 
-from gespann.host.libvirt.domain_xml import METADATA_URI, Paths, disk_element, nic_alias, parse_domain, text
+from gespann.host.libvirt.domain_xml import METADATA_URI, Paths, disk_element, name_tap, nic_alias, parse_domain, text
 from gespann.host.libvirt.saved_check import hold_to_ours
 from gespann.seams.host_agent import DomainSpec
 from gespann.seams.json_lines import SeamError
@@ -56,14 +56,16 @@ def _lead_disks(root: ET.Element, spec: DomainSpec) -> None:
 
 
 def _lead_nics(root: ET.Element, spec: DomainSpec) -> None:
-    bridges = {nic_alias(nic.device): nic.bridge for nic in spec.nics}
+    """Their taps too: what may pass is told by these names."""
+    nics = {nic_alias(nic.device): nic for nic in spec.nics}
     for element in root.findall("devices/interface"):
         alias, source = element.find("alias"), element.find("source")
-        bridge = bridges.get(alias.get("name", "")) if alias is not None else None
-        if bridge is None or source is None:
+        nic = nics.get(alias.get("name", "")) if alias is not None else None
+        if nic is None or source is None:
             raise SeamError("BAD_STATE", "the memory is of a machine with another NIC")
         source.attrib.clear()
-        source.set("bridge", bridge)
+        source.set("bridge", nic.bridge)
+        name_tap(element, spec.uuid, nic.device)
 
 
 def _lead_sockets(root: ET.Element, paths: Paths) -> None:

@@ -128,6 +128,12 @@ async def call_plugin(call: Call, host: str, plugin: str, fn: str, args: dict[st
     raise XenApiError("XENAPI_MISSING_PLUGIN", [plugin])
 
 
+@implements("host.call_extension")
+async def call_extension(call: Call, host: str, name: str) -> str:
+    """There are none (``has_extension``)."""
+    raise XenApiError("MESSAGE_METHOD_UNKNOWN", [name])
+
+
 @implements("host.has_extension")
 async def has_extension(call: Call, host: str, name: str) -> bool:
     return False

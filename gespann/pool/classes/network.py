@@ -5,6 +5,9 @@ from typing import Any
 from uuid import uuid4
 
 from gespann.pool.api.messages import Call, implements
+from gespann.pool.classes.context import assert_free, set_fields
+from gespann.pool.steps.host_door import ask
+from gespann.seams.host_agent import BridgeEnsure
 from gespann.seams.xenapi.errors import XenApiError
 
 _GIVEN = frozenset({"name_label", "name_description", "MTU", "other_config", "bridge", "managed", "tags"})
@@ -36,3 +39,42 @@ async def destroy(call: Call, network: str) -> None:
         raise XenApiError("CANNOT_DESTROY_SYSTEM_NETWORK", [network])
     with call.pool.db.transaction() as tx:
         tx.destroy("network", network)
+
+
+@implements("network.set_default_locking_mode")
+async def set_default_locking_mode(call: Call, network: str, mode: str) -> None:
+    """VIF_IN_USE while a VM uses the network: its interface would have to change with it."""
+    db = call.pool.db
+    for vif in db.get("network", network)["VIFs"]:
+        if db.get("VIF", vif)["currently_attached"]:
+            raise XenApiError("VIF_IN_USE", [network, vif])
+        assert_free(call.pool, "VM", db.get("VIF", vif)["VM"])  # one that starts has read the old one
+    set_fields(call, "network", network, default_locking_mode=mode)
+
+
+#: who must not be on one network: clients of the one are to trust it, clients of the other are not
+_INCOMPATIBLE = {"nbd": "insecure_nbd", "insecure_nbd": "nbd"}
+
+
+@implements("network.add_purpose")
+async def add_purpose(call: Call, network: str, purpose: str) -> None:
+    has = call.pool.db.get("network", network)["purpose"]
+    if _INCOMPATIBLE[purpose] in has:
+        raise XenApiError("NETWORK_INCOMPATIBLE_PURPOSES", [purpose, _INCOMPATIBLE[purpose]])
+    if purpose not in has:
+        set_fields(call, "network", network, purpose=[*has, purpose])
+
+
+@implements("network.remove_purpose")
+async def remove_purpose(call: Call, network: str, purpose: str) -> None:
+    has = call.pool.db.get("network", network)["purpose"]
+    set_fields(call, "network", network, purpose=[one for one in has if one != purpose])
+
+
+@implements("network.attach")
+async def attach(call: Call, network: str, host: str) -> None:
+    """Its bridge is on that host when this returns."""
+    record = call.pool.db.get("network", network)
+    if not record["managed"]:  # an interface that is in no bridge
+        raise XenApiError("NETWORK_UNMANAGED", [network])
+    await ask(call.pool, host, BridgeEnsure(bridge=record["bridge"], mtu=record["MTU"]))

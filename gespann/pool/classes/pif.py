@@ -6,7 +6,7 @@ addresses are changed by ``pif_addresses``."""
 from functools import partial
 
 from gespann.pool.api.messages import Call, implements
-from gespann.pool.classes.context import assert_free, work_of
+from gespann.pool.classes.context import assert_free, set_fields, work_of
 from gespann.pool.plan import network_plans
 from gespann.pool.reconcile.host_facts import refresh_host
 from gespann.seams.xenapi.errors import XenApiError
@@ -36,6 +36,19 @@ async def forget(call: Call, pif: str) -> None:
     with db.transaction() as tx:
         tx.destroy("PIF_metrics", db.get("PIF", pif)["metrics"])
         tx.destroy("PIF", pif)
+
+
+@implements("PIF.db_forget")
+async def db_forget(call: Call, pif: str) -> None:
+    """``forget`` touches nothing but the record either."""
+    await forget(call, pif)
+
+
+@implements("PIF.set_disallow_unplug")
+async def set_disallow_unplug(call: Call, pif: str, value: bool) -> None:
+    """``PIF.unplug`` refuses from then on."""
+    assert_free(call.pool, "PIF", pif)
+    set_fields(call, "PIF", pif, disallow_unplug=value)
 
 
 @implements("PIF.plug")

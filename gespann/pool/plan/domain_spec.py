@@ -82,6 +82,19 @@ def nic_shape(records: Records, vif: str) -> dict[str, Any]:
         "mac": record["MAC"].lower(),
         "bridge": network["bridge"],
         "mtu": record["MTU"] or network["MTU"],
+        **locking_shape(record, network),
+    }
+
+
+def locking_shape(vif: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, Any]:
+    """What the interface may say and hear. Addresses are only told of one that is locked to them."""
+    mode = vif["locking_mode"]
+    mode = network["default_locking_mode"] if mode == "network_default" else mode
+    locked = mode == "locked"
+    return {
+        "locking": mode,
+        "ipv4_allowed": list(vif["ipv4_allowed"]) if locked else [],
+        "ipv6_allowed": list(vif["ipv6_allowed"]) if locked else [],
     }
 
 

@@ -1,7 +1,7 @@
 """The plan for a VIF that goes to another network, also while its guest uses it."""
 
 from gespann.pool.model.database import Database
-from gespann.pool.plan.domain_spec import nic_shape
+from gespann.pool.plan.domain_spec import locking_shape, nic_shape
 from gespann.pool.plan.legal_moves import other_operation
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
 from gespann.pool.steps.openings import start_of
@@ -24,7 +24,7 @@ def plan_move(db: Database, vif: str, network: str) -> Plan:
     if start is None or not record["currently_attached"]:
         return Plan("VIF.move", (Act("records-write", {"set": [("VIF", vif, {"network": network})]}),), locks)
     before = nic_shape(db, vif)
-    after = {**before, "bridge": there["bridge"], "mtu": record["MTU"] or there["MTU"]}
+    after = {**before, "bridge": there["bridge"], "mtu": record["MTU"] or there["MTU"], **locking_shape(record, there)}
     args = {"host": start.host, "vm_uuid": db.get("VM", record["VM"])["uuid"], "vif": vif, "network": network}
     acts = (
         Act("bridge-ready", {"host": start.host, "bridge": after["bridge"], "mtu": after["mtu"]}),

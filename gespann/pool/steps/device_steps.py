@@ -168,6 +168,24 @@ class NicMove(Step):
 
 
 @step
+class NicLock(Step):
+    """args: host, vm_uuid, vif, nic, before (what it may and might), fields (of its record, then)"""
+
+    name = "nic-lock"
+
+    async def do(self, run: Run) -> None:
+        await ask(run.pool, run.args["host"], NicAttach(uuid=run.args["vm_uuid"], nic=Nic(**run.args["nic"])))
+
+    async def undo(self, run: Run) -> None:
+        request = NicAttach(uuid=run.args["vm_uuid"], nic=Nic(**run.args["before"]))
+        await _unless_gone(run, request, UNPLUG_WITHIN_S)
+
+    def commit(self, run: Run, tx: Transaction) -> None:
+        if tx.exists("VIF", run.args["vif"]):
+            tx.set("VIF", run.args["vif"], **run.args["fields"])
+
+
+@step
 class NicUnplug(Step):
     """args: host, vm_uuid, vif, device"""
 

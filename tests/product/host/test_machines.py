@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gespann.host.nic_filter import tap_name
 from gespann.seams import engine_socket as engine_seam
 from gespann.seams import host_agent as seam
 from gespann.seams.host_machine import DomainSysrq
@@ -146,7 +147,22 @@ async def test_life_of_a_machine(machine: Machine):
         for _ in range(2):
             await machine.agent.call(seam.NicAttach(uuid=machine.uuid, nic=nic))
         ports = [machine.site.host.run(["ip", "-o", "link", "show", "master", at]).stdout for at in (bridge, other)]
-        assert [text.count("vnet") for text in ports] == [1, 0]
+        assert [text.count(f" {tap_name(machine.uuid, 0)}: ") for text in ports] == [1, 0]
+
+    own = (await machine.agent.call(seam.GuestMetrics(uuid=machine.uuid))).networks["0/ip"]
+    other = machine.site.lab.addressing.address("vm", 1)
+    for locking, allowed, answer in (
+        ("disabled", [], "silence"),
+        ("locked", [own], "heard"),
+        ("locked", [other], "silence"),
+        ("unlocked", [], "heard"),
+    ):
+        locked = msgspec.structs.replace(nic, locking=locking, ipv4_allowed=allowed)
+        await machine.agent.call(seam.NicAttach(uuid=machine.uuid, nic=locked))
+        tries = 1 if answer == "silence" else 5
+        await machine.console(
+            f"ping -c {tries} -W 2 {other} > /dev/null && echo he''ard || echo sil''ence", expect=answer
+        )
 
     await machine.agent.call(seam.DomainShutdown(uuid=machine.uuid, timeout_s=240), timeout_s=250)
     assert machine.qemu() is None

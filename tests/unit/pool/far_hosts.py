@@ -12,6 +12,7 @@ from gespann.host.membership import Membership, NotLeading
 from gespann.host.server import AgentServer
 from gespann.pool.pool import HostDoor, Pool
 from gespann.pool.succession.terms import term_of
+from gespann.seams.host_addresses import Addressing, InterfaceAddresses
 from gespann.seams.host_membership import JoinOffer, JoinWithdraw
 from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.system.mutual_tls import certificate_of, ensure_identity
@@ -29,6 +30,9 @@ class FarHost:
     reachable: bool = True
 
     def __post_init__(self) -> None:
+        if self.hypervisor.cards["eth0"].ipv4 == Addressing(mode="static", addresses=["127.0.0.1/8"]):
+            own = Addressing(mode="static", addresses=[f"{self.address}/24"])  # others reach it
+            self.hypervisor.cards["eth0"] = InterfaceAddresses(ipv4=own, ipv6=Addressing(mode="none"), dns=[])
         run_dir = self.hypervisor.run_dir or Path()
         self.server = AgentServer(self.hypervisor, run_dir / "agent.sock", self.membership)
 

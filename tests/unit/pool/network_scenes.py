@@ -2,7 +2,7 @@
 
 from gespann.seams.host_addresses import Addressing, InterfaceAddresses
 from tests.unit.pool.scenes import Scene, call
-from tests.unit.pool.world import OWN_ADDRESS, World
+from tests.unit.pool.world import OWN_ADDRESS, World, vif_fields
 
 
 def card(world: World, device: str, host: str = "") -> str:
@@ -59,6 +59,20 @@ async def _with_dhcp(world: World) -> str:
     return pif
 
 
+async def plugged_vif(world: World) -> str:
+    network = await world.call("network.create", {"name_label": "lan", "other_config": {}, "bridge": "br7"})
+    vm = await world.make_vm()
+    vif = await world.call("VIF.create", vif_fields(vm, network, MAC="02:00:00:00:00:07"))
+    await world.call("VM.start", vm, False, False)
+    return str(vif)
+
+
+async def _locked_vif(world: World) -> str:
+    vif = await plugged_vif(world)
+    await world.call("VIF.set_locking_mode", vif, "locked")
+    return vif
+
+
 async def _host(world: World) -> str:
     return world.host
 
@@ -78,5 +92,7 @@ NETWORK_SCENES: dict[str, Scene] = {
         own_managing_card, call("PIF.reconfigure_ip", "Static", "10.0.0.50", "255.255.255.0", "", "")
     ),
     "host.management_reconfigure": Scene(far_second_card, call("host.management_reconfigure")),
+    "VIF.set_locking": Scene(plugged_vif, call("VIF.set_locking_mode", "disabled")),
+    "VIF.set_locking to an address": Scene(_locked_vif, call("VIF.add_ipv4_allowed", "10.0.0.7")),
     "host.set_hostname_live": Scene(_host, call("host.set_hostname_live", "kaltblut.stall.example")),
 }

@@ -33,7 +33,6 @@ from gespann.pool.steps.address_steps import AGAIN_AFTER_S
 from gespann.pool.steps.host_steps import all_doors
 from gespann.pool.steps.openings import all_openings
 from gespann.pool.succession.succession import Succession
-from gespann.seams.host_addresses import Addressing, InterfaceAddresses
 from gespann.seams.host_agent import FileSource, IscsiSource
 from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.seams.sr_driver import SrError
@@ -252,8 +251,6 @@ class World:
         hypervisor = FakeHypervisor(storage=self.hypervisor.storage, run_dir=run_dir, hostname=hostname)
         data = self.path / hostname
         data.mkdir()
-        own = Addressing(mode="static", addresses=[f"10.0.0.{number}/24"])
-        hypervisor.cards["eth0"] = InterfaceAddresses(ipv4=own, ipv6=Addressing(mode="none"), dns=[])
         far = FarHost(f"10.0.0.{number}", hypervisor, Membership(data))
         far.server.addresses._sleep = self.clock.sleep
         self._open_doors(far.membership)
@@ -389,6 +386,7 @@ class World:
                 running.domain.vcpus,
                 running.memory_target_bytes,
                 dict(running.bridges),
+                dict(running.locks),
             )
             for uuid, running in self.running().items()
         }
