@@ -32,8 +32,14 @@ def _message(object_class: ObjectClass, verb: str, column: Column) -> str | None
     return f"{object_class.api_class}.{verb}_{attribute}" if attribute and f"{verb}_{attribute}" in known else None
 
 
+#: sets that the original takes one member at a time only, by ``param-add``
+_MEMBER_BY_MEMBER = frozenset({"tags", "purpose", "groups"})
+
+
 def settable(object_class: ObjectClass, column: Column) -> bool:
-    return column.tag == "RW" and _message(object_class, "set", column) is not None
+    """Also whole sets: ``vif-param-set ipv4-allowed=10.0.0.7,10.0.0.8``."""
+    whole = column.tag == "RW" or (column.tag == "SRW" and column.name not in _MEMBER_BY_MEMBER)
+    return whole and _message(object_class, "set", column) is not None
 
 
 def map_changeable(object_class: ObjectClass, column: Column) -> bool:
@@ -106,7 +112,7 @@ def _typed_enum(enum: str, text: str) -> str:
 
 async def set_field(call: Call, object_class: ObjectClass, column: Column, ref: str, text: str) -> None:
     message = _message(object_class, "set", column)
-    if column.tag != "RW" or message is None:
+    if message is None or not settable(object_class, column):
         if column.writable and (column.is_map or column.is_set):
             raise CommandFailure(f"Field '{column.name}' is a map or set. use the 'name:key=value' syntax.")
         raise CommandFailure(f"Field '{column.name}' is read-only.")

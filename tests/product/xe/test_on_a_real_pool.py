@@ -93,6 +93,20 @@ async def make_template(shell: Shell, sr: str) -> str:
     return vm
 
 
+async def test_the_interface_of_a_vm_that_runs_is_locked(shell: Shell) -> None:
+    vm, network = await shell.xe("vm-create name-label=web1"), await shell.xe("network-create name-label=lan")
+    vif = await shell.xe(f"vif-create vm-uuid={vm} network-uuid={network} device=0 mac=random")
+    await shell.xe(f"network-param-set uuid={network} default-locking-mode=disabled")
+    await shell.xe(f"vm-start uuid={vm}")
+    await shell.xe(f"vif-param-set uuid={vif} locking-mode=locked ipv4-allowed=10.0.0.7,10.0.0.8")
+    await shell.xe(f"vif-param-add uuid={vif} param-name=ipv6-allowed param-key=fd00::7")
+    await shell.xe(f"vif-param-remove uuid={vif} param-name=ipv4-allowed param-key=10.0.0.8")
+    locked = [await shell.get("vif", vif, name) for name in ("locking-mode", "ipv4-allowed", "ipv6-allowed")]
+    assert locked == ["locked", "10.0.0.7", "fd00::7"]
+    await shell.xe(f"vif-unplug uuid={vif} force=true")
+    assert await shell.get("vif", vif, "currently-attached") == "false"
+
+
 async def test_a_vm_from_its_making_to_its_end(shell: Shell) -> None:
     sr = await make_sr(shell)
     await make_template(shell, sr)
