@@ -118,6 +118,9 @@ async def test_whether_a_disk_could_be_plugged(world):
     await world.call("VBD.unplug_force", second)
     assert world.get("VBD", second)["currently_attached"] is False
     await world.call("VBD.unplug_force", second)  # not plugged: nothing to do
+    await world.call("VBD.plug", second)
+    await world.call("VBD.unplug_force_no_safety_check", second)
+    assert world.get("VBD", second)["currently_attached"] is False
 
 
 async def test_what_is_said_of_a_disk_is_said_to_the_storage(world):
