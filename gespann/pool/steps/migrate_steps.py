@@ -169,7 +169,8 @@ class DomainGoOn(Step):
         await ask(run.pool, args["host"], _end(run))
         refused = await self._let_go_on(run)
         reply = await ask(run.pool, args["host"], DomainList())
-        domain = next((found for found in reply.domains if found.uuid == args["vm_uuid"]), None)
+        there = [found for found in reply.domains if found.uuid == args["vm_uuid"] and found.state != "stopped"]
+        domain = there[0] if there else None
         run.notes["domain"] = None if domain is None else msgspec.to_builtins(domain)
         if domain is None:
             run.memory["failed"] = run.notes["failed"] = "it arrived, and its machine ended there before it could go on"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncssh
 
+from gespann.seams.json_lines import SeamError
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.sr.equal.names import vdi_volume
 from tests.product.engine.initiator import Initiator
@@ -29,7 +30,7 @@ Picture = list[str]
 MIB = 1024**2
 BAND = 64 * 1024
 BANDS = (0, 10 * MIB)  # where a disk has its letter; the rest is empty
-EMPTY, BROKEN = "empty", "something else"
+EMPTY, BROKEN, REFUSED = "empty", "something else", "something that its machine may not write to"
 READER = "iqn.2026-01.test:reader"
 BLOCK = 512
 AT_ONCE = 1 * MIB
@@ -50,7 +51,7 @@ def letter_of(image: bytes) -> str:
 
 
 def letter_held(disk: HeldDisk, size_bytes: int) -> str:
-    """As ``letter_of``, without moving all of it."""
+    """As ``letter_of``, without moving all of it; and its machine writes there, what is there already."""
     disk.look_at_size(size_bytes)
     letter = disk.read(0, 16)[:1]
     if not all(disk.holds(letter[0], start, BAND) for start in BANDS):
@@ -58,6 +59,10 @@ def letter_held(disk: HeldDisk, size_bytes: int) -> str:
     gaps = [(BANDS[0] + BAND, BANDS[1]), (BANDS[1] + BAND, size_bytes)]
     if not all(disk.holds(0, start, end - start) for start, end in gaps):
         return BROKEN
+    try:
+        disk.write(0, letter * BLOCK)
+    except SeamError:
+        return REFUSED
     return letter.decode() if letter.isalpha() else EMPTY
 
 
