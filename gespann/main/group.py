@@ -38,11 +38,19 @@ def address(text: str) -> tuple[str, int]:
 
 def arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="gespann-group", description="The control plane of a storage group.")
-    parser.add_argument("action", nargs="?", choices=("run", "setup"), default="run")
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("run", "setup"),
+        default="run",
+        help="setup: make the group and end (default: run)",
+    )
     parser.add_argument("--data", type=Path, required=True, help="database, keys, volumes")
     parser.add_argument("--run", type=Path, help="directory of the engine's socket")
-    parser.add_argument("--ssh", type=address, default=("127.0.0.1", 2222), metavar="HOST:PORT")
-    parser.add_argument("--iscsi", type=address, default=("127.0.0.1", 3260), metavar="HOST:PORT")
+    parser.add_argument("--ssh", type=address, default=("127.0.0.1", 2222), metavar="HOST:PORT", help="the CLI")
+    parser.add_argument(
+        "--iscsi", type=address, default=("127.0.0.1", 3260), metavar="HOST:PORT", help="where initiators connect"
+    )
     parser.add_argument("--group-name", default="group1", help="of a group that is made now")
     parser.add_argument("--group-address", help="address that clients use; default: that of --iscsi")
     parser.add_argument("--admin-password-file", type=Path, help="file of mode 0600 with grpadmin's first password")

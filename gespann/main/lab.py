@@ -54,9 +54,9 @@ def status(site: Site) -> None:
 
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="gespann-lab", description="An array group and a pool, in namespaces.")
-    parser.add_argument("command", choices=("up", "down", "status"))
+    parser.add_argument("command", choices=("up", "down", "status"), help="down deletes its data")
     parser.add_argument("--hosts", type=int, default=1, help="how many hosts the pool has, at least (default: 1)")
-    parser.add_argument("--directory", type=Path, default=DIRECTORY)
+    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where it lives (default: var/lab)")
     parser.add_argument("--name", help=f"begins the names of its namespaces (default: {NAME}, or as it was made)")
     parser.add_argument("--net", help=f"first three octets of its first network (default: {NET}, or as it was made)")
     options = parser.parse_args(words)

@@ -302,7 +302,10 @@ class Work:
             return False  # somebody else is at it
         over = self._retries[entry.id] = asyncio.Event()
         try:
-            return await self._resume(entry)
+            ended = await self._resume(entry)
+            if ended:
+                log.warning("%s is %s now", entry.operation, "undone" if entry.undoing else "finished")
+            return ended
         finally:
             del self._retries[entry.id]
             over.set()

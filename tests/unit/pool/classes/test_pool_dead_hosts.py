@@ -128,6 +128,21 @@ async def starts_elsewhere_and_the_lost_host_comes_back(world: World, vm: str, f
     world.assert_nothing_orphaned()
 
 
+async def test_the_log_tells_when_what_had_to_wait_is_over(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    host = await world.second_host()
+    (far,) = world.far.values()
+    vm = await machine(world)
+    await world.call("VM.start_on", vm, host, False, False)
+    falls_silent_in(far, "destroy")
+    await refusal(world.call("VM.hard_shutdown", vm))
+    assert "VM.hard_shutdown cannot be finished now" in caplog.text
+    far.hypervisor.__dict__.pop("destroy")
+    far.reachable = True
+    await world.work.retry_stalled()
+    assert "VM.hard_shutdown is finished now" in caplog.text
+    assert world.get("VM", vm)["power_state"] == "Halted"
+
+
 async def test_a_host_that_answers_is_asked(world: World) -> None:
     """A reset while the host is there waits for the host's own word on what is still under way."""
     host = await world.second_host()
