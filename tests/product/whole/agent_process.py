@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from gespann.host.door import Door
 from gespann.host.fake.memory import load_domains
@@ -138,10 +139,13 @@ def hypervisor(options: argparse.Namespace) -> MovingHypervisor:
     return MovingHypervisor(run_dir=options.run, storage=storage, images=images, hostname=options.fake_hostname)
 
 
-def door(membership: Membership, agent_socket: Path, address: str, port: int) -> Door:
-    return Door(membership, agent_socket.with_name(SEEN), address, port)
+class DoorWithOneBehind(Door):
+    """What comes from the coordinator meets the test's door before the agent."""
+
+    def __init__(self, membership: Membership, agent_socket: Path, *where: Any, **how: Any) -> None:
+        super().__init__(membership, agent_socket.with_name(SEEN), *where, **how)
 
 
 if __name__ == "__main__":
-    agent.hypervisor, agent.Door = hypervisor, door  # type: ignore[assignment, misc]
+    agent.hypervisor, agent.Door = hypervisor, DoorWithOneBehind  # type: ignore[assignment, misc]
     sys.exit(agent.main(sys.argv[1:]))
