@@ -21,9 +21,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-/// Slots that one step empties at most. The file system keeps writers away from the file meanwhile, and the time that takes
-/// goes with what is there: a megabyte can be 256 extents, each of which may be discarded on the disk below.
-const STEP_SLOTS: u64 = 16;
+/// Slots that one step empties at most.
+const STEP_SLOTS: u64 = 256;
 /// Slots whose references one step looks at.
 const COUNTED_SLOTS: u64 = 16 << 10;
 /// Before it looks for more, the background empties what it has found when that is so many runs of slots.
@@ -188,12 +187,16 @@ impl MappedStore {
         let Some(file) = self.shared.files.get(number) else { return Ok(true) };
         let empty = || -> io::Result<u64> {
             let reserved = file.reserved.load(Ordering::Acquire) || file.holds_reserve.load(Ordering::Acquire);
-            let first = match file.next_data(file.offset(slots.start), file.offset(slots.end))? {
-                _ if reserved => slots.start,
-                Some((start, _)) => start / file.chunk_bytes,
+            let (first, run_end) = match file.next_data(file.offset(slots.start), file.offset(slots.end))? {
+                _ if reserved => (slots.start, slots.end),
+                Some((start, end)) => (start / file.chunk_bytes, end / file.chunk_bytes),
                 None => return Ok(slots.end),
             };
-            let end = slots.end.min(first + STEP_SLOTS);
+            // The file system keeps writers away from the file meanwhile, and takes its time for each extent, which it may
+            // have to discard on the disk below: one run of data, or what is in one slot.
+            let alone = file.ownerless.load(Ordering::Acquire);
+            let upto = if alone { slots.end } else { run_end.max(first + 1) };
+            let end = slots.end.min(upto).min(first + STEP_SLOTS);
             file.empty(file.offset(first), (end - first) * file.chunk_bytes)?;
             Ok(end)
         };
