@@ -2,8 +2,8 @@
 
     python -m tests.fault.engine.crash [--under writers|guest|fio] [--seed N] [--kills N] [--keep]
 
-Under writers it is one campaign. Under a guest and under fio it goes in legs: each has disks of its own, and at its end
-all of them is read and judged. ``--keep`` writes what was done to bench/results.
+Under writers it is one campaign. Under a guest and under fio it goes in legs: at the end of each all of the disks is
+read and judged, and they begin anew. ``--keep`` writes what was done to bench/results.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.fault.engine.campaign import Campaign
 from tests.fault.engine.disks import Lost
 from tests.fault.engine.small_disk import EngineOnSmallDisk
 from tests.fault.engine.under_fio import die_under_fio
-from tests.fault.engine.under_guest import boot_guest, die_under_guest
+from tests.fault.engine.under_guest import boot_guest, die_under_guest, forget_records
 from tests.product.engine.engine_process import EngineProcess
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -50,33 +51,40 @@ def campaign(folder: Path, seed: int, kills: int, tally: Counter[str]) -> None:
         engine.stop()
 
 
-def guest_leg(folder: Path, seed: int) -> Counter[str]:
+def guest_legs(folder: Path, seed: int) -> Generator[Counter[str], None, None]:
     engine = EngineOnSmallDisk(ENGINE, folder, GUEST_ROOM_MIB)
     try:
         guest = boot_guest(engine, GUEST_IMAGE, folder)
         try:
-            return die_under_guest(engine, guest, folder, seed, MOMENTS_A_LEG)
+            while True:
+                yield die_under_guest(engine, guest, folder, seed, MOMENTS_A_LEG)
+                forget_records(guest)
+                seed += 1
         finally:
             guest.stop()
     finally:
         engine.stop()
 
 
-def fio_leg(folder: Path, seed: int) -> Counter[str]:
-    return die_under_fio(ENGINE, folder, seed, MOMENTS_A_LEG)
+def fio_legs(folder: Path, seed: int) -> Generator[Counter[str], None, None]:
+    while True:
+        own = folder / str(seed)
+        own.mkdir()
+        yield die_under_fio(ENGINE, own, seed, MOMENTS_A_LEG)
+        shutil.rmtree(own)
+        seed += 1
 
 
 def legs(under: str, folder: Path, seed: int, kills: int, tally: Counter[str]) -> None:
+    going = (guest_legs if under == "guest" else fio_legs)(folder, seed)
     while tally["kills"] < kills:
-        own = folder / f"leg-{tally['legs']}"
-        own.mkdir()
         try:
-            tally.update((guest_leg if under == "guest" else fio_leg)(own, seed + tally["legs"]))
+            tally.update(next(going))
         except Exception as error:
-            raise Lost(f"{error}\nseed {seed + tally['legs']}, after {tally['kills']} kills; see {own}") from error
-        shutil.rmtree(own)
+            raise Lost(f"{error}\nseed {seed + tally['legs']}, after {tally['kills']} kills; see {folder}") from error
         tally["legs"] += 1
         print(f"{tally['kills']} kills in {tally['legs']} legs", flush=True)
+    going.close()
 
 
 def page(runs: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ class Deaths:
         self.source, self.copy = volumes
         self.chance = chance
         self.tally: Counter[str] = Counter()
-        engine.options = [*engine.options, "--checkpoint-after", str(CHECKPOINT_KIB)]
+        engine.options = ["--checkpoint-after", str(CHECKPOINT_KIB)]
 
     def one(self, moment: str, judge: Callable[[bytes], None], goes_on: Callable[[], None]) -> None:
         """The running engine dies at this moment, and another one serves. ``goes_on`` waits until more was written."""

@@ -90,6 +90,15 @@ def die_under_guest(engine: EngineProcess, guest: Guest, folder: Path, seed: int
     return deaths.tally
 
 
+def forget_records(guest: Guest) -> None:
+    """What the next writers would go on from."""
+    guest.run(f"dd if=/dev/zero of=$(disk-by-serial disk0) bs=1048576 count={SIZE // MIB} 2>/dev/null && sync")
+    guest.run("mount -t ext4 $(disk-by-serial disk1) /mnt && rm /mnt/log && umount /mnt")
+    for witness in guest.witnesses:
+        witness.look()
+        witness.last = 0
+
+
 def holds(record: int) -> Callable[[bytes], None]:
     def judge(copy: bytes) -> None:
         assert last_record(copy) >= record, f"the copy lacks what was durable before it: record {record}"

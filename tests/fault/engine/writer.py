@@ -137,4 +137,6 @@ def read_whole(session: Session, size_bytes: int) -> bytes:
         session.outbox.clear()
         session.take_some()
     session.close()
-    return bytes(read)
+    whole = bytes(read)
+    read.clear()  # the two functions hold each other, and it, until somebody looks for such circles
+    return whole

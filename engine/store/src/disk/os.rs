@@ -20,6 +20,7 @@ const WRITE_PIECE_BYTES: usize = 32 * 1024;
 
 /// What is written out between two looks at how much of the processor that took.
 const WRITE_OUT_BYTES: u64 = 256 << 10;
+const PAGE_BYTES: usize = 4096;
 
 /// A file that is read so often in short pieces is mapped.
 const READS_BEFORE_MAPPING: u32 = 256;
@@ -147,6 +148,14 @@ impl OsFile {
     }
 }
 
+/// A process that is killed while it writes has written up to the first page of its data that was not in memory then, which
+/// may end within a sector: fresh zeroes are such data. So all of it is looked at first.
+fn bring_in(data: &[u8]) {
+    for page in data.chunks(PAGE_BYTES) {
+        std::hint::black_box((page[0], page[page.len() - 1]));
+    }
+}
+
 impl DiskFile for OsFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
@@ -180,6 +189,7 @@ impl DiskFile for OsFile {
         while !rest.is_empty() {
             let upto_bound = WRITE_PIECE_BYTES - (at % WRITE_PIECE_BYTES as u64) as usize;
             let (piece, later) = rest.split_at(upto_bound.min(rest.len()));
+            bring_in(piece);
             self.file.write_all_at(piece, at)?;
             (rest, at) = (later, at + piece.len() as u64);
         }
@@ -234,5 +244,52 @@ impl DiskFile for OsFile {
 
     fn system_file(&self) -> Option<&File> {
         Some(&self.file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Memory as fresh zeroes have it: no page of it is there yet.
+    struct Fresh(*mut u8, usize);
+
+    impl Fresh {
+        fn new(pages: usize) -> Self {
+            let length = pages * PAGE_BYTES;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            // SAFETY: a new mapping at a place that the system chooses.
+            let start = unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+            assert_ne!(start, libc::MAP_FAILED);
+            Self(start.cast(), length)
+        }
+
+        fn bytes(&self) -> &[u8] {
+            // SAFETY: mapped as long as `self` lives, and readable.
+            unsafe { std::slice::from_raw_parts(self.0, self.1) }
+        }
+
+        fn pages_there(&self) -> usize {
+            let mut there = vec![0_u8; self.1 / PAGE_BYTES];
+            // SAFETY: a byte for each page of the mapping.
+            assert_eq!(unsafe { libc::mincore(self.0.cast(), self.1, there.as_mut_ptr()) }, 0);
+            there.iter().filter(|page| *page & 1 == 1).count()
+        }
+    }
+
+    impl Drop for Fresh {
+        fn drop(&mut self) {
+            // SAFETY: nobody has a reference any more.
+            unsafe { libc::munmap(self.0.cast(), self.1) };
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_in_memory_before() {
+        let fresh = Fresh::new(8);
+        assert_eq!(fresh.pages_there(), 0);
+        // From within the third page to within the seventh.
+        bring_in(&fresh.bytes()[2 * PAGE_BYTES + 3520..6 * PAGE_BYTES + 1]);
+        assert_eq!(fresh.pages_there(), 5);
     }
 }
