@@ -201,6 +201,12 @@ impl DataFile {
         }
     }
 
+    /// Gives back the space of slots to which nobody refers, reserved or not.
+    pub fn punch(&self, slots: Range<u64>) -> io::Result<()> {
+        let length = (slots.end - slots.start) * self.chunk_bytes;
+        self.changed(self.shrunk(self.file.punch(self.offset(slots.start), length)))
+    }
+
     /// Afterwards: who counted meanwhile counts again.
     fn shrunk<T>(&self, result: io::Result<T>) -> io::Result<T> {
         self.times_shrunk.fetch_add(1, Ordering::AcqRel);

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 const CHUNK: u64 = 16 << 10;
 const CHUNKS: u64 = 40;
+const LONGER: u64 = 60;
 const A: VolumeId = VolumeId([0xaa; 16]);
 const SNAPSHOT: VolumeId = VolumeId([0xbb; 16]);
+const LONG: VolumeId = VolumeId([0xcc; 16]);
 
 fn open(disk: &SimDisk) -> MappedStore {
     let options = Options { chunk_bytes: CHUNK, log_bytes: 512 };
@@ -167,5 +169,91 @@ fn a_change_in_which_any_call_fails_leaves_nothing_reserved() {
             assert!(answer.is_err() || thick == to_thick, "{case:?}, {after}");
         }
         assert!(failed >= 2, "{case:?}: {failed}");
+    }
+}
+
+/// A thick volume that shares chunks becomes longer: by growing, or by going back to what is in a longer one.
+fn make_longer(store: &MappedStore, back: bool) -> bool {
+    let answer = if back { store.roll_back(A, LONG) } else { store.resize(A, LONGER * CHUNK) };
+    answer.is_ok()
+}
+
+fn prepare_longer(seed: u64) -> (SimDisk, MappedStore) {
+    let (disk, store) = prepare(seed, true, true);
+    store.create(LONG, LONGER * CHUNK, false).unwrap();
+    let volume = store.open(LONG).unwrap();
+    volume.write_at(&vec![1; CHUNK as usize], 3 * CHUNK).unwrap();
+    volume.flush().unwrap();
+    settle(&store);
+    (disk, store)
+}
+
+/// Is it the longer one? As much is reserved as it needs, and no more.
+fn inspect_longer(disk: &SimDisk, store: &MappedStore) -> Result<bool, String> {
+    settle(store);
+    let (size_bytes, used) = (store.info(A).unwrap().size_bytes, used_bytes(disk));
+    let written = 3 * CHUNK; // beside what is reserved: of the other volume, and of A and its snapshot
+    let mut bytes = vec![0; CHUNK as usize];
+    store.open(A).unwrap().read_at(&mut bytes, 3 * CHUNK).unwrap();
+    let right = (size_bytes..=size_bytes + written).contains(&used);
+    match right && bytes == vec![1; CHUNK as usize] && store.verify().is_empty() {
+        true => Ok(size_bytes == LONGER * CHUNK),
+        false => Err(format!("{size_bytes} long, {used} bytes on the disk, verify: {:?}", store.verify())),
+    }
+}
+
+#[test]
+fn a_thick_volume_that_becomes_longer_has_its_space_or_gives_it_back_whichever_call_is_the_last() {
+    let powers = [None, Some(1), Some(2), Some(3)];
+    for (back, power) in [false, true].into_iter().flat_map(|back| powers.map(|power| (back, power))) {
+        let (mut done, mut undone) = (0, 0);
+        for calls in 0.. {
+            let (disk, store) = prepare_longer(calls);
+            disk.crash_after(calls);
+            make_longer(&store, back);
+            if !disk.is_dead() {
+                break;
+            }
+            drop(store);
+            let next = |disk: &SimDisk| power.map_or_else(|| disk.after_process_death(), |seed| disk.after_power_loss(seed));
+            // The start after it dies as well, sooner or later, and the one after that does what is left to do.
+            for calls_of_start in (0..40).step_by(3) {
+                let disk = next(&disk);
+                disk.crash_after(calls_of_start);
+                drop(MappedStore::open(Arc::new(disk.clone()), Options { chunk_bytes: CHUNK, log_bytes: 512 }));
+                let disk = next(&disk);
+                let found = inspect_longer(&disk, &open(&disk));
+                found.unwrap_or_else(|error| panic!("back {back}, {power:?}, call {calls}, {calls_of_start}: {error}"));
+            }
+            let disk = next(&disk);
+            match inspect_longer(&disk, &open(&disk)) {
+                Ok(true) => done += 1,
+                Ok(false) => undone += 1,
+                Err(error) => panic!("back {back}, {power:?}, call {calls}: {error}"),
+            }
+        }
+        assert!(undone >= 2 && done + undone >= 4, "back {back}, {power:?}: {done} done, {undone} not");
+    }
+}
+
+#[test]
+fn a_thick_volume_that_cannot_become_longer_gives_back_what_it_had_reserved() {
+    for (back, errno) in [(false, libc::ENOSPC), (true, libc::ENOSPC), (false, libc::EIO), (true, libc::EIO)] {
+        let mut failed = 0;
+        for after in 0.. {
+            let (disk, store) = prepare_longer(after);
+            disk.plan(gespann_store::disk::sim::Fault { operation: None, after, errno });
+            let done = make_longer(&store, back);
+            if disk.fired().is_empty() {
+                break;
+            }
+            disk.clear_faults();
+            failed += u32::from(!done);
+            drop(store);
+            let disk = disk.after_process_death();
+            let longer = inspect_longer(&disk, &open(&disk)).unwrap_or_else(|error| panic!("back {back}, {after}: {error}"));
+            assert!(longer || !done, "back {back}, {after}");
+        }
+        assert!(failed >= 2, "back {back}: {failed}");
     }
 }

@@ -129,7 +129,11 @@ impl MappedStore {
             if map.raw || chunk_end == end {
                 return Ok(()); // a raw volume's file is cut at its end
             }
-            volume.zero_mapped(&mut map, end, chunk_end - end)?;
+            let mut bytes = vec![0; (chunk_end - end) as usize];
+            volume.read_mapped(&map, &mut bytes, end)?;
+            if bytes.iter().any(|byte| *byte != 0) {
+                volume.zero_mapped(&mut map, end, chunk_end - end)?;
+            }
         }
         volume.flush_all()
     }
@@ -151,8 +155,7 @@ impl MappedStore {
             });
         }
         if volume.is_thick() {
-            let base = volume.own_file(map, FileKind::Base).map_err(failed("grow", id))?;
-            base.reserve(size_bytes).map_err(failed("grow", id))?;
+            self.reserve_more(volume, map, size_bytes).map_err(failed("grow", id))?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@
 //! The format is written down in `docs/reference/engine-store.md`.
 
 mod background;
+mod behind_end;
 mod control;
 mod emptying;
 mod figures;

@@ -301,8 +301,8 @@ impl MappedStore {
         }
         self.forget_older(self.background.number(), whole)?;
         for volume in self.all_volumes() {
-            // A change of its reservation that ended half-way.
-            let dug = if volume.is_reserving() { self.dig(&volume) } else { Ok(()) };
+            // A change of its reservation, or of its size, that ended half-way.
+            let dug = if volume.is_reserving() { self.dig(&volume) } else { self.dig_behind_end(&volume) };
             if let Err(error) = dug {
                 self.notes.push(format!("volume {}: what was reserved for it is not given back: {error}", volume.id));
             }

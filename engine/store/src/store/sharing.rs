@@ -1,5 +1,6 @@
 //! Requests by which volumes come to share what they hold: snapshots, clones, rolling back, copies inside the array.
 
+use super::behind_end::cut_back;
 use super::{MappedStore, failed, failed_blocks};
 use crate::data_files::{self, DataFile, Resting};
 use crate::journal::record::{FileKind, Record, Sharing, VolumeNumber};
@@ -176,25 +177,19 @@ impl MappedStore {
         if id == from {
             return self.describe(&volume);
         }
-        if volume.is_thick() && source.size() > volume.size() {
-            self.reserve_for(&volume, source.size()).map_err(failed("reserve the space of", id))?;
-        }
+        let longer = volume.is_thick() && source.size() > volume.size();
+        let reserved = longer.then(|| self.reserve_for(&volume, source.size())).transpose();
+        let length_before = reserved.map_err(failed("reserve the space of", id))?;
         source.prepare_next_spill();
-        let (top, shared) = self.replace_map(&volume, &source).map_err(failed("roll back", id))?;
+        let replaced = self.replace_map(&volume, &source).inspect_err(|_| {
+            length_before.inspect(|length| cut_back(&volume, *length));
+        });
+        let (top, shared) = replaced.map_err(failed("roll back", id))?;
         self.commit_shared(&shared)?;
         self.shared.release(volume.take_deferred());
         self.shared.release([Dropped::Top(top)]);
         self.compact_soon();
         self.describe(&volume)
-    }
-
-    /// A thick volume that is about to be longer has the space for it.
-    fn reserve_for(&self, volume: &MappedVolume, size_bytes: u64) -> io::Result<()> {
-        let _changing = self.shared.changing();
-        self.shared.journal.make_room()?;
-        let base = volume.own_file(&mut volume.map_alone(), FileKind::Base)?;
-        base.reserve(size_bytes)?;
-        base.sync()
     }
 
     fn replace_map(&self, volume: &MappedVolume, source: &Arc<MappedVolume>) -> io::Result<(Arc<nodes::Top>, JustShared)> {
