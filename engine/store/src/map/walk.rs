@@ -130,31 +130,77 @@ fn same_until(one: &Top, other: &Top, chunk: u64) -> Option<u64> {
     }
 }
 
-/// Runs of chunks within `chunks` of which the two maps do not say the same, at most `most` of them, and where to go on.
-/// Costs what the maps do not share.
-/// `cut` is different if there is anything in it, whatever the maps say.
+/// One of two maps that are compared: of so many chunks, behind which nothing counts.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'a> {
+    pub top: &'a Top,
+    pub chunks: u64,
+}
+
+/// The first of these slots of a file that may hold data; their end if none does.
+pub type DataFrom<'a> = &'a mut dyn FnMut(u32, Range<u64>) -> u64;
+
+impl Side<'_> {
+    fn plain(&self, chunk: u64) -> Plain {
+        if chunk < self.chunks { plain(self.top, chunk) } else { (None, None) }
+    }
+
+    /// The chunks from this one on, up to which all read as zeroes. Only of chunks at their own places the file is asked: others
+    /// were written.
+    fn empty_until(&self, chunk: u64, data_from: DataFrom<'_>) -> u64 {
+        if chunk >= self.chunks {
+            return u64::MAX;
+        }
+        match self.top.find(chunk) {
+            Found::Hole(end) => end,
+            Found::Identity(file, end) => data_from(file, chunk..end.min(self.chunks)),
+            Found::Leaf(leaf, index) => match leaf.entries[index].slot() {
+                None => chunk + 1,
+                Some(slot) if slot.index == chunk && !leaf.entries[index].is_part() => data_from(slot.file, chunk..chunk + 1),
+                Some(_) => chunk,
+            },
+        }
+    }
+}
+
+/// Runs of chunks within `chunks` of which the two maps do not say the same, at most `most` of them, and where to go on. What
+/// reads as zeroes in both is no difference. Costs what the maps do not share.
+/// `cut` is different whatever the maps say.
 pub fn differences(
-    one: &Top,
-    other: &Top,
+    one: Side<'_>,
+    other: Side<'_>,
     chunks: Range<u64>,
     cut: Option<u64>,
     most: usize,
+    data_from: DataFrom<'_>,
 ) -> (Vec<Range<u64>>, Option<u64>) {
     let mut found: Vec<Range<u64>> = Vec::new();
     let mut chunk = chunks.start;
     while chunk < chunks.end {
-        if let Some(end) = same_until(one, other, chunk).filter(|_| cut != Some(chunk)) {
-            chunk = cut.filter(|cut| (chunk..end).contains(cut)).unwrap_or(end);
+        let is_cut = cut == Some(chunk);
+        let upto = |end: u64| cut.filter(|cut| (chunk..end).contains(cut)).unwrap_or(end);
+        if let Some(end) = same_until(one.top, other.top, chunk).filter(|_| !is_cut) {
+            chunk = upto(end);
             continue;
         }
-        let is_cut = cut == Some(chunk) && plain(other, chunk) != (None, None);
-        if is_cut || plain(one, chunk) != plain(other, chunk) {
-            let full = found.len() == most;
-            match found.last_mut() {
-                Some(last) if last.end == chunk => last.end += 1,
-                _ if full => return (found, Some(chunk)),
-                _ => found.push(chunk..chunk + 1),
-            }
+        if !is_cut && one.plain(chunk) == other.plain(chunk) {
+            chunk += 1;
+            continue;
+        }
+        // The newer one first: mostly it has been written.
+        let mut empty = if is_cut { chunk } else { other.empty_until(chunk, data_from) };
+        if empty > chunk {
+            empty = empty.min(one.empty_until(chunk, data_from));
+        }
+        if empty > chunk {
+            chunk = upto(empty);
+            continue;
+        }
+        let full = found.len() == most;
+        match found.last_mut() {
+            Some(last) if last.end == chunk => last.end += 1,
+            _ if full => return (found, Some(chunk)),
+            _ => found.push(chunk..chunk + 1),
         }
         chunk += 1;
     }

@@ -74,7 +74,7 @@ impl MappedStore {
         Ok(VolumeInfo {
             volume: volume.id,
             size_bytes: volume.size(),
-            allocated_bytes: counted.map_or_else(|| source.allocated_bytes().map_err(unreadable), Ok)?,
+            allocated_bytes: counted.map_or_else(|| source.map().allocated_bytes().map_err(unreadable), Ok)?,
             thick: volume.is_thick(),
             origin: lock(&volume.facts).origin,
         })
@@ -90,7 +90,7 @@ impl MappedStore {
         let (top, chunks, key) = {
             let map = volume.map();
             let times_shrunk = map.files().map(|file| file.times_shrunk()).sum();
-            let own_bytes = map.files().map(|file| file.allocated_bytes()).sum::<io::Result<u64>>()?;
+            let own_bytes = map.allocated_bytes()?;
             if map.raw {
                 return Ok(own_bytes);
             }
@@ -193,15 +193,51 @@ impl MappedStore {
         // A node that is read may not change: the maps are held while they are compared, not the volumes.
         let tops: (std::sync::Arc<Top>, std::sync::Arc<Top>) = (older.map().top.clone(), newer.map().top.clone());
         let chunks = offset / chunk_bytes..newer.chunks();
-        // Both may refer to the same slot, of which the older one ends in the middle: behind its end it counts as zeroes.
-        let cut = (older.size() < size_bytes && older.size() % chunk_bytes != 0).then(|| older.size() / chunk_bytes);
-        let (runs, next) = walk::differences(&tops.0, &tops.1, chunks, cut, most);
+        let cut = self.written_behind_end(&older, &newer).map_err(unreadable)?;
+        let sides = [(&tops.0, &older), (&tops.1, &newer)];
+        let [one, other] = sides.map(|(top, volume)| walk::Side { top, chunks: volume.chunks() });
+        let mut known = (0, 0..0, false);
+        let data_from = &mut |file, slots| self.data_from(file, slots, &mut known);
+        let (runs, next) = walk::differences(one, other, chunks, cut, most, data_from);
         let clip = |run: Range<u64>| {
             let (start, end) = ((run.start * chunk_bytes).max(offset), (run.end * chunk_bytes).min(size_bytes));
             (start, end.saturating_sub(start))
         };
         let ranges = runs.into_iter().map(clip).filter(|(_, length)| *length > 0).collect();
         Ok(Differences { ranges, next: next.map(|chunk| chunk * chunk_bytes) })
+    }
+
+    /// The chunk that the end of the older one cuts, if the newer one holds something in it behind that. Both may refer to the
+    /// same slot.
+    fn written_behind_end(&self, older: &MappedVolume, newer: &MappedVolume) -> io::Result<Option<u64>> {
+        let (chunk_bytes, end) = (self.shared.chunk_bytes, older.size());
+        let upto = end.next_multiple_of(chunk_bytes).min(newer.size());
+        let map = newer.map();
+        let mut at = end;
+        while at < upto {
+            let extent = newer.extent_at(&map, at).map_err(|error| io::Error::other(error.to_string()))?;
+            if extent.mapped {
+                return Ok(Some(end / chunk_bytes));
+            }
+            at += extent.length_bytes;
+        }
+        Ok(None)
+    }
+
+    /// The first slot of a range that may hold data, or its end: one that cannot be looked at may. `known`: the file and the run
+    /// of bytes that were asked for last, and whether there is data.
+    fn data_from(&self, file: u32, slots: Range<u64>, known: &mut (u32, Range<u64>, bool)) -> u64 {
+        let Some(file) = self.shared.files.get(file) else { return slots.start };
+        let from = file.offset(slots.start);
+        if known.0 != file.number || !known.1.contains(&from) {
+            *known = match file.next_data(from, i64::MAX as u64) {
+                Ok(Some((start, stop))) if start <= from => (file.number, start..stop, true),
+                Ok(Some((start, _))) => (file.number, from..start, false),
+                Ok(None) => (file.number, from..u64::MAX, false),
+                Err(_) => return slots.start,
+            };
+        }
+        if known.2 { slots.start } else { slots.end.min(known.1.end / file.chunk_bytes) }
     }
 
     pub(super) fn space_now(&self) -> Result<Space, StoreError> {

@@ -92,6 +92,11 @@ impl VolumeMap {
     pub fn files(&self) -> impl Iterator<Item = &Arc<DataFile>> {
         self.base.iter().chain(&self.spills).chain(&self.adopted)
     }
+
+    /// What the volume's own files occupy.
+    pub fn allocated_bytes(&self) -> io::Result<u64> {
+        self.files().map(|file| file.allocated_bytes()).sum()
+    }
 }
 
 impl MappedVolume {
@@ -315,10 +320,5 @@ impl MappedVolume {
     /// The answers that are about to leave survive the death of this process.
     pub fn settle_all(&self) -> Result<(), BlockError> {
         Ok(self.shared.journal.write(self.latest())?)
-    }
-
-    /// What the volume's own files occupy.
-    pub fn allocated_bytes(&self) -> io::Result<u64> {
-        self.map().files().map(|file| file.allocated_bytes()).sum()
     }
 }
