@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import tempfile
@@ -200,8 +199,8 @@ def main() -> None:
     enter_own_network("bench.engine")
     options.directory.mkdir(parents=True, exist_ok=True)
     before = machine()
-    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=options.directory))
-    try:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as folder:
+        directory = Path(folder)
         taken = run_all(options, directory)
         how = {
             "repetitions": options.repetitions,
@@ -212,8 +211,6 @@ def main() -> None:
             "packages": [release(package) for package in PACKAGES],
             "machine": before,
         }
-    finally:
-        shutil.rmtree(directory)
     result = {"how": how, "medians": medians(taken), "runs": taken}
     keep("engine", result, page(result))
     for name, row in result["medians"].items():

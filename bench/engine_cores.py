@@ -9,7 +9,6 @@ import argparse
 import itertools
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -143,8 +142,8 @@ def main() -> None:
     if len(cores) < 2:
         raise SystemExit("there is only one core")
     before = machine()
-    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=options.directory))
-    try:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as folder:
+        directory = Path(folder)
         taken = run_all(options, directory, cores)
         how = {
             "repetitions": options.repetitions,
@@ -153,8 +152,6 @@ def main() -> None:
             "surroundings": surroundings(),
             "machine": before,
         }
-    finally:
-        shutil.rmtree(directory)
     middle = {name: {case: statistics.median(all_of) for case, all_of in row.items()} for name, row in taken.items()}
     result = {"how": how, "medians": middle, "runs": taken}
     keep("engine-cores", result, page(result))

@@ -8,7 +8,6 @@ write afterwards: Linux keeps what one call writes in folios of up to that size,
 import argparse
 import os
 import random
-import shutil
 import statistics
 import tempfile
 import time
@@ -60,8 +59,8 @@ def main() -> None:
     enter_own_network("bench.engine_pieces")
     before = machine()
     options.directory.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=options.directory))
-    try:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as folder:
+        directory = Path(folder)
         runs: dict[int, list[dict[str, float]]] = {piece: [] for piece in PIECES_KIB}
         for _ in range(options.repetitions):
             for piece in PIECES_KIB:
@@ -69,8 +68,6 @@ def main() -> None:
                 print(f"pieces of {piece:4} KiB  {runs[piece][-1]}", flush=True)
         how: dict[str, Any] = {"repetitions": options.repetitions, "file_system": file_system_of(directory)}
         how |= {"surroundings": surroundings(), "machine": before}
-    finally:
-        shutil.rmtree(directory)
     middle = {
         piece: {key: statistics.median(run[key] for run in all_of) for key in all_of[0]}
         for piece, all_of in runs.items()

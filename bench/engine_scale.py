@@ -9,7 +9,6 @@ storage.
 import argparse
 import asyncio
 import json
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -112,8 +111,8 @@ def main() -> None:
     options = parser.parse_args()
     enter_own_network("bench.engine_scale")
     before = machine()
-    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=options.directory))
-    try:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as folder:
+        directory = Path(folder)
         found = run_all(options, directory)
         how = {
             "span_mib": options.span_mib,
@@ -121,8 +120,6 @@ def main() -> None:
             "surroundings": surroundings(),
             "machine": before,
         }
-    finally:
-        shutil.rmtree(directory)
     keep("engine-scale", {"how": how, "found": found}, page(how, found))
 
 

@@ -7,7 +7,6 @@ long as is said.
 
 import argparse
 import resource
-import shutil
 import socket
 import statistics
 import struct
@@ -179,12 +178,10 @@ def main() -> None:
     before = machine()
     runs: list[dict[str, float]] = []
     for _ in range(options.repetitions):
-        directory = Path(tempfile.mkdtemp(prefix="bench-", dir=options.directory))
-        try:
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as folder:
+            directory = Path(folder)
             runs.append(measure_logins(directory / "logins") | measure_memory(directory / "memory"))
             print(runs[-1], flush=True)
-        finally:
-            shutil.rmtree(directory)
     how = {"repetitions": options.repetitions, "surroundings": surroundings(), "machine": before}
     middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
     result = {"how": how, "medians": middle, "runs": runs}

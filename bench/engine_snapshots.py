@@ -18,7 +18,6 @@ microseconds and more.
 import argparse
 import asyncio
 import json
-import shutil
 import statistics
 import subprocess
 import tempfile
@@ -361,8 +360,8 @@ def main() -> None:
     options = parser.parse_args()
     enter_own_network("bench.engine_snapshots")
     before = machine()
-    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=options.directory))
-    try:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as folder:
+        directory = Path(folder)
         began = time.monotonic()
         found = run_all(options, directory)
         how = {
@@ -374,8 +373,6 @@ def main() -> None:
             "surroundings": surroundings(),
             "machine": before,
         }
-    finally:
-        shutil.rmtree(directory)
     keep("engine-snapshots", {"how": how, "found": found}, page(how, found))
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ def enter_own_network(module: str) -> None:
         os.execvp("unshare", ["unshare", "-n", sys.executable, "-m", module, *sys.argv[1:]])
     if os.getpgrp() != os.getpid():
         os.setsid()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))  # and takes down what it has started
     put_first("self")
 
 
