@@ -59,27 +59,30 @@ async def import_raw_vdi(request: HttpRequest) -> None:
 
 @http("GET", "/export_raw_vdi", role="vm-admin")
 async def export_raw_vdi(request: HttpRequest) -> None:
-    """With ``base`` (VHD only) what differs from that disk."""
+    """With ``base`` (VHD only) what differs from that disk. The last piece leaves when the disk is free again: who has every
+    byte that was promised may ask for the next thing at once."""
     vdi, pool, format_name = _vdi(request), request.pool, _format(request)
     base = _vdi(request, "base") if request.query.get("base") else ""
     if base and format_name != formats.VHD:
         raise XenApiError("VALUE_NOT_SUPPORTED", ["base", request.query["base"], "only a VHD can be a difference"])
     length_bytes = pool.db.get("VDI", vdi)["virtual_size"]
-    sent = 0
+    sent, held = 0, b""
 
     def begin(length: int) -> None:
         nonlocal length_bytes
         length_bytes = length
 
     async def sink(piece: bytes) -> None:
-        nonlocal sent
+        nonlocal sent, held
         if not sent:  # only now is it sure that there is something to send
             headers = {"Content-Type": CONTENT_TYPES[format_name], "Content-Length": str(length_bytes)}
             await request.begin_response(200, headers)
         sent += len(piece)
         if sent > length_bytes:
             raise XenApiError("VDI_IO_ERROR", [vdi, f"the volume is larger than {length_bytes} bytes"])
-        await request.send(piece)
+        leaving, held = held, bytes(piece)
+        if leaving:
+            await request.send(leaving)
 
     memory: Memory = {"sink": sink, "begin": begin}
     if format_name == RAW:
@@ -92,3 +95,4 @@ async def export_raw_vdi(request: HttpRequest) -> None:
         )
     if sent != length_bytes:
         raise XenApiError("VDI_IO_ERROR", [vdi, f"the volume has {sent} of {length_bytes} bytes"])
+    await request.send(held)

@@ -185,9 +185,12 @@ async def test_a_guest_that_gives_up_stands_still_until_somebody_decides(machine
         [domain] = (await machine.agent.call(seam.DomainList())).domains
         return (domain.state, domain.reason) == ("paused", "crashed")
 
+    async def was_told() -> bool:
+        told = [event.domain for event in machine.events if isinstance(event, seam.DomainChanged)]
+        return ("paused", "crashed") in [(domain.state, domain.reason) for domain in told]
+
     await until(gave_up)
-    told = [event.domain for event in machine.events if isinstance(event, seam.DomainChanged)]
-    assert ("paused", "crashed") in [(domain.state, domain.reason) for domain in told]
+    await until(was_told)
     await machine.agent.call(seam.DomainReset(uuid=machine.uuid))
     await machine.agent.call(seam.DomainUnpause(uuid=machine.uuid))
     await until(machine.has_address)

@@ -30,6 +30,17 @@ async def test_what_goes_in_comes_out(world: World, door: Path) -> None:
     assert world.hypervisor.storage.open_now == {}  # type: ignore[attr-defined]
 
 
+async def test_who_has_the_last_byte_may_use_the_disk(world: World, door: Path) -> None:
+    vdi = await world.make_vdi(await world.make_sr())
+    reader, writer = await asyncio.open_unix_connection(door)
+    writer.write(f"GET /export_raw_vdi?vdi={vdi}&session_id={world.session} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(world.get("VDI", vdi)["virtual_size"])
+    assert world.openings() == []
+    assert world.get("VDI", vdi)["current_operations"] == {}
+    writer.close()
+
+
 async def test_a_client_that_does_not_know_its_length_may_simply_end(world: World, door: Path) -> None:
     vdi = await world.make_vdi(await world.make_sr())
     status, _ = await ask(door, world, f"PUT /import_raw_vdi/?vdi={vdi}&format=raw", b"x" * 5000, UNKNOWN_LENGTH)
