@@ -232,13 +232,19 @@ async def test_a_balloon_takes_memory_and_gives_it_back(host: Host):
 
         await until(reached)
 
+    async def until_told(memory_bytes: int) -> None:
+        async def is_among_them() -> bool:
+            return any(is_told(event, memory_bytes) for event in host.events)
+
+        await until(is_among_them)
+
     await until(host.has_address)
     await has(144 * MIB)
     for target in (128 * MIB, 160 * MIB):
         await host.agent.call(DomainMemory(uuid=host.uuid, target_bytes=target))
         await host.agent.call(DomainMemory(uuid=host.uuid, target_bytes=target))
         await has(target)
-        assert [event for event in host.events if is_told(event, target)]
+        await until_told(target)
     with pytest.raises(SeamError, match="BAD_STATE"):
         await host.agent.call(DomainMemory(uuid=host.uuid, target_bytes=161 * MIB))
     with pytest.raises(SeamError, match="BAD_REQUEST"):

@@ -168,9 +168,12 @@ async def test_life_of_a_machine(machine: Machine):
     assert machine.qemu() is None
     await until(machine.has_no_session)
     assert not await machine.runs()
-    states = [event.domain.state for event in machine.events if isinstance(event, seam.DomainChanged)]
-    assert states[0] == "running"
-    assert states[-1] == "stopped"
+
+    async def told_from_start_to_end() -> bool:
+        states = [event.domain.state for event in machine.events if isinstance(event, seam.DomainChanged)]
+        return (states[0], states[-1]) == ("running", "stopped")
+
+    await until(told_from_start_to_end)
 
 
 async def test_a_guest_that_gives_up_stands_still_until_somebody_decides(machine: Machine):
