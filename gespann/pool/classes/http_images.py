@@ -59,8 +59,8 @@ async def import_raw_vdi(request: HttpRequest) -> None:
 
 @http("GET", "/export_raw_vdi", role="vm-admin")
 async def export_raw_vdi(request: HttpRequest) -> None:
-    """With ``base`` (VHD only) what differs from that disk. The last piece leaves when the disk is free again: who has every
-    byte that was promised may ask for the next thing at once."""
+    """With ``base`` (VHD only) what differs from that disk. The last piece leaves when the disk is free again: who has
+    every byte that was promised may ask for the next thing at once."""
     vdi, pool, format_name = _vdi(request), request.pool, _format(request)
     base = _vdi(request, "base") if request.query.get("base") else ""
     if base and format_name != formats.VHD:
