@@ -21,7 +21,7 @@ from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import coordinator, work_of
 from gespann.pool.model.database import Database
 from gespann.pool.plan import host_plans
-from gespann.pool.plan.storage_view import peek
+from gespann.pool.plan.storage_view import is_live
 from gespann.pool.pool import Pool
 from gespann.pool.reconcile.first_start import known_before_facts
 from gespann.pool.remote_pool import RemotePool
@@ -188,8 +188,8 @@ async def eject(call: Call, host: str) -> None:
     """The host begins a pool of its own; SRs that only it has, are forgotten."""
     pool = call.pool
     pool_uuid = _the_pool(pool.db)["uuid"]
-    metrics = peek(pool.db, "host_metrics", pool.db.get("host", host)["metrics"])
-    if metrics is None or not metrics["live"]:
+    pool.db.get("host", host)
+    if not is_live(pool.db, host):
         raise XenApiError("HOST_OFFLINE", [host])
     await work_of(pool).run(lambda: host_plans.plan_eject(pool.db, host, pool_uuid), task=call.task)
 

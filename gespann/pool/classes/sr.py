@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import assert_free, capabilities_of, set_fields, work_of
 from gespann.pool.plan import legal_moves, repository_plans
-from gespann.pool.plan.storage_view import attached_hosts
+from gespann.pool.plan.storage_view import attached_hosts, is_live
 from gespann.pool.pool import Pool
 from gespann.pool.reconcile.storage_scan import scan_sr, scan_when_possible
 from gespann.pool.steps.storage_door import device_config_with_secrets, driver_for_type, storage_words
@@ -110,8 +110,7 @@ async def probe(call: Call, host: str, device_config: dict[str, str], sr_type: s
 async def get_live_hosts(call: Call, sr: str) -> list[str]:
     """Those that have it plugged, and answer."""
     db = call.pool.db
-    hosts = {host: db.find("host_metrics", db.get("host", host)["metrics"]) for host in attached_hosts(db, sr)}
-    return [host for host, metrics in hosts.items() if metrics is not None and metrics["live"]]
+    return [host for host in attached_hosts(db, sr) if is_live(db, host)]
 
 
 @implements("SR.destroy")

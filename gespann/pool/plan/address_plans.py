@@ -14,7 +14,7 @@ import msgspec
 
 from gespann.pool.model.database import Database
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
-from gespann.pool.plan.storage_view import peek
+from gespann.pool.plan.storage_view import is_live
 from gespann.seams.host_addresses import Addressing, InterfaceAddresses
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -154,7 +154,7 @@ def _plan(
     db: Database, name: str, pif: str, record: Mapping[str, Any], wanted: InterfaceAddresses, *, manages: bool
 ) -> Plan:
     host = record["host"]
-    others = [ref for ref in db.all("host") if ref != host and _live(db, ref)]
+    others = [ref for ref in db.all("host") if ref != host and is_live(db, ref)]
     args = {
         "host": host,
         "pif": pif,
@@ -171,11 +171,6 @@ def _plan(
     if manages:  # one at a time: each of them needs the ways to the others
         locks.append(Lock("pool", next(iter(db.all("pool")))))
     return Plan(name, (Act("addresses-change", args), Act("addresses-keep", args)), tuple(locks))
-
-
-def _live(db: Database, host: str) -> bool:
-    metrics = peek(db, "host_metrics", db.get("host", host)["metrics"])
-    return metrics is not None and bool(metrics["live"])
 
 
 @operation("host.set_hostname_live")

@@ -10,7 +10,7 @@ from typing import Any
 from gespann.pool.model.database import Database, Transaction, new_ref
 from gespann.pool.plan.repository_plans import secrets_of_sr
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
-from gespann.pool.plan.storage_view import peek
+from gespann.pool.plan.storage_view import is_live, peek
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -106,8 +106,7 @@ def plan_eject(db: Database, host: str, pool_uuid: str) -> Plan:
 def plan_destroy(db: Database, host: str) -> Plan:
     """HOST_IS_LIVE for one that answers."""
     _assert_may_go(db, host)
-    metrics = peek(db, "host_metrics", db.get("host", host)["metrics"])
-    if metrics is not None and metrics["live"]:
+    if is_live(db, host):
         raise XenApiError("HOST_IS_LIVE", [host])
     act = Act("host-forget", {"host": host, "set": _unset(db, host), "destroy": _records_of(db, host)})
     return Plan("host.destroy", (act,), (Lock("host", host),))

@@ -7,7 +7,7 @@ advertised nor carried out.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gespann.pool.plan.storage_view import Records, attached_hosts, peek
+from gespann.pool.plan.storage_view import Records, attached_hosts, is_live, peek
 from gespann.seams.xenapi.errors import XenApiError
 
 HALTED, PAUSED, RUNNING, SUSPENDED = "Halted", "Paused", "Running", "Suspended"
@@ -298,8 +298,7 @@ def allowed_sr(records: Records, sr: str, capabilities: Capabilities) -> list[st
 
 def allowed_host(records: Records, host: str) -> list[str]:
     record = records.get("host", host)
-    metrics = peek(records, "host_metrics", record["metrics"])
-    live = metrics is not None and metrics["live"]
+    live = is_live(records, host)
     if not record["enabled"]:
         return ["provision", "enable", *(["evacuate", "reboot", "shutdown"] if live else [])]
     return ["provision", *(["evacuate", "vm_migrate", "vm_resume", "vm_start"] if live else [])]

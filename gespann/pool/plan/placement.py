@@ -1,7 +1,7 @@
 """Chooses the host for a VM, or says why there is none."""
 
 from gespann.pool.model.database import Database
-from gespann.pool.plan.storage_view import attached_hosts, disks_of, peek
+from gespann.pool.plan.storage_view import attached_hosts, disks_of, is_live, peek
 from gespann.pool.plan.vm_limits import reserved_bytes
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
@@ -25,10 +25,9 @@ def free_memory_bytes(db: Database, host: str) -> int:
 def obstacle(db: Database, vm: str, host: str) -> XenApiError | None:
     """Why this VM cannot start on this host now."""
     record, wanted = db.get("host", host), db.get("VM", vm)
-    metrics = peek(db, "host_metrics", record["metrics"])
     if not record["enabled"]:
         return XenApiError("HOST_DISABLED", [host])
-    if metrics is None or not metrics["live"]:
+    if not is_live(db, host):
         return XenApiError("HOST_OFFLINE", [host])
     for ref in [*(vbd["VDI"] for _, vbd in disks_of(db, vm)), wanted["suspend_VDI"]]:
         vdi = peek(db, "VDI", ref)

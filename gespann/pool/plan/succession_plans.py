@@ -5,7 +5,7 @@ from typing import Any
 from gespann.pool.model.database import Database
 from gespann.pool.plan.host_plans import coordinator_of
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
-from gespann.pool.plan.storage_view import peek
+from gespann.pool.plan.storage_view import is_live
 from gespann.seams.xenapi.errors import XenApiError
 
 
@@ -13,8 +13,7 @@ from gespann.seams.xenapi.errors import XenApiError
 def plan_designate(db: Database, host: str, next_epoch: int) -> Plan:
     """HOST_OFFLINE for one that does not answer."""
     record = db.get("host", host)
-    metrics = peek(db, "host_metrics", record["metrics"])
-    if metrics is None or not metrics["live"]:
+    if not is_live(db, host):
         raise XenApiError("HOST_OFFLINE", [host])
     if host == coordinator_of(db):
         raise XenApiError("OPERATION_NOT_ALLOWED", ["The host is the pool's coordinator already"])

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from gespann.pool.model.database import Database
+from gespann.pool.plan.storage_view import is_live
 from gespann.seams.engine_socket import Empty, Request
 from gespann.seams.host_agent import VERSION, DomainDestroy, Hello, ImageClose, MemoryStop
 from gespann.seams.json_lines import SeamError, SeamLost
@@ -66,8 +67,7 @@ def counted_as_dead(hosts: frozenset[str]) -> Iterator[None]:
 
 def silent_hosts(db: Database) -> frozenset[str]:
     """Those whose agents do not answer now."""
-    metrics = {host: db.find("host_metrics", record["metrics"]) for host, record in db.all("host").items()}
-    return frozenset(host for host, one in metrics.items() if one is None or not one["live"])
+    return frozenset(host for host in db.all("host") if not is_live(db, host))
 
 
 async def ask(pool: "Pool", host: str, request: Request, timeout_s: float = ANSWER_WITHIN_S) -> Any:

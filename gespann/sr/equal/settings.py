@@ -6,7 +6,7 @@ from gespann.seams.sr_driver import Sr, SrError
 from gespann.sr.equal import errors
 from gespann.sr.equal.connection import Address
 from gespann.sr.equal.info import INFO
-from gespann.sr.equal.words import SnapPolicy
+from gespann.sr.equal.words import DELETE_OLDEST, STOP_SNAPSHOTS, SnapPolicy
 
 # Put there by the pool itself or by older clients; they say nothing to us.
 _FOREIGN_KEYS = {"SRmaster", "multihomed"}
@@ -68,7 +68,7 @@ def snap_policy(config: dict[str, str]) -> SnapPolicy:
             "Invalid snap-reserve-percentage value, must be an integer",
             f"{reserve[:80]}; from 0 to {_MOST_RESERVE_PERCENT}",
         )
-    if depletion is not None and depletion not in ("stop-snapshots", "delete-oldest", "volume-offline"):
+    if depletion is not None and depletion not in (STOP_SNAPSHOTS, DELETE_OLDEST, "volume-offline"):
         raise SrError(
             errors.SNAP_DEPLETION,
             "Invalid snap-depletion value, must be one of 'stop-snapshots', 'delete-oldest' or 'volume-offline'",
