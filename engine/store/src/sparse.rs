@@ -1,9 +1,10 @@
 //! The system calls for sparse files, each as one small function.
 
+use crate::disk::DiskSpace;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -20,9 +21,24 @@ fn fallocate(file: &File, mode: libc::c_int, offset: u64, length: u64) -> io::Re
     }
 }
 
+/// The file system that the open file or folder is on.
+pub fn space(file: &File) -> io::Result<DiskSpace> {
+    // SAFETY: an all-zero statvfs is a valid value, and the call fills it.
+    let mut figures: libc::statvfs = unsafe { std::mem::zeroed() };
+    check(unsafe { libc::fstatvfs(file.as_raw_fd(), &mut figures) })?;
+    let (total_bytes, free_bytes) = (figures.f_blocks * figures.f_frsize, figures.f_bavail * figures.f_frsize);
+    Ok(DiskSpace { total_bytes, free_bytes })
+}
+
 /// Allocates what is not there yet, without changing any byte; a file that is shorter grows. Blocks that the file shares
 /// with another are made its own, where the file system has sharing and knows how (XFS): overwriting them would need space.
+///
+/// What cannot fit is refused before any of it is taken: fallocate would take all there is until it finds out, and everyone
+/// who writes meanwhile would be told that the disk is full.
 pub fn reserve(file: &File, length: u64) -> io::Result<()> {
+    if length.saturating_sub(file.metadata()?.blocks() * 512) > space(file)?.free_bytes {
+        return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+    }
     fallocate(file, 0, 0, length)?;
     match fallocate(file, libc::FALLOC_FL_UNSHARE_RANGE, 0, length) {
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
@@ -91,4 +107,23 @@ pub fn dig_holes(file: &File, size_bytes: u64) -> io::Result<()> {
         position = data_end.max(data_start);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_fit_takes_nothing_from_those_who_write_meanwhile() {
+        let path = std::env::temp_dir().join(format!("gespann-sparse-{}", std::process::id()));
+        let file = File::create(&path).unwrap();
+        reserve(&file, 1 << 20).unwrap();
+        let before = file.metadata().unwrap().blocks();
+        let free = space(&file).unwrap().free_bytes;
+        let refused = reserve(&file, free + free / 2).unwrap_err();
+        let after = file.metadata().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(refused.raw_os_error(), Some(libc::ENOSPC));
+        assert_eq!((after.blocks(), after.len()), (before, 1 << 20), "the file is as it was");
+    }
 }

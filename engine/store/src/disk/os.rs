@@ -111,14 +111,7 @@ impl Disk for OsDisk {
     }
 
     fn space(&self) -> io::Result<DiskSpace> {
-        let folder = File::open(&self.root)?;
-        // SAFETY: an all-zero statvfs is a valid value, and the call fills it.
-        let mut figures: libc::statvfs = unsafe { std::mem::zeroed() };
-        if unsafe { libc::fstatvfs(folder.as_raw_fd(), &mut figures) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let (total_bytes, free_bytes) = (figures.f_blocks * figures.f_frsize, figures.f_bavail * figures.f_frsize);
-        Ok(DiskSpace { total_bytes, free_bytes })
+        sparse::space(&File::open(&self.root)?)
     }
 }
 
