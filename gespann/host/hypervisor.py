@@ -24,6 +24,7 @@ from gespann.seams.host_agent import (
 )
 from gespann.seams.host_machine import Trigger
 from gespann.seams.host_migration import Landing, MigrateSend
+from gespann.seams.host_mirror import MirrorTarget
 
 Told = Callable[[Event], None]  # called in the event loop's thread, must not block
 
@@ -148,3 +149,13 @@ class Hypervisor(Protocol):
         ...
 
     async def migrate_end(self, uuid: str, ticket: str) -> None: ...
+
+    async def disk_mirror(self, uuid: str, start_id: str, device: int, source: IscsiSource) -> None: ...
+
+    async def disk_mirror_progress(self, uuid: str, device: int) -> float:
+        """0.0 to 1.0."""
+        ...
+
+    async def disk_mirror_stop(self, uuid: str, device: int, to: MirrorTarget) -> None: ...
+
+    async def disk_pivot(self, uuid: str, start_id: str, device: int, to: MirrorTarget) -> None: ...

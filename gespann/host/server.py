@@ -14,6 +14,7 @@ from gespann.host.holds import Holds
 from gespann.host.hypervisor import Hypervisor
 from gespann.host.membership import Membership
 from gespann.host.migration import Migrations
+from gespann.host.mirrors import Mirrors
 from gespann.host.reports import Reports
 from gespann.seams import host_agent as seam
 from gespann.seams.engine_socket import Empty
@@ -36,6 +37,7 @@ class AgentServer:
         self.membership = membership
         self.holds = Holds(hypervisor, socket_path.parent / "held-guests")
         self.migrations = Migrations(hypervisor, socket_path.parent, membership)
+        self.mirrors = Mirrors(hypervisor)
         self.reports = Reports(hypervisor)
         self.addresses = Addresses(hypervisor, membership.data_dir if membership is not None else None)
         self._server = JsonLinesServer(socket_path, self._handlers(), failure_code="HYPERVISOR")
@@ -90,6 +92,7 @@ class AgentServer:
             VlanEnsure: self._vlan_ensure,
             VlanRemove: self._vlan_remove,
             **self.migrations.handlers(),
+            **self.mirrors.handlers(),
             **self.reports.handlers(),
             **self.addresses.handlers(),
             **(self.membership.handlers() if self.membership is not None else {}),

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from gespann.seams.host_agent import Domain, DomainSpec, GuestMetricsReply, Nic
+from gespann.seams.host_agent import Domain, DomainSpec, GuestMetricsReply, IscsiSource, Nic
+from gespann.seams.host_mirror import MirrorTarget, opening_meant
 
 
 @dataclass
@@ -26,6 +27,7 @@ class GuestBehaviour:
     shutdown_s: float = 0.002
     save_s: float = 0.0
     send_s: float = 0.0  # how long its memory takes to another host
+    mirror_s: float = 0.0  # how long a disk takes to another volume
 
 
 @dataclass
@@ -37,6 +39,7 @@ class FakeDomain:
     bridges: dict[int, str] = field(default_factory=dict)
     locks: dict[int, tuple[str, ...]] = field(default_factory=dict)  # how it is locked, and what it may use
     serials: dict[int, str] = field(default_factory=dict)
+    lead_to: dict[int, MirrorTarget] = field(default_factory=dict)  # iSCSI disks: which openings
     sizes_bytes: dict[int, int] = field(default_factory=dict)
     vcpus_max: int = 1
     memory_max_bytes: int = 0
@@ -113,6 +116,9 @@ def started(spec: DomainSpec, domid: int, serial_socket: str, vnc_socket: str) -
         bridges={nic.device: nic.bridge for nic in spec.nics},
         locks={nic.device: lock_of(nic) for nic in spec.nics},
         serials={disk.device: disk.serial for disk in spec.disks},
+        lead_to={
+            disk.device: opening_meant(disk.source) for disk in spec.disks if isinstance(disk.source, IscsiSource)
+        },
         vcpus_max=max(spec.vcpus, spec.vcpus_max),
         memory_max_bytes=spec.memory_bytes,
         memory_target_bytes=spec.memory_target_bytes or spec.memory_bytes,

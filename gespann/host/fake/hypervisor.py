@@ -18,6 +18,7 @@ from gespann.host.fake.images import FakeImages
 from gespann.host.fake.landing import STOOD_STILL_S, Expected, Sending, expect, expected, forget
 from gespann.host.fake.machine import FakeMachine
 from gespann.host.fake.memory import load_domains, save_domains
+from gespann.host.fake.mirrors import FakeMirrors
 from gespann.host.fake.saved import SavedMemory, read_memory, spoil, write_memory, written_bytes
 from gespann.host.fake.storage import AnyStorage, FakeStorage, Source, holder_of
 from gespann.host.hypervisor import Told
@@ -37,6 +38,7 @@ from gespann.seams.host_agent import (
 )
 from gespann.seams.host_machine import Trigger
 from gespann.seams.host_migration import Landing, MigrateSend
+from gespann.seams.host_mirror import MirrorTarget, opening_meant
 from gespann.seams.json_lines import SeamError
 
 UNPLUG_VCPU_S = 5.0
@@ -69,6 +71,7 @@ class FakeHypervisor(FakeMachine):
         self.vlans: dict[tuple[str, int], str] = {}  # (device, tag) -> bridge
         self.images = images if images is not None else FakeImages(self.storage, run_dir)
         self.memory = SavedMemory(self.storage)
+        self.mirrors = FakeMirrors(self.storage)
         self._behaviours: dict[str, GuestBehaviour] = {}
         self._running: dict[str, FakeDomain] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -290,6 +293,8 @@ class FakeHypervisor(FakeMachine):
             else:
                 await self.storage.close(holder)
             running.serials[disk.device] = disk.serial
+            if isinstance(disk.source, IscsiSource):
+                running.lead_to[disk.device] = opening_meant(disk.source)
             self._plugged(running)
 
     async def disk_detach(self, uuid: str, device: int, timeout_s: float) -> None:
@@ -300,7 +305,9 @@ class FakeHypervisor(FakeMachine):
                 return
             await self._unplug(uuid, timeout_s, f"disk {device}")
             await self.storage.close(holder_of(running.domain, device))
+            await self.mirrors.end(uuid, device)
             del running.serials[device]
+            running.lead_to.pop(device, None)
             self._plugged(running)
 
     async def disk_resize(self, uuid: str, device: int, size_bytes: int) -> None:
@@ -430,6 +437,24 @@ class FakeHypervisor(FakeMachine):
             for disk in there.spec.disks:
                 await self.storage.close(f"{uuid}/{there.spec.start_id}/{disk.device}")
 
+    async def disk_mirror(self, uuid: str, start_id: str, device: int, source: IscsiSource) -> None:
+        self._maybe_fail("disk_mirror")
+        await self.mirrors.take(self._find(uuid), start_id, device, source, self._behaviour(uuid).mirror_s)
+
+    async def disk_mirror_progress(self, uuid: str, device: int) -> float:
+        self._maybe_fail("disk_mirror_progress")
+        return self.mirrors.progress(uuid, device)
+
+    async def disk_mirror_stop(self, uuid: str, device: int, to: MirrorTarget) -> None:
+        self._maybe_fail("disk_mirror_stop")
+        await self.mirrors.stop(self._running.get(uuid), uuid, device, to)
+
+    async def disk_pivot(self, uuid: str, start_id: str, device: int, to: MirrorTarget) -> None:
+        async with self._locks[uuid]:
+            self._maybe_fail("disk_pivot")
+            await self.mirrors.pivot(self._find(uuid), start_id, device, to)
+            self._save()
+
     # --- inside
 
     def _find(self, uuid: str) -> FakeDomain:
@@ -537,6 +562,7 @@ class FakeHypervisor(FakeMachine):
         uuid = running.domain.uuid
         self._running.pop(uuid, None)
         for device in running.serials:
+            await self.mirrors.end(uuid, device)
             await self.storage.close(holder_of(running.domain, device))
         await self._consoles.close(uuid)
         self._save()

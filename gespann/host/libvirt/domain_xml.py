@@ -58,20 +58,24 @@ class DomainView:
     agent_connected: bool
 
 
-def secret_uuid(vm_uuid: str, device: int) -> str:
-    return str(uuids.uuid5(_SECRETS, f"{vm_uuid}/{device}"))
+#: a disk has two: while it moves to another volume, both are in use
+SECRET_SLOTS = (0, 1)
 
 
-def secret_usage(vm_uuid: str, device: int) -> str:
-    return f"gespann/{vm_uuid}/{device}"
+def secret_uuid(vm_uuid: str, device: int, slot: int = 0) -> str:
+    return str(uuids.uuid5(_SECRETS, f"{vm_uuid}/{device}" + (f"/{slot}" if slot else "")))
 
 
-def secret_xml(vm_uuid: str, device: int) -> str:
+def secret_usage(vm_uuid: str, device: int, slot: int = 0) -> str:
+    return f"gespann/{vm_uuid}/{device}" + (f"/{slot}" if slot else "")
+
+
+def secret_xml(vm_uuid: str, device: int, slot: int = 0) -> str:
     """Private: libvirt gives the value to nobody. Ephemeral: it is never written to a disk."""
     secret = ET.Element("secret", ephemeral="yes", private="yes")
-    ET.SubElement(secret, "uuid").text = secret_uuid(vm_uuid, device)
+    ET.SubElement(secret, "uuid").text = secret_uuid(vm_uuid, device, slot)
     usage = ET.SubElement(secret, "usage", type="iscsi")
-    ET.SubElement(usage, "target").text = secret_usage(vm_uuid, device)
+    ET.SubElement(usage, "target").text = secret_usage(vm_uuid, device, slot)
     return text(secret)
 
 
@@ -109,7 +113,7 @@ def disk_element(vm_uuid: str, disk: Disk, boot_order: int = 0) -> ET.Element:
         error_policy="stop", rerror_policy="stop",
     )  # fmt: skip
     if isinstance(disk.source, IscsiSource):
-        element.append(_iscsi_source(vm_uuid, disk.device, disk.source))
+        element.append(iscsi_source_element(vm_uuid, disk.device, disk.source))
     elif disk.source is not None:
         ET.SubElement(element, "source", file=disk.source.path)
     ET.SubElement(element, "target", dev=target_name(disk.device), bus="scsi")
@@ -123,12 +127,12 @@ def disk_element(vm_uuid: str, disk: Disk, boot_order: int = 0) -> ET.Element:
     return element
 
 
-def _iscsi_source(vm_uuid: str, device: int, source: IscsiSource) -> ET.Element:
+def iscsi_source_element(vm_uuid: str, device: int, source: IscsiSource, slot: int = 0) -> ET.Element:
     element = ET.Element("source", protocol="iscsi", name=f"{source.target}/{source.lun}")
     ET.SubElement(element, "host", name=source.host, port=str(source.port))
     if source.chap_user:
         auth = ET.SubElement(element, "auth", username=source.chap_user)
-        ET.SubElement(auth, "secret", type="iscsi", uuid=secret_uuid(vm_uuid, device))
+        ET.SubElement(auth, "secret", type="iscsi", uuid=secret_uuid(vm_uuid, device, slot))
     initiator = ET.SubElement(element, "initiator")
     ET.SubElement(initiator, "iqn", name=source.initiator)
     if source.size_bytes:

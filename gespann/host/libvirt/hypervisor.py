@@ -24,6 +24,7 @@ from gespann.host.libvirt.keys import TRIGGERS, press_sysrq
 from gespann.host.libvirt.machines import Machines
 from gespann.host.libvirt.memory import Memory
 from gespann.host.libvirt.migration import Migration, socket_of
+from gespann.host.libvirt.mirror import Mirrors
 from gespann.host.libvirt.power import Power
 from gespann.host.memory_file import MemoryFiles
 from gespann.host.nic_filter import NicFilter
@@ -42,6 +43,7 @@ from gespann.seams.host_agent import (
 )
 from gespann.seams.host_machine import Trigger
 from gespann.seams.host_migration import Landing, MigrateSend
+from gespann.seams.host_mirror import MirrorTarget
 from gespann.seams.json_lines import SeamError
 from gespann.system import processes
 
@@ -66,6 +68,7 @@ class LibvirtHypervisor:
         self._files = MemoryFiles(run_dir / "memory")
         self._memory = Memory(self._machines, self._power, self._files)
         self._migration = Migration(self._machines, self._power)
+        self._mirrors = Mirrors(self._machines)
         self._addresses = KernelAddresses(run_dir / "leases")
         self.migration_socket: Path | None = socket_of(uri)
         self._qemu_version = "unknown"
@@ -267,6 +270,18 @@ class LibvirtHypervisor:
 
     async def migrate_end(self, uuid: str, ticket: str) -> None:
         await self._migration.end(ticket)
+
+    async def disk_mirror(self, uuid: str, start_id: str, device: int, source: IscsiSource) -> None:
+        await self._mirrors.mirror(uuid, start_id, device, source)
+
+    async def disk_mirror_progress(self, uuid: str, device: int) -> float:
+        return await self._mirrors.progress(uuid, device)
+
+    async def disk_mirror_stop(self, uuid: str, device: int, to: MirrorTarget) -> None:
+        await self._mirrors.stop(uuid, device, to)
+
+    async def disk_pivot(self, uuid: str, start_id: str, device: int, to: MirrorTarget) -> None:
+        await self._mirrors.pivot(uuid, start_id, device, to)
 
 
 def qemu_uid(capabilities: str) -> int | None:

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 from defusedxml.ElementTree import fromstring
 
-from gespann.host.libvirt.domain_xml import METADATA_URI, NIC_ALIAS, name_tap
+from gespann.host.libvirt.domain_xml import METADATA_URI, NIC_ALIAS, name_tap, secret_uuid
 from gespann.seams.host_migration import Landing, MovedDisk
 
 
@@ -16,12 +16,12 @@ def moved_xml(text: str, new_start_id: str, disks: list[MovedDisk], landing: Lan
     start = root.find(f"metadata/{{{METADATA_URI}}}start")
     if start is not None:
         start.text = new_start_id
+    vm_uuid = root.findtext("uuid", "")
     moved = {disk.device: disk for disk in disks}
     for element in root.findall("devices/disk"):
         address = element.find("address")
         if address is not None and int(address.get("target", "-1")) in moved:
-            _move_disk(element, moved[int(address.get("target", "-1"))])
-    vm_uuid = root.findtext("uuid", "")
+            _move_disk(element, moved[int(address.get("target", "-1"))], vm_uuid)
     for element in root.findall("devices/interface"):
         alias = element.find("alias")
         name = alias.get("name", "") if alias is not None else ""
@@ -39,12 +39,14 @@ def moved_xml(text: str, new_start_id: str, disks: list[MovedDisk], landing: Lan
     return ET.tostring(root, encoding="unicode")
 
 
-def _move_disk(element: ET.Element, disk: MovedDisk) -> None:
+def _move_disk(element: ET.Element, disk: MovedDisk, vm_uuid: str) -> None:
+    """Its secret too: the one here may be the second of its two."""
     _set(element, "source/host", "name", disk.host)
     _set(element, "source/host", "port", str(disk.port))
     _set(element, "source/initiator/iqn", "name", disk.initiator)
     for place in ("auth", "source/auth"):
         _set(element, place, "username", disk.chap_user)
+        _set(element, f"{place}/secret", "uuid", secret_uuid(vm_uuid, disk.device))
 
 
 def _set(element: ET.Element, path: str, attribute: str, value: str) -> None:

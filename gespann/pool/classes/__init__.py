@@ -28,6 +28,7 @@ from gespann.pool.classes import (
     vm_import,
     vm_machine,
     vm_memory,
+    vm_migrate,
     vm_power,
     vmss,
 )
@@ -50,6 +51,7 @@ HANDLER_MODULES = (
         vm_import,
         vm_machine,
         vm_memory,
+        vm_migrate,
         vm_power,
         vmss,
     ),

@@ -1,10 +1,9 @@
 """XenAPI class VDI."""
 
-from functools import partial
 from typing import Any
 
 from gespann.pool.api.messages import Call, implements, on_set
-from gespann.pool.classes.context import assert_free, capabilities_of, given, set_fields, work_of
+from gespann.pool.classes.context import assert_free, capabilities_of, fresh_names, given, set_fields, work_of
 from gespann.pool.model.kept_changes import is_dataless
 from gespann.pool.plan import copy_plans, disk_plans, legal_moves, move_plans
 from gespann.pool.plan.shapes import Plan
@@ -64,11 +63,18 @@ async def copy(call: Call, vdi: str, sr: str, base_vdi: str, into_vdi: str) -> s
 
 @implements("VDI.pool_migrate")
 async def pool_migrate(call: Call, vdi: str, sr: str, options: dict[str, str]) -> str:
-    """The new VDI: another uuid, the same contents, names and users. ``options`` ask for nothing that this pool does in
-    another way."""
+    """The new VDI: another uuid, the same contents, names and users; a VM that runs with it goes on. ``options`` ask
+    for nothing that this pool does in another way."""
     pool = call.pool
-    plan = partial(move_plans.plan_move, pool.db, vdi, sr, capabilities_of(pool), pool.iscsi_prefix)
-    return str(await work_of(pool).run(plan, task=call.task))
+    capabilities = capabilities_of(pool)
+
+    def planner() -> Plan:
+        vm = move_plans.runs_with(pool.db, vdi)
+        if vm is None:
+            return move_plans.plan_move(pool.db, vdi, sr, capabilities, pool.iscsi_prefix)
+        return move_plans.plan_move_live(pool.db, vdi, sr, capabilities, vm, fresh_names(pool, vm))
+
+    return str(await work_of(pool).run(planner, task=call.task))
 
 
 async def _resize(call: Call, vdi: str, size: int, *, online: bool) -> None:

@@ -43,9 +43,11 @@ async def pool_migrate(call: Call, vm: str, host: str, options: dict[str, str]) 
         await migrate(pool, vm, host, call.task)
 
 
-async def migrate(pool: Pool, vm: str, host: str, task: Task | None) -> None:
+async def migrate(
+    pool: Pool, vm: str, host: str, task: Task | None, share_of_task: tuple[float, float] = (0.0, 1.0)
+) -> None:
     """VM_MIGRATE_FAILED too if it has moved, and could not go on there."""
-    memory: dict[str, Any] = {}
+    memory: dict[str, Any] = {"share_of_task": share_of_task}
     names = [pool.db.get("host", one)["name_label"] for one in (pool.db.get("VM", vm)["resident_on"], host)]
 
     def plan() -> Plan:

@@ -57,6 +57,8 @@ def _near(db: Database, tx: Transaction, changed: set[tuple[str, str]]) -> set[t
         match class_name:
             case "VM":
                 near |= {("VM", ref)} | {("VBD", vbd) for vbd in record["VBDs"]} | {("VIF", v) for v in record["VIFs"]}
+                vbds = (peek(tx, "VBD", vbd) for vbd in record["VBDs"])
+                near |= {("VDI", vbd["VDI"]) for vbd in vbds if vbd is not None}
             case "VBD":
                 near |= {("VBD", ref), ("VDI", record["VDI"])}
             case "VDI" | "VIF" | "host":

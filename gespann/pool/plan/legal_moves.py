@@ -44,6 +44,7 @@ VM_MOVES: dict[str, frozenset[str]] = {
     "hard_shutdown": frozenset({RUNNING, PAUSED, SUSPENDED}),
     "hard_reboot": frozenset({RUNNING, PAUSED}),
     "pool_migrate": frozenset({RUNNING}),
+    "migrate_send": frozenset({HALTED, PAUSED, RUNNING}),
     "power_state_reset": ANY,
     "snapshot": ANY,
     "snapshot_with_quiesce": frozenset({RUNNING}),
@@ -81,11 +82,12 @@ VDI_MOVES: dict[str, str] = {
     "disable_cbt": "VDI_SNAPSHOT",
     "list_changed_blocks": "VDI_SNAPSHOT",
     "data_destroy": "VDI_SNAPSHOT",
+    "mirror": "VDI_DELETE",
 }
 _NEEDS_NO_USER = frozenset({"destroy", "forget", "resize", "copy", "list_changed_blocks", "data_destroy"})
 #: what a VDI is whose data has been destroyed, and what cannot be done to it then
 METADATA_TYPE = "cbt_metadata"
-_NEEDS_DATA = frozenset({"clone", "snapshot", "copy", "resize", "resize_online", "enable_cbt", "disable_cbt"})
+_NEEDS_DATA = frozenset({"clone", "snapshot", "copy", "mirror", "resize", "resize_online", "enable_cbt", "disable_cbt"})
 #: what cannot be done to one that its storage has lost; it can be destroyed, forgotten, and described anew
 _NEEDS_VOLUME = frozenset(VDI_MOVES) - {"destroy", "forget", "update"}
 #: SR operation -> capability
@@ -124,9 +126,9 @@ def other_operation(class_name: str, ref: str, record: Mapping[str, Any], beside
 # -- VM
 
 _INTERRUPTS = {
-    "hard_shutdown": frozenset({"clean_shutdown", "clean_reboot", "shutdown", "suspend"}),
+    "hard_shutdown": frozenset({"clean_shutdown", "clean_reboot", "shutdown", "suspend", "migrate_send"}),
     "hard_reboot": frozenset({"clean_shutdown", "clean_reboot"}),
-    "power_state_reset": frozenset({"pool_migrate"}),
+    "power_state_reset": frozenset({"pool_migrate", "migrate_send"}),
 }
 
 
@@ -203,8 +205,25 @@ def assert_vdi(records: Records, vdi: str, operation: str, capabilities: Capabil
         raise XenApiError("SR_NOT_ATTACHED" if sr["PBDs"] else "SR_HAS_NO_PBDS", [record["SR"]])
     if operation in _NEEDS_NO_USER and vdi_in_use(records, vdi):
         raise XenApiError("VDI_IN_USE", [vdi, operation])
-    if operation in ("destroy", "forget", "resize", "resize_online") and holds_memory(records, vdi):
+    if operation in ("destroy", "forget", "resize", "resize_online", "mirror") and holds_memory(records, vdi):
         raise XenApiError("VDI_IN_USE", [vdi, operation])
+    if operation == "mirror":
+        _assert_movable(records, vdi, record)
+
+
+def _assert_movable(records: Records, vdi: str, record: Mapping[str, Any]) -> None:
+    """Its contents can go elsewhere: what is made of it stays comparable with it only where both are."""
+    for why in ("is_a_snapshot", "sharable", "read_only"):
+        if record[why]:
+            raise XenApiError("OPERATION_NOT_ALLOWED", [f"A VDI that is {why.removeprefix('is_')} is not moved"])
+    if record["cbt_enabled"]:
+        raise XenApiError("VDI_CBT_ENABLED", [vdi])
+    vbds = [records.get("VBD", vbd) for vbd in record["VBDs"]]
+    for vbd in (vbd for vbd in vbds if vbd["currently_attached"]):
+        vm = peek(records, "VM", vbd["VM"])
+        running = vm is not None and vm["power_state"] in (RUNNING, PAUSED)
+        if not running or vbd["mode"] == "RO" or vbd["type"] == "CD":
+            raise XenApiError("VDI_IN_USE", [vdi, "mirror"])
 
 
 def allowed_vdi(records: Records, vdi: str, capabilities: Capabilities) -> list[str]:

@@ -22,8 +22,8 @@ def free_memory_bytes(db: Database, host: str) -> int:
     return int(metrics["memory_total"]) - int(record["memory_overhead"]) - promised
 
 
-def obstacle(db: Database, vm: str, host: str) -> XenApiError | None:
-    """Why this VM cannot start on this host now."""
+def obstacle(db: Database, vm: str, host: str, leaving: frozenset[str] = frozenset()) -> XenApiError | None:
+    """Why this VM cannot start on this host now. ``leaving``: VDIs that will be elsewhere by then."""
     record, wanted = db.get("host", host), db.get("VM", vm)
     if not record["enabled"]:
         return XenApiError("HOST_DISABLED", [host])
@@ -31,7 +31,7 @@ def obstacle(db: Database, vm: str, host: str) -> XenApiError | None:
         return XenApiError("HOST_OFFLINE", [host])
     for ref in [*(vbd["VDI"] for _, vbd in disks_of(db, vm)), wanted["suspend_VDI"]]:
         vdi = peek(db, "VDI", ref)
-        if vdi is not None and host not in attached_hosts(db, vdi["SR"]):
+        if vdi is not None and ref not in leaving and host not in attached_hosts(db, vdi["SR"]):
             return XenApiError("VM_REQUIRES_SR", [vm, vdi["SR"]])
     free = free_memory_bytes(db, host)
     needed = reserved_bytes(wanted, None)

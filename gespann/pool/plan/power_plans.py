@@ -22,7 +22,8 @@ from gespann.pool.steps.openings import openings_of_vm, start_of
 from gespann.seams.xenapi.datamodel import NULL_REF
 
 CLEAN = frozenset({"VM.clean_shutdown", "VM.clean_reboot"})
-CUT_SHORT = CLEAN | {"VM.suspend"}
+MOVING_DISKS = frozenset({"VDI.pool_migrate", "VM.migrate_send"})
+CUT_SHORT = CLEAN | MOVING_DISKS | {"VM.suspend"}
 
 
 def _locks(db: Database, vm: str, name: str) -> list[Lock]:
@@ -176,7 +177,7 @@ def plan_vcpus(db: Database, vm: str, vcpus: int) -> Plan:
 @operation("VM.power_state_reset")
 def plan_power_state_reset(db: Database, vm: str) -> Plan:
     """The host is not asked: it may be gone for good. Its domain, if it runs after all, loses its disks. A migration is
-    cancelled, or given up where one of its hosts is silent."""
+    cancelled, or given up where one of its hosts is silent; so is the moving of a disk."""
     assert_vm(db, vm, "power_state_reset")
     discards, locks = _image_of(db, vm)
     acts = (Act("domain-forget", {"vm": vm}), *_closings(db, vm), *discards)
@@ -184,7 +185,7 @@ def plan_power_state_reset(db: Database, vm: str) -> Plan:
         "VM.power_state_reset",
         acts,
         (*_locks(db, vm, "power_state_reset"), *locks),
-        interrupts=frozenset({"VM.pool_migrate"}),
+        interrupts=MOVING_DISKS | {"VM.pool_migrate"},
         supersedes={"VM.pool_migrate": given_up},
     )
 

@@ -46,7 +46,7 @@ class Run:
         try:
             await asyncio.wait([job, alarm], return_when=asyncio.FIRST_COMPLETED)
             if not job.done():
-                raise XenApiError("TASK_CANCELLED", [self.operation_id])
+                raise XenApiError("TASK_CANCELLED", [(self.task.ref if self.task else "") or self.operation_id])
             return job.result()
         finally:
             alarm.cancel()

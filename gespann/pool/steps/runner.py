@@ -30,6 +30,7 @@ from gespann.pool.steps import (  # noqa: F401 each registers its steps
     machine_steps,
     memory_steps,
     migrate_steps,
+    mirror_steps,
     network_steps,
     notices,
     record_steps,
@@ -233,7 +234,9 @@ class Work:
     def _look(self, entry: Entry, memory: Memory, task: "Task | None") -> Run:
         weights = [STEPS[act.step].weight for act in entry.acts]
         before, whole = sum(weights[: entry.position]), sum(weights)
-        share = (before / whole, (before + weights[entry.position]) / whole)
+        low, high = memory.get("share_of_task", (0.0, 1.0))  # of an operation that is one of several
+        begins, ends = (part / whole for part in (before, before + weights[entry.position]))
+        share = (low + (high - low) * begins, low + (high - low) * ends)
         args = entry.acts[entry.position].args
         return Run(self.pool, entry.id, args, entry.notes, memory, task, share)
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gespann.host.fake import FakeHypervisor, LedgerStorage
@@ -14,6 +15,7 @@ from gespann.host.server import AgentServer
 from gespann.seams import engine_socket as engine_seam
 from gespann.seams import host_agent as seam
 from gespann.seams.host_machine import DomainMemory, DomainSysrq, DomainTrigger
+from gespann.seams.host_mirror import DiskMirror, DiskMirrorProgress, DiskMirrorStop, DiskPivot, opening_meant
 from gespann.seams.json_lines import SeamError
 from gespann.system.json_lines import JsonLinesClient
 from tests.product.host.real_host import ROOT_VOLUME, Site, answers, until
@@ -343,6 +345,55 @@ async def test_attach_and_detach(host: Host):
     seen = await host.seen()
     assert seen is not None
     assert (seen.disks, seen.nics) == ([0], [0])
+
+
+async def test_a_disk_goes_to_another_volume_while_its_machine_runs(host: Host):
+    disk = await host.disk(9)
+    await host.create(disks=[await host.disk(0), disk])
+    target, other = await host.open(6, "m1"), await host.open(7, "m2")
+    to = opening_meant(target)
+    mirror = DiskMirror(uuid=host.uuid, start_id="s1", device=9, source=target)
+    pivot = DiskPivot(uuid=host.uuid, start_id="s1", device=9, to=to)
+    stop = DiskMirrorStop(uuid=host.uuid, device=9, to=to)
+    progress = DiskMirrorProgress(uuid=host.uuid, device=9)
+
+    async def refused(request: engine_seam.Request, code: str) -> None:
+        with pytest.raises(SeamError) as error:
+            await host.agent.call(request)
+        assert error.value.code == code
+
+    await host.agent.call(stop)
+    await refused(pivot, "BAD_STATE")
+    await refused(msgspec.structs.replace(mirror, device=8), "NOT_FOUND")
+    await refused(msgspec.structs.replace(mirror, start_id="s0"), "NOT_FOUND")
+    await refused(
+        msgspec.structs.replace(mirror, source=msgspec.structs.replace(target, chap_secret="x" * 12)), "STORAGE"
+    )
+    for _ in range(2):
+        await host.agent.call(mirror)
+    assert (await host.agent.call(progress)).fraction == 1.0
+    await refused(msgspec.structs.replace(mirror, source=other), "BAD_STATE")
+    for _ in range(2):
+        await host.agent.call(stop)
+    assert (await host.agent.call(progress)).fraction == 0.0
+    await refused(pivot, "BAD_STATE")
+
+    await host.agent.call(mirror)
+    await host.agent.call(seam.DomainPause(uuid=host.uuid))
+    for _ in range(2):
+        await host.agent.call(pivot)
+    await host.agent.call(seam.DomainUnpause(uuid=host.uuid))
+    await refused(stop, "BAD_STATE")
+    await refused(mirror, "BAD_STATE")
+    seen = await host.seen()
+    assert seen is not None
+    assert (seen.state, seen.disks) == ("running", [0, 9])
+    back = await host.open(9, "m3")
+    await host.agent.call(msgspec.structs.replace(mirror, source=back))
+    await host.agent.call(msgspec.structs.replace(pivot, to=opening_meant(back)))
+    await until(host.has_address)
+    await host.agent.call(seam.DiskDetach(uuid=host.uuid, device=9))
+    await refused(pivot, "NOT_FOUND")
 
 
 async def test_drive_takes_and_gives_a_medium(host: Host):

@@ -342,6 +342,35 @@ async def test_a_disk_is_moved_to_another_sr(shell: Shell) -> None:
     assert await shell.xe(f"vdi-list uuid={disk} --minimal") == ""
 
 
+async def test_a_machine_runs_on_while_its_disks_are_moved(shell: Shell) -> None:
+    here, there = [await make_sr(shell), await make_sr(shell)]
+    await make_template(shell, here)
+    vm = await shell.xe("vm-install template=tiny new-name-label=web1")
+    await shell.xe(f"vm-start uuid={vm}")
+    (disk,) = (await shell.xe(f"vm-disk-list uuid={vm} vbd-params=none vdi-params=uuid --minimal")).split(",")
+    moved = await shell.xe(f"vdi-pool-migrate uuid={disk} sr-uuid={there}")
+    assert await shell.get("vdi", moved, "sr-uuid") == there
+    assert await shell.xe(f"vdi-list uuid={disk} --minimal") == ""
+    assert await shell.get("vm", vm, "power-state") == "running"
+
+    host = await shell.get("vm", vm, "resident-on")
+    host_name = await shell.get("host", host, "name-label")
+    to_here = f"vm-migrate uuid={vm} host={host} vdi:{moved}={here}"
+    said = (await shell.xe(to_here)).splitlines()
+    assert said[1:] == [f"VDI {moved} -> SR {here}", vm]
+    assert host_name in said[0]
+    (back,) = (await shell.xe(f"vm-disk-list uuid={vm} vbd-params=none vdi-params=uuid --minimal")).split(",")
+    assert await shell.get("vdi", back, "sr-uuid") == here
+
+    to_there = f"vm-migrate uuid={vm} vdi:{back}={there} remote-master=127.0.0.1 remote-username=root"
+    assert (await shell.try_xe(f"{to_there} remote-password=wrong")).status == 1
+    assert await shell.xe(f"{to_there} remote-password='{PASSWORD}' --minimal") == vm
+    assert await shell.xe(f"vdi-list sr-uuid={here} name-label=system --minimal") != ""  # the template's
+    unknown = await shell.try_xe(f"vm-migrate uuid={vm} vdi:{vm}={there}")
+    assert unknown.status == 1
+    assert "uuid you supplied was invalid" in unknown.stderr + unknown.stdout
+
+
 async def test_the_first_machine_of_the_documentation(shell: Shell, tmp_path: Path) -> None:
     """Line by line as it stands there; only where things lie and what they are called is another here."""
     await shell.xe(f"sr-param-set uuid={await make_sr(shell)} name-label=array")

@@ -146,6 +146,30 @@ async def _plugged_disk_and_sr(world: World) -> tuple[str, str]:
     return vdi, sr
 
 
+async def _running_with_two_disks_and_sr(world: World) -> tuple[str, list[str], str]:
+    vm = await _running(world)
+    vbds = [world.get("VBD", vbd) for vbd in world.get("VM", vm)["VBDs"]]
+    return vm, [vbd["VDI"] for vbd in vbds if vbd["type"] == "Disk"], await world.make_sr("two")
+
+
+async def _running_disk_and_sr(world: World) -> tuple[str, str]:
+    _, disks, sr = await _running_with_two_disks_and_sr(world)
+    return disks[0], sr
+
+
+async def _paused_disk_and_sr(world: World) -> tuple[str, str]:
+    vm, disks, sr = await _running_with_two_disks_and_sr(world)
+    await world.call("VM.pause", vm)
+    return disks[0], sr
+
+
+async def _move_both(world: World, subject: tuple[str, list[str], str]) -> str:
+    vm, disks, sr = subject
+    network = next(iter(world.db.all("network")))
+    dest = await world.call("host.migrate_receive", world.get("VM", vm)["resident_on"], network, {})
+    return await world.call("VM.migrate_send", vm, dest, True, dict.fromkeys(disks, sr), {}, {})
+
+
 async def _source_target_base(world: World) -> tuple[str, str, str, str]:
     """As VDI.copy takes them: source, SR, base, target."""
     sr = await world.make_sr()
@@ -565,6 +589,9 @@ SCENES: dict[str, Scene] = {
     "VDI.clone": Scene(_vdi, call("VDI.clone", {})),
     "VDI.copy": Scene(_two_srs, call("VDI.copy")),
     "VDI.pool_migrate": Scene(_plugged_disk_and_sr, call("VDI.pool_migrate", {})),
+    "VDI.pool_migrate of a running VM's": Scene(_running_disk_and_sr, call("VDI.pool_migrate", {})),
+    "VDI.pool_migrate of a paused VM's": Scene(_paused_disk_and_sr, call("VDI.pool_migrate", {})),
+    "VM.migrate_send": Scene(_running_with_two_disks_and_sr, _move_both),
     "VDI.copy_into": Scene(_source_target_base, call("VDI.copy")),
     "VDI.resize": Scene(_attached_vdi, _resize_online),
     "VDI.update": Scene(_vdi, call("VDI.set_name_label", "another")),
