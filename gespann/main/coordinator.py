@@ -34,6 +34,8 @@ from gespann.pool.api.classes.message import post
 from gespann.pool.api.server import Address, ApiServer
 from gespann.pool.links import EVENTS, AgentLinks
 from gespann.pool.model.database import Database, DatabaseTooNew
+from gespann.pool.nbd.front import PORT as NBD_PORT
+from gespann.pool.nbd.front import NbdFront
 from gespann.pool.pool import Pool
 from gespann.pool.reconcile.first_start import first_start
 from gespann.pool.reconcile.reconciler import Reconciler, prepare
@@ -127,6 +129,8 @@ class Coordinator:
 
     async def stop(self) -> None:
         """In the order that lets work end before what it stands on."""
+        if hasattr(self, "nbd"):
+            await self.nbd.stop()
         if hasattr(self, "server"):
             await self.server.stop()
         if hasattr(self, "api"):
@@ -280,6 +284,8 @@ class Coordinator:
         if certificate is not None:
             self.pool.services["certificate"] = certificate
         self.ports += await listen(self.server, self.settings, certificate)
+        self.nbd = NbdFront(self.pool, certificate, self.settings.nbd_port)
+        self.nbd.start()
 
     def _managed_at(self, address: str) -> None:
         """The doors that are not at every address of this host are at its new one too."""
@@ -361,6 +367,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--listen", type=Address.parse, action="append", default=[], help="ADDRESS:PORT for TLS")
     parser.add_argument("--plain", type=Address.parse, action="append", default=[], help="ADDRESS:PORT without TLS")
     parser.add_argument("--agent", type=Path, help="socket of this host's agent")
+    parser.add_argument("--nbd-port", type=int, default=NBD_PORT, help="for readers of disks, on networks for that")
     parser.add_argument("--name-label", default="", help="of the pool, at first start (default: none)")
     parser.add_argument("--address", default="", help="where clients reach this host (default: that of --listen)")
     parser.add_argument("--web", type=Path, help="directory of static files to serve on /")
@@ -423,6 +430,7 @@ def main(words: list[str]) -> int:
         address=options.address,
         web=options.web,
         root_password_file=options.root_password_file,
+        nbd_port=options.nbd_port,
     )
     gc.disable()  # until the records are read: see serve()
     try:

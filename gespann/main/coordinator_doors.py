@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gespann.pool.api.certificate import ServerCertificate
 from gespann.pool.api.server import Address, ApiServer
+from gespann.pool.nbd.front import PORT as NBD_PORT
 from gespann.system.clock import Clock
 
 log = logging.getLogger("gespann.main.coordinator")
@@ -34,6 +35,7 @@ class Settings:
     address: str = ""
     web: Path | None = None
     root_password_file: Path | None = None
+    nbd_port: int = NBD_PORT  # where a network is for it
 
 
 def certificate_of_doors(settings: Settings, names: list[str], clock: Clock) -> ServerCertificate | None:

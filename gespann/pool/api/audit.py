@@ -76,7 +76,7 @@ class AuditLog:
         self._size_bytes = 0
 
     def write(self, who: Sequence[str], allowed: bool, error: str, kind: str, call: str, args: str = "()") -> None:
-        """``who``: track id, subject identifier, user name; ``error``: code or ""; ``kind``: API or HTTP."""
+        """``who``: track id, subject identifier, user name; ``error``: code or ""; ``kind``: API, HTTP or NBD."""
         words = [*who, "ALLOWED" if allowed else "DENIED", f"ERROR:{error}" if error else "OK", kind, call]
         stamp = self._clock.now().strftime("%Y%m%dT%H:%M:%S.%f")[:-3]
         line = f"[{stamp}Z|info|pool|0|{call}|audit] ({' '.join(map(quoted, words))} {args})\n".encode()

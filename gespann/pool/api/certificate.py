@@ -90,6 +90,16 @@ class ServerCertificate:
         """The certificate alone, PEM."""
         return (self._directory / "pool.crt").read_text(encoding="ascii")
 
+    def subject(self) -> str:
+        """A name that it is for: one that stands for itself, else one with a wildcard, else ""."""
+        certificate = x509.load_pem_x509_certificate(self.text().encode())
+        try:
+            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return ""
+        found = sorted(names.get_values_for_type(x509.DNSName), key=lambda name: "*" in name)
+        return found[0] if found else ""
+
     def install(self, pem: bytes) -> None:
         """``pem``: a private key, its certificate, and those that vouch for it, as ``certificate_check`` gives them."""
         files.write_secret(self._directory / "pool.pem", pem)

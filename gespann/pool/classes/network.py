@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import assert_free, set_fields
+from gespann.pool.nbd.front import look_again
 from gespann.pool.steps.host_door import ask
 from gespann.seams.host_agent import BridgeEnsure
 from gespann.seams.xenapi.errors import XenApiError
@@ -52,23 +53,28 @@ async def set_default_locking_mode(call: Call, network: str, mode: str) -> None:
     set_fields(call, "network", network, default_locking_mode=mode)
 
 
-#: who must not be on one network: clients of the one are to trust it, clients of the other are not
+#: what a pool must not have both of: programs that read disks over TLS, and such that do without
 _INCOMPATIBLE = {"nbd": "insecure_nbd", "insecure_nbd": "nbd"}
 
 
 @implements("network.add_purpose")
 async def add_purpose(call: Call, network: str, purpose: str) -> None:
-    has = call.pool.db.get("network", network)["purpose"]
-    if _INCOMPATIBLE[purpose] in has:
+    """``nbd``: disks are read at this host's addresses there when this returns. ``insecure_nbd`` is written down, and
+    nothing is served without TLS."""
+    db = call.pool.db
+    has = db.get("network", network)["purpose"]
+    if any(_INCOMPATIBLE[purpose] in other["purpose"] for other in db.all("network").values()):
         raise XenApiError("NETWORK_INCOMPATIBLE_PURPOSES", [purpose, _INCOMPATIBLE[purpose]])
     if purpose not in has:
         set_fields(call, "network", network, purpose=[*has, purpose])
+    look_again(call.pool)
 
 
 @implements("network.remove_purpose")
 async def remove_purpose(call: Call, network: str, purpose: str) -> None:
     has = call.pool.db.get("network", network)["purpose"]
     set_fields(call, "network", network, purpose=[one for one in has if one != purpose])
+    look_again(call.pool)
 
 
 @implements("network.attach")

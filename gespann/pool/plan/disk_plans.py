@@ -195,6 +195,13 @@ def plan_export(db: Database, vdi: str, prefix: str) -> Plan:
     return _stream(db, vdi, prefix, "VDI.export", "image-read", "RO")
 
 
+@operation("VDI.serve")
+def plan_serve(db: Database, vdi: str, prefix: str) -> Plan:
+    """The volume is read by others: ``memory["serve"]`` gets the path of a socket that speaks NBD, and returns when
+    nobody needs it any more."""
+    return _stream(db, vdi, prefix, "VDI.serve", "image-serve", "RO")
+
+
 def assert_streamable(db: Database, vdi: str, mode: str, doing: str) -> str:
     """A host that can read it, or (RW) write it, since nobody has it plugged."""
     record = db.get("VDI", vdi)

@@ -1,7 +1,8 @@
 """Steps on the contents of volumes: a host opens them outside any domain as NBD exports; nbdcopy moves bytes."""
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
 
 from gespann.pool.images.differences import copy_differences
 from gespann.pool.images.nbd import NbdClient, nbd_client
@@ -12,6 +13,7 @@ from gespann.seams.host_agent import ImageClose, ImageOpen
 
 Body = AsyncIterator[bytes]
 Sink = Callable[[bytes], Awaitable[None]]
+Serve = Callable[[str], Coroutine[Any, Any, None]]
 #: how much longer than other steps those take that move contents, for the task's progress
 CONTENTS_WEIGHT = 50
 
@@ -110,6 +112,22 @@ class ImageRead(Step):
         sink: Sink = run.memory["sink"]
         async with opened_image(run, run.args["opening_id"], read_only=True) as socket:
             await run.unless_cut_short(read_image(socket, sink, run.args["size_bytes"], run.progress))
+
+    async def undo(self, run: Run) -> None:
+        await close_images(run, run.args["opening_id"])
+
+
+@step
+class ImageServe(Step):
+    """args: host, opening_id, vdi, size_bytes. For as long as ``memory["serve"]`` wants the socket that it is given."""
+
+    name = "image-serve"
+    weight = CONTENTS_WEIGHT
+
+    async def do(self, run: Run) -> None:
+        serve: Serve = run.memory["serve"]
+        async with opened_image(run, run.args["opening_id"], read_only=True) as socket:
+            await run.unless_cut_short(serve(socket))
 
     async def undo(self, run: Run) -> None:
         await close_images(run, run.args["opening_id"])

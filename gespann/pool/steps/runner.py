@@ -53,6 +53,8 @@ log = logging.getLogger(__name__)
 Memory = dict[str, Any]
 #: what nobody has asked for, as a guest that stopped by itself: who finds it in the way waits for it
 NOBODYS = frozenset({"VM.stopped"})
+#: what ends when its last reader leaves; that may just be happening, so who finds it in the way waits for so long
+READERS, LEAVE_WITHIN_S = frozenset({"VDI.serve"}), 5.0
 
 
 class Work:
@@ -155,6 +157,9 @@ class Work:
             return False
         if entry.operation in NOBODYS:
             await asyncio.wait([job])
+            return holder not in self._under_way
+        if entry.operation in READERS:
+            await asyncio.wait([job], timeout=LEAVE_WITHIN_S)
             return holder not in self._under_way
         if plan is None or entry.operation not in plan.interrupts:
             return False

@@ -63,7 +63,7 @@ class Whole:
         self.ssh_door = StreamDoor(free_port(), self.group.ssh_port)
         self.engine_door = LineDoor(base / "g/r/engine.sock", self.engine_socket, ENGINE_OPS)
         self.hosts = {AGENT: Host(base, "a", HOSTNAME, "127.0.0.1", member=False)}
-        self.tls_port = free_port()
+        self.tls_port, self.nbd_port = free_port(), free_port()
         self.processes: dict[str, LongRunning] = {}
         self.state = State(self)
         self.sr = ""
@@ -129,7 +129,7 @@ class Whole:
         else:
             agent, run, data, address = self._coordinator(name)
             words = ["tests.product.whole.coordinator_process", "--run", str(run), "--data", str(data)]
-            words += ["--agent", str(agent), "--listen", address]
+            words += ["--agent", str(agent), "--listen", address, "--nbd-port", str(self.nbd_port)]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.processes[name] = start_logged([sys.executable, "-m", *words], self.base / f"{name}.log", env=env)
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from gespann.pool.classes.context import capabilities_of
 from gespann.pool.images import ova
+from gespann.pool.images.nbd import nbd_client
 from gespann.pool.images.streams import Pieces
 from gespann.pool.images.tar import TarReader
 from gespann.pool.images.xva import ArchiveReader
 from gespann.pool.plan import export_plans, image_plans, import_plans
 from gespann.pool.plan.data_plans import plan_shed_data
-from gespann.pool.plan.disk_plans import plan_export, plan_import
+from gespann.pool.plan.disk_plans import plan_export, plan_import, plan_serve
 from gespann.pool.plan.power_plans import plan_stopped
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
@@ -346,6 +347,18 @@ async def _vhd(world: World) -> tuple[bytes, str]:
     return await _export_image(world, (vdi, "")), vdi
 
 
+async def _serve(world: World, vdi: str) -> None:
+    """One reader comes, reads, and leaves."""
+    read: list[bytes] = []
+
+    async def serve(socket: str) -> None:
+        async with nbd_client(socket) as client:
+            read.append(await client.read(0, 4096))
+
+    await world.work.run(partial(plan_serve, world.db, vdi, PREFIX), memory={"serve": serve})
+    assert set(read) == {bytes(4096)}
+
+
 async def _import_image(world: World, subject: tuple[bytes, str]) -> None:
     async def body() -> AsyncIterator[bytes]:
         yield subject[0]
@@ -597,6 +610,7 @@ SCENES: dict[str, Scene] = {
     "VDI.update": Scene(_vdi, call("VDI.set_name_label", "another")),
     "VDI.import": Scene(_vdi, _import),
     "VDI.export": Scene(_vdi, _export),
+    "VDI.serve": Scene(_vdi, _serve),
     "VDI.import_image": Scene(_vhd, _import_image),
     "VDI.export_image": Scene(_disk_and_base, _export_image),
     "VDI.list_changed_blocks": Scene(_tracked, call("VDI.list_changed_blocks")),
