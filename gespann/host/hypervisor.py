@@ -12,6 +12,7 @@ from typing import Protocol
 from gespann.seams.host_addresses import InterfaceAddresses
 from gespann.seams.host_agent import (
     CountersReply,
+    CpuTuning,
     Disk,
     Domain,
     DomainSpec,
@@ -58,6 +59,8 @@ class Hypervisor(Protocol):
     async def vcpus(self, uuid: str, vcpus: int) -> None: ...
 
     async def memory_target(self, uuid: str, target_bytes: int) -> None: ...
+
+    async def tune(self, uuid: str, tuning: CpuTuning, before: CpuTuning) -> None: ...
 
     async def trigger(self, uuid: str, trigger: Trigger) -> None: ...
 

@@ -18,7 +18,7 @@ from gespann.host.mirrors import Mirrors
 from gespann.host.reports import Reports
 from gespann.seams import host_agent as seam
 from gespann.seams.engine_socket import Empty
-from gespann.seams.host_machine import DomainMemory, DomainSysrq, DomainTrigger
+from gespann.seams.host_machine import DomainMemory, DomainSysrq, DomainTrigger, DomainTune
 from gespann.seams.host_membership import HostPower
 from gespann.seams.host_network import VlanEnsure, VlanRemove
 from gespann.seams.json_lines import SeamError
@@ -69,6 +69,7 @@ class AgentServer:
             seam.DomainUnpause: self._domain_unpause,
             seam.DomainVcpus: self._domain_vcpus,
             DomainMemory: self._domain_memory,
+            DomainTune: self._domain_tune,
             DomainTrigger: self._domain_trigger,
             DomainSysrq: self._domain_sysrq,
             seam.MemorySave: self._memory_save,
@@ -185,6 +186,13 @@ class AgentServer:
         await self.hypervisor.memory_save(
             request.uuid, request.start_id, request.image_id, request.target, request.timeout_s
         )
+        return Empty()
+
+    async def _domain_tune(self, request: DomainTune) -> Empty:
+        spec_check.check_uuid(request.uuid)
+        spec_check.check_tuning(request.tuning)
+        spec_check.check_tuning(request.before)
+        await self.hypervisor.tune(request.uuid, request.tuning, request.before)
         return Empty()
 
     async def _memory_progress(self, request: seam.MemoryProgress) -> seam.MemoryProgressReply:

@@ -10,7 +10,17 @@ from collections.abc import Iterable
 
 from gespann.host.bios import BIOS_STRINGS
 from gespann.seams.host_addresses import KEEP_WITHIN_HIGHEST_S, KEEP_WITHIN_LOWEST_S, AddressesChange, Addressing
-from gespann.seams.host_agent import Disk, DomainSpec, FileSource, IscsiSource, Nic
+from gespann.seams.host_agent import (
+    CAP_MOST_PERCENT,
+    CPUS_MOST,
+    WEIGHT_MOST,
+    CpuTuning,
+    Disk,
+    DomainSpec,
+    FileSource,
+    IscsiSource,
+    Nic,
+)
 from gespann.seams.host_network import VLAN_HIGHEST, VLAN_LOWEST, vlan_interface
 from gespann.seams.json_lines import SeamError
 
@@ -147,6 +157,13 @@ def check_bios_strings(strings: dict[str, str]) -> None:
         _need(_BIOS_TEXT, text, f"{name}: printable ASCII, at most 512")
 
 
+def check_tuning(tuning: CpuTuning) -> None:
+    if not (0 <= tuning.weight <= WEIGHT_MOST and 0 <= tuning.cap_percent <= CAP_MOST_PERCENT):
+        raise refuse(f"weight {tuning.weight} or cap {tuning.cap_percent} is none")
+    if tuning.cpus != sorted(set(tuning.cpus)) or not all(0 <= cpu < CPUS_MOST for cpu in tuning.cpus):
+        raise refuse("the numbers of processors are in order, each once")
+
+
 def check_vcpus(vcpus: int) -> None:
     if not 1 <= vcpus <= VCPUS_MAX:
         raise refuse(f"{vcpus} vCPUs is outside 1 to {VCPUS_MAX}")
@@ -235,6 +252,7 @@ def check_domain(spec: DomainSpec) -> None:
         if spec.memory_target_bytes > spec.memory_bytes:
             raise refuse(f"{spec.memory_target_bytes} bytes for a guest of at most {spec.memory_bytes}")
     check_bios_strings(spec.bios_strings)
+    check_tuning(spec.tuning)
     check_vcpus(spec.vcpus)
     if spec.vcpus_max and not spec.vcpus <= spec.vcpus_max <= VCPUS_MAX:
         raise refuse(f"at most {spec.vcpus_max} vCPUs is outside {spec.vcpus} to {VCPUS_MAX}")

@@ -139,6 +139,19 @@ class Nic(msgspec.Struct, frozen=True, kw_only=True):
     ipv6_allowed: list[str] = []
 
 
+WEIGHT_DEFAULT, WEIGHT_MOST, CAP_MOST_PERCENT, CPUS_MOST = 256, 65_535, 6_553_600, 4096
+
+
+class CpuTuning(msgspec.Struct, frozen=True, kw_only=True):
+    """``weight``: its part of the processors when they are short, beside the others' (0: as one of 256).
+    ``cap_percent``: the most it gets, in hundredths of one processor (0: no limit). ``cpus``: the host's processors
+    that it runs on, in order (none: all)."""
+
+    weight: int = 0
+    cap_percent: int = 0
+    cpus: list[int] = []
+
+
 class DomainSpec(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     start_id: str
@@ -151,6 +164,7 @@ class DomainSpec(msgspec.Struct, frozen=True, kw_only=True):
     nics: list[Nic]
     boot_order: str = "cd"  # HVM_boot_params:order: c disk, d CD, n network
     bios_strings: dict[str, str] = {}  # by the keys of ``host.facts``: what the guest reads in its SMBIOS tables
+    tuning: CpuTuning = CpuTuning()  # as far as the host can do it
     paused: bool = False
 
 

@@ -1,8 +1,10 @@
-"""Seam 5, about what is done to a machine while it runs: its memory's target, and keys and buttons."""
+"""Seam 5, about what is done to a machine while it runs: its memory's target, its part of the processors,
+keys and buttons."""
 
 from typing import ClassVar, Literal
 
 from gespann.seams.engine_socket import Empty, Request
+from gespann.seams.host_agent import CpuTuning
 
 Trigger = Literal["nmi", "power", "reset"]
 
@@ -16,6 +18,17 @@ class DomainMemory(Request, frozen=True):
     reply: ClassVar[type] = Empty
     uuid: str
     target_bytes: int
+
+
+class DomainTune(Request, frozen=True):
+    """From now on it has this much of the processors. REFUSED: the host cannot do that (``before`` holds, or a part of
+    the new). ``before``: what it has; only what differs is touched."""
+
+    op: ClassVar[str] = "domain.tune"
+    reply: ClassVar[type] = Empty
+    uuid: str
+    tuning: CpuTuning
+    before: CpuTuning
 
 
 class DomainTrigger(Request, frozen=True):

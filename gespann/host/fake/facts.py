@@ -7,6 +7,7 @@ from gespann.host.fake.machine import FakeMachine
 from gespann.seams.host_addresses import Addressing
 from gespann.seams.host_agent import FactsReply, HostInterface
 
+CPU_COUNT = 8
 _HOSTS = uuid.UUID("6f1c3c0e-59a8-4a0c-8d0e-6b1f3b0c4a11")
 
 
@@ -14,7 +15,7 @@ def fake_facts(machine: FakeMachine, memory_bytes: int, used_bytes: int, bridges
     return FactsReply(
         hostname=machine.hostname,
         host_uuid=str(uuid.uuid5(_HOSTS, machine.first_name)),
-        cpu_count=8,
+        cpu_count=CPU_COUNT,
         cpu_model="Fake CPU",
         cpu_vendor="GenuineFake",
         cpu_mhz=2000,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from gespann.seams.host_agent import Domain, DomainSpec, GuestMetricsReply, IscsiSource, Nic
+from gespann.seams.host_agent import CpuTuning, Domain, DomainSpec, GuestMetricsReply, IscsiSource, Nic
 from gespann.seams.host_mirror import MirrorTarget, opening_meant
 
 
@@ -45,6 +45,7 @@ class FakeDomain:
     memory_max_bytes: int = 0
     memory_target_bytes: int = 0
     bios_strings: dict[str, str] = field(default_factory=dict)
+    tuning: CpuTuning = field(default_factory=CpuTuning)
     pressed: list[str] = field(default_factory=list)  # buttons and keys
     generation: int = 0
     booted: bool = False
@@ -123,4 +124,5 @@ def started(spec: DomainSpec, domid: int, serial_socket: str, vnc_socket: str) -
         memory_max_bytes=spec.memory_bytes,
         memory_target_bytes=spec.memory_target_bytes or spec.memory_bytes,
         bios_strings=dict(spec.bios_strings),
+        tuning=spec.tuning,
     )

@@ -13,6 +13,7 @@ from libvirt_qemu import qemuMonitorCommand
 from gespann.host.bridges import check_bridge
 from gespann.host.libvirt import secrets
 from gespann.host.libvirt.connection import ConnectionLost
+from gespann.host.libvirt.cpu_tuning import pin_as_the_first
 from gespann.host.libvirt.domain_view import find
 from gespann.host.libvirt.domain_xml import DomainView, disk_alias, disk_xml, nic_alias, nic_xml, target_name, text
 from gespann.host.libvirt.machines import Machines
@@ -147,6 +148,8 @@ class Devices:
                     raise SeamError("REFUSED", f"the guest did not let go of its vCPUs: {error.message}") from error
                 raise
             await self._machines.look(uuid)
+            if vcpus > view.vcpus:
+                await self._machines.act("tune", uuid, partial(pin_as_the_first, range(view.vcpus, vcpus)))
 
     async def _unplug(
         self, uuid: str, alias: str, what: str, is_there: Callable[[DomainView], bool], timeout_s: float

@@ -17,6 +17,7 @@ from gespann.host.hypervisor import Told
 from gespann.host.images import Images
 from gespann.host.kernel_addresses import KernelAddresses, set_hostname
 from gespann.host.kernel_log import kernel_log
+from gespann.host.libvirt.cpu_tuning import tune
 from gespann.host.libvirt.devices import Devices
 from gespann.host.libvirt.domain_counters import domain_counters
 from gespann.host.libvirt.guest_clock import GuestClocks
@@ -32,6 +33,7 @@ from gespann.host.vlans import vlan_ensure, vlan_remove
 from gespann.seams.host_addresses import InterfaceAddresses
 from gespann.seams.host_agent import (
     CountersReply,
+    CpuTuning,
     Disk,
     Domain,
     DomainSpec,
@@ -160,6 +162,9 @@ class LibvirtHypervisor:
 
     async def memory_target(self, uuid: str, target_bytes: int) -> None:
         await self._power.memory_target(uuid, target_bytes)
+
+    async def tune(self, uuid: str, tuning: CpuTuning, before: CpuTuning) -> None:
+        await self._machines.act("tune", uuid, lambda domain: tune(domain, tuning, before))
 
     async def trigger(self, uuid: str, trigger: Trigger) -> None:
         await self._machines.act(trigger, uuid, TRIGGERS[trigger])

@@ -16,6 +16,7 @@ from gespann.host.bridges import check_bridge
 from gespann.host.facts import free_bytes, meminfo
 from gespann.host.libvirt import qemu_process, secrets
 from gespann.host.libvirt.connection import ConnectionLost
+from gespann.host.libvirt.cpu_tuning import tune_at_start
 from gespann.host.libvirt.domain_view import find, paths_of
 from gespann.host.libvirt.domain_xml import Accelerator, Paths, domain_xml, parse_domain
 from gespann.host.libvirt.guest import set_agent_timeout
@@ -129,6 +130,7 @@ class Power:
                 domain = connection.createXML(domain_xml(spec, self.accelerator, paths), flags)
             else:
                 domain = _restore(connection, spec, str(memory), paths)
+            tune_at_start(domain, spec.tuning)
             with contextlib.suppress(libvirt.libvirtError):
                 set_agent_timeout(domain)
 

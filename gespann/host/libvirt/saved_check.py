@@ -59,7 +59,7 @@ _KINDS = {
 
 def hold_to_ours(root: ET.Element) -> None:
     """BAD_STATE for what no machine of ours has. Changes ``root``."""
-    for element in root.findall("seclabel"):
+    for element in (*root.findall("seclabel"), *root.findall("cputune")):  # its part of the processors is told anew
         root.remove(element)
     _only(root, _TOP, "the machine")
     for element in root.findall("os"):

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from gespann.pool.api.messages import Call, implements
+from gespann.pool.api.messages import Call, implements, on_set
 from gespann.pool.api.tasks import Task
-from gespann.pool.classes.context import capabilities_of, fresh_names, work_of
+from gespann.pool.classes.context import capabilities_of, fresh_names, set_fields, work_of
 from gespann.pool.plan import legal_moves, migrate_plans, placement, power_plans, suspend_plans
+from gespann.pool.plan.cpu_tuning import assert_params
 from gespann.pool.plan.shapes import Plan
 from gespann.pool.pool import Pool
 from gespann.pool.steps.host_door import silent_hosts
@@ -131,6 +132,19 @@ async def _resume(call: Call, vm: str, host: str, *, paused: bool) -> None:
 @implements("VM.set_VCPUs_number_live")
 async def set_vcpus_number_live(call: Call, vm: str, nvcpu: int) -> None:
     await work_of(call.pool).run(lambda: power_plans.plan_vcpus(call.pool.db, vm, nvcpu), task=call.task)
+
+
+@implements("VM.add_to_VCPUs_params_live")
+async def add_to_vcpus_params_live(call: Call, vm: str, key: str, value: str) -> None:
+    await work_of(call.pool).run(lambda: power_plans.plan_tune(call.pool.db, vm, key, value), task=call.task)
+
+
+@on_set("VM.VCPUs_params")
+async def set_vcpus_params(call: Call, vm: str, value: dict[str, str]) -> None:
+    """Of a machine that runs it holds from its next start on."""
+    before = call.pool.db.get("VM", vm)["VCPUs_params"]
+    assert_params({key: text for key, text in value.items() if before.get(key) != text})
+    set_fields(call, "VM", vm, VCPUs_params=value)
 
 
 @implements("VM.power_state_reset")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gespann.pool.plan.bios_strings import SETTABLE
+from gespann.pool.plan.cpu_tuning import tuning_of
 from gespann.pool.plan.device_numbers import disk_number
 from gespann.pool.plan.shapes import Act
 from gespann.pool.plan.storage_view import Records, peek
@@ -110,6 +111,7 @@ def domain_shape(
         "memory_bytes": most,
         "memory_target_bytes": target if target < most else 0,
         "bios_strings": {name: text for name, text in vm["bios_strings"].items() if name in SETTABLE},
+        "tuning": tuning_of(vm["VCPUs_params"]),
         "vcpus": vm["VCPUs_at_startup"],
         "vcpus_max": vm["VCPUs_max"],
         "disks": disks,

@@ -9,6 +9,7 @@ Suspended: ``suspend_plans``.
 """
 
 from gespann.pool.model.database import Database
+from gespann.pool.plan.cpu_tuning import assert_known, assert_params, tuning_of
 from gespann.pool.plan.device_numbers import disk_name
 from gespann.pool.plan.domain_spec import Names, disk_shape, domain_shape, nic_shape, open_act
 from gespann.pool.plan.legal_moves import PAUSED, SUSPENDED, assert_vm
@@ -172,6 +173,20 @@ def plan_vcpus(db: Database, vm: str, vcpus: int) -> Plan:
     held = {"host": host, "vm": vm, "vm_uuid": record["uuid"]}
     act = Act("vcpus-set", {**held, "vcpus": vcpus, "before": before})
     return Plan("VM.set_VCPUs_number_live", (act,), (Lock("VM", vm, "changing_VCPUs_live"),))
+
+
+@operation("VM.add_to_VCPUs_params_live")
+def plan_tune(db: Database, vm: str, key: str, value: str) -> Plan:
+    """Takes the place of what the key had."""
+    assert_known(key)
+    assert_params({key: value})
+    assert_vm(db, vm, "changing_VCPUs_live")
+    record = db.get("VM", vm)
+    params = {**record["VCPUs_params"], key: value}
+    host, _ = _host_and_start(db, vm)
+    tunings = {"tuning": tuning_of(params), "before": tuning_of(record["VCPUs_params"])}
+    args = {"host": host, "vm": vm, "vm_uuid": record["uuid"], "params": params, **tunings}
+    return Plan("VM.add_to_VCPUs_params_live", (Act("cpu-tune", args),), (Lock("VM", vm, "changing_VCPUs_live"),))
 
 
 @operation("VM.power_state_reset")

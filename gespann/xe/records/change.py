@@ -17,6 +17,8 @@ from gespann.xe.tables import class_name
 # Maps that the API only takes one key at a time, or only whole: (class, attribute) -> message.
 _SET_ONE_KEY = {("Bond", "properties"): "Bond.set_property"}
 _SET_WHOLE = {("VM", "bios_strings"): "VM.set_bios_strings"}
+#: what of a VM that runs takes effect at once: (class, attribute) -> message, which replaces a key that is there
+_LIVE = {("VM", "VCPUs_params"): "VM.add_to_VCPUs_params_live"}
 _EXTRA_WRITABLE_MAPS = frozenset([*_SET_ONE_KEY, *_SET_WHOLE])
 
 
@@ -59,6 +61,10 @@ async def typed_value(call: Call, object_class: ObjectClass, column: Column, tex
 
 async def add_to_map(call: Call, object_class: ObjectClass, column: Column, row: Row, key: str, value: str) -> None:
     """XenApiError MAP_DUPLICATE_KEY if the key is there already."""
+    live = _LIVE.get((object_class.api_class, column.attribute))
+    if live is not None and row.record["power_state"] == "Running":
+        await call.request(live, row.ref, key, value)
+        return
     if message := _message(object_class, "add_to", column):
         await call.request(message, row.ref, key, value)
         return
@@ -136,7 +142,7 @@ async def set_map_entries(
         if key_of in _SET_ONE_KEY:
             await call.request(_SET_ONE_KEY[key_of], row.ref, key, value)
             continue
-        if key in column.pairs(row):
+        if key in column.pairs(row) and not (key_of in _LIVE and row.record["power_state"] == "Running"):
             await remove_from_map(call, object_class, column, row, key)
         await add_to_map(call, object_class, column, row, key, value)
 

@@ -11,15 +11,18 @@ import pytest
 
 from gespann.host.fake import FakeHypervisor, LedgerStorage
 from gespann.host.fake.nbd import FakeMedium
+from gespann.host.libvirt import qemu_process
 from gespann.host.server import AgentServer
 from gespann.seams import engine_socket as engine_seam
 from gespann.seams import host_agent as seam
-from gespann.seams.host_machine import DomainMemory, DomainSysrq, DomainTrigger
+from gespann.seams.host_machine import DomainMemory, DomainSysrq, DomainTrigger, DomainTune
 from gespann.seams.host_mirror import DiskMirror, DiskMirrorProgress, DiskMirrorStop, DiskPivot, opening_meant
 from gespann.seams.json_lines import SeamError
 from gespann.system.json_lines import JsonLinesClient
 from tests.product.host.real_host import ROOT_VOLUME, Site, answers, until
 
+#: as the kernel writes what a thread may run on that is kept to nothing
+EVERY_PROCESSOR = [Path("/proc/self/status").read_text().split("Cpus_allowed_list:\t")[1].split("\n")[0]]
 MIB = 1024**2
 #: the volume of that number can take the memory of the machines of these tests
 MEMORY_VOLUME, MEMORY_VOLUME_BYTES = 4, 200 * MIB
@@ -78,10 +81,20 @@ class Host:
         except TimeoutError:
             assert self.states() == list(states)
 
+    def processors(self) -> set[str]:
+        """What its vCPUs run on."""
+        raise AssertionError("each hypervisor has its own")
+
 
 @dataclass
 class FakeHost(Host):
     storage: LedgerStorage = field(default_factory=LedgerStorage)
+    fake: FakeHypervisor | None = None
+
+    def processors(self) -> set[str]:
+        assert self.fake is not None
+        cpus = self.fake._running[self.uuid].tuning.cpus
+        return set(map(str, cpus)) or set(EVERY_PROCESSOR)
 
     async def open(self, device: int, start: str) -> seam.IscsiSource:
         target = f"iqn.2026-01.org.example:{device}"
@@ -100,6 +113,14 @@ class RealHost(Host):
     site: Site | None = None
     engine: JsonLinesClient | None = None
     volumes: dict[int, str] = field(default_factory=dict)
+
+    def processors(self) -> set[str]:
+        found = set()
+        for pid in qemu_process.qemu_pids(self.uuid):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                if (task / "comm").read_text().startswith("CPU "):
+                    found.add((task / "status").read_text().split("Cpus_allowed_list:\t")[1].split("\n")[0])
+        return found
 
     async def open(self, device: int, start: str) -> seam.IscsiSource:
         assert self.site is not None
@@ -134,7 +155,7 @@ async def fake_host(directory: Path) -> AsyncIterator[Host]:
     )
     agent.start()
     await agent.call(seam.BridgeEnsure(bridge="xenbr2"))
-    yield FakeHost(agent, "xenbr2", events=events, storage=storage)
+    yield FakeHost(agent, "xenbr2", events=events, storage=storage, fake=fake)
     await agent.close()
     await server.stop()
 
@@ -224,6 +245,30 @@ async def test_vcpus_are_plugged_up_to_what_the_start_allows(host: Host):
     assert (await host.seen()).vcpus == 2
 
 
+async def test_it_keeps_to_its_processors(host: Host):
+    """Also the vCPUs that come later. Of what the host cannot do it says so."""
+    await host.create(vcpus_max=2, tuning=seam.CpuTuning(cpus=[0]))
+    assert host.processors() == {"0"}
+    for _ in range(2):
+        change = DomainTune(uuid=host.uuid, tuning=seam.CpuTuning(cpus=[1]), before=seam.CpuTuning(cpus=[0]))
+        await host.agent.call(change)
+        assert host.processors() == {"1"}
+    await host.agent.call(seam.DomainVcpus(uuid=host.uuid, vcpus=2))
+    assert host.processors() == {"1"}
+    for cpus, code in (([1, 4095], "REFUSED"), ([4096], "BAD_REQUEST"), ([1, 0], "BAD_REQUEST")):
+        with pytest.raises(SeamError, match=code):
+            await host.agent.call(
+                DomainTune(uuid=host.uuid, tuning=seam.CpuTuning(cpus=cpus), before=seam.CpuTuning(cpus=[1]))
+            )
+    assert host.processors() == {"1"}
+    await host.agent.call(DomainTune(uuid=host.uuid, tuning=seam.CpuTuning(), before=seam.CpuTuning(cpus=[1])))
+    assert host.processors() == set(EVERY_PROCESSOR)
+    with pytest.raises(SeamError, match="NOT_FOUND"):
+        await host.agent.call(
+            DomainTune(uuid=str(uuids.uuid4()), tuning=seam.CpuTuning(cpus=[1]), before=seam.CpuTuning())
+        )
+
+
 async def test_a_balloon_takes_memory_and_gives_it_back(host: Host):
     await host.create(memory_bytes=160 * MIB, memory_target_bytes=144 * MIB)
 
@@ -258,7 +303,7 @@ def is_told(event: seam.Event, memory_bytes: int) -> bool:
 
 
 async def test_memory_goes_into_a_volume_and_comes_back(host: Host):
-    domain = await host.create()
+    domain = await host.create(tuning=seam.CpuTuning(cpus=[1]))
     target = await host.open(4, "memory")
     save = seam.MemorySave(uuid=host.uuid, start_id="s1", image_id="m1", target=target)
     with pytest.raises(SeamError, match="BAD_STATE"):
@@ -290,7 +335,9 @@ async def test_memory_goes_into_a_volume_and_comes_back(host: Host):
     with pytest.raises(SeamError, match="BAD_STATE"):
         await host.agent.call(seam.DomainRestore(spec=wrong, image_id="m3", memory=target))
     assert await host.seen() is None
-    restored = await host.agent.call(seam.DomainRestore(spec=await host.spec("s2"), image_id="m3", memory=target))
+    spec = await host.spec("s2", tuning=seam.CpuTuning(cpus=[0]))
+    restored = await host.agent.call(seam.DomainRestore(spec=spec, image_id="m3", memory=target))
+    assert host.processors() == {"0"}
     assert (restored.start_id, restored.state, restored.disks, restored.nics) == ("s2", "paused", [0], [0])
     assert (restored.memory_bytes, restored.vcpus) == (domain.memory_bytes, domain.vcpus)
     await host.agent.call(seam.DomainUnpause(uuid=host.uuid))

@@ -18,6 +18,7 @@ from gespann.host.fake import FakeHypervisor
 from gespann.host.server import AgentServer
 from gespann.main.coordinator import Coordinator, Settings
 from gespann.pool.api.server import Address
+from gespann.seams.host_agent import CpuTuning
 from gespann.sr.memory import MemoryDriver, MemoryStorage
 from tests.unit.pool.world import StrictStorage
 from tests.unit.xe.xe_process import ROOT, Ended, run_xe
@@ -32,6 +33,7 @@ class Shell:
 
     base: Path
     coordinator: Coordinator
+    hypervisor: FakeHypervisor
 
     async def try_xe(self, line: str, typed: str = "") -> Ended:
         return await run_xe(self.base, *shlex.split(line), typed=typed, GESPANN_XAPI_SOCKET=str(self.base / "run/xapi"))
@@ -67,7 +69,7 @@ async def shell() -> AsyncIterator[Shell]:
     )
     try:
         async with Coordinator(settings, drivers={"memory": MemoryDriver(storage)}) as coordinator:
-            yield Shell(base, coordinator)
+            yield Shell(base, coordinator, hypervisor)
     finally:
         await agent.stop()
         shutil.rmtree(base)
@@ -105,6 +107,20 @@ async def test_the_interface_of_a_vm_that_runs_is_locked(shell: Shell) -> None:
     assert locked == ["locked", "10.0.0.7", "fd00::7"]
     await shell.xe(f"vif-unplug uuid={vif} force=true")
     assert await shell.get("vif", vif, "currently-attached") == "false"
+
+
+async def test_the_part_of_the_processors_of_a_vm_that_runs(shell: Shell) -> None:
+    vm = await shell.xe("vm-create name-label=web1")
+    await shell.xe(f"vm-param-set uuid={vm} VCPUs-params:weight=512")
+    await shell.xe(f"vm-start uuid={vm}")
+    await shell.xe(f"vm-param-set uuid={vm} VCPUs-params:weight=128 VCPUs-params:cap=50")
+    await shell.xe(f"vm-param-add uuid={vm} param-name=VCPUs-params mask=1,3")
+    running = shell.hypervisor._running[vm]
+    assert running.tuning == CpuTuning(weight=128, cap_percent=50, cpus=[1, 3])
+    assert await shell.get("vm", vm, "VCPUs-params") == "weight: 128; cap: 50; mask: 1,3"
+    refused = await shell.try_xe(f"vm-param-set uuid={vm} VCPUs-params:cap=all")
+    assert (refused.status, "VCPUs_params:cap" in refused.stderr) == (1, True)
+    assert running.tuning.cap_percent == 50
 
 
 async def test_a_vm_from_its_making_to_its_end(shell: Shell) -> None:

@@ -578,6 +578,7 @@ SCENES: dict[str, Scene] = {
     "VM.revert to a suspended VM": Scene(_suspended_snapshot, call("VM.revert")),
     "VM.revert to a checkpoint": Scene(_checkpoint, call("VM.revert")),
     "VM.destroy of a checkpoint": Scene(_checkpoint, call("VM.destroy")),
+    "VM.add_to_VCPUs_params_live": Scene(_running, call("VM.add_to_VCPUs_params_live", "weight", "512")),
     "VM.suspend": Scene(_to_suspend, call("VM.suspend")),
     "VM.resume": Scene(_suspended, call("VM.resume", False, False)),
     "VM.hard_shutdown of a suspended VM": Scene(_suspended, call("VM.hard_shutdown")),

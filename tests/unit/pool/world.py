@@ -385,6 +385,7 @@ class World:
                 running.domain.nics,
                 running.domain.vcpus,
                 running.memory_target_bytes,
+                str(running.tuning),
                 dict(running.bridges),
                 dict(running.locks),
             )
