@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from gespann.host.fake.facts import CPU_COUNT
 from gespann.seams.host_agent import CpuTuning, Domain, DomainSpec, GuestMetricsReply, IscsiSource, Nic
 from gespann.seams.host_mirror import MirrorTarget, opening_meant
+from gespann.seams.json_lines import SeamError
 
 
 @dataclass
@@ -61,6 +63,11 @@ class FakeDomain:
             setattr(self, name, getattr(earlier, name))
         has = earlier.domain
         self.domain = msgspec.structs.replace(self.domain, vcpus=has.vcpus, memory_bytes=has.memory_bytes)
+
+    def tune(self, tuning: CpuTuning) -> None:
+        if tuning.cpus and tuning.cpus[-1] >= CPU_COUNT:
+            raise SeamError("REFUSED", f"this host has {CPU_COUNT} processors")
+        self.tuning = tuning
 
     def follows_balloon(self, behaviour: GuestBehaviour) -> bool:
         """A guest whose driver is there follows its target at once; True: that has changed something."""

@@ -12,7 +12,7 @@ import msgspec
 
 from gespann.host.fake.consoles import FakeConsoles
 from gespann.host.fake.counters import fake_counters
-from gespann.host.fake.facts import CPU_COUNT, fake_facts
+from gespann.host.fake.facts import fake_facts
 from gespann.host.fake.guest import FakeDomain, GuestBehaviour, lock_of, started
 from gespann.host.fake.images import FakeImages
 from gespann.host.fake.landing import STOOD_STILL_S, Expected, Sending, expect, expected, forget
@@ -227,10 +227,7 @@ class FakeHypervisor(FakeMachine):
     async def tune(self, uuid: str, tuning: CpuTuning, before: CpuTuning) -> None:
         async with self._locks[uuid]:
             self._maybe_fail("tune")
-            running = self._find(uuid)
-            if tuning.cpus and tuning.cpus[-1] >= CPU_COUNT:
-                raise SeamError("REFUSED", f"this host has {CPU_COUNT} processors")
-            running.tuning = tuning
+            self._find(uuid).tune(tuning)
 
     async def trigger(self, uuid: str, trigger: Trigger) -> None:
         self._maybe_fail("trigger")
