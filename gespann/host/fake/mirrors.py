@@ -13,7 +13,7 @@ from gespann.seams.json_lines import SeamError
 
 
 @dataclass
-class _Copy:
+class Copy:
     source: IscsiSource
     holder: str
     in_step: bool = False
@@ -24,7 +24,7 @@ class _Copy:
 class FakeMirrors:
     def __init__(self, storage: FakeStorage) -> None:
         self._storage = storage
-        self._copies: dict[tuple[str, int], _Copy] = {}
+        self._copies: dict[tuple[str, int], Copy] = {}
         self.full: set[str] = set()  # targets that take nothing more
 
     def __contains__(self, key: tuple[str, int]) -> bool:
@@ -37,7 +37,7 @@ class FakeMirrors:
             raise SeamError("BAD_STATE", f"disk {device} is that volume already")
         copy = self._copies.get(key)
         if copy is None:
-            copy = _Copy(source, f"{holder_of(running.domain, device)}/mirror")
+            copy = Copy(source, f"{holder_of(running.domain, device)}/mirror")
             await self._storage.open(copy.holder, source, False)
             self._copies[key] = copy
         elif opening_meant(copy.source) != to:
@@ -45,7 +45,7 @@ class FakeMirrors:
         if not copy.in_step:
             await self._go_over(running, device, copy, mirror_s)
 
-    async def _go_over(self, running: FakeDomain, device: int, copy: _Copy, mirror_s: float) -> None:
+    async def _go_over(self, running: FakeDomain, device: int, copy: Copy, mirror_s: float) -> None:
         uuid = running.domain.uuid
         if mirror_s:
             try:
@@ -58,9 +58,12 @@ class FakeMirrors:
         if copy.source.target in self.full:
             await self.end(uuid, device)
             raise SeamError("STORAGE", f"{copy.source.target} does not take all of disk {device}")
+        await self._copy_all(running, device, copy)
+        copy.in_step = True
+
+    async def _copy_all(self, running: FakeDomain, device: int, copy: Copy) -> None:
         medium = self._storage.medium(copy.source)
         medium.chunks = deepcopy(self._storage.medium(_known(running, device)).chunks)
-        copy.in_step = True
 
     def progress(self, uuid: str, device: int) -> float:
         copy = self._copies.get((uuid, device))

@@ -435,7 +435,8 @@ async def test_a_disk_goes_to_another_volume_while_its_machine_runs(host: Host):
     seen = await host.seen()
     assert seen is not None
     assert (seen.state, seen.disks) == ("running", [0, 9])
-    back = await host.open(9, "m3")
+    a_part = {"offset_bytes": 64 * MIB, "size_bytes": 64 * MIB}  # of a volume that holds several disks
+    back = msgspec.structs.replace(await host.open(MEMORY_VOLUME, "m3"), **a_part)
     await host.agent.call(msgspec.structs.replace(mirror, source=back))
     await host.agent.call(msgspec.structs.replace(pivot, to=opening_meant(back)))
     await until(host.has_address)

@@ -16,7 +16,7 @@ import pytest
 from gespann.demo.guest import NUDGE_S, SHELL, GuestConsole
 from gespann.demo.show import Show
 from gespann.demo.site import AGENT_DATA, GUEST_IMAGE, POOL_RUN, XE, Site
-from gespann.demo.user import CheckFailed
+from gespann.demo.user import CheckFailed, User
 from gespann.system import processes
 from tests.own_nets import OWN, net_of
 
@@ -43,7 +43,7 @@ class Two:
 
     def __init__(self, directory: Path) -> None:
         self.site = Site(directory, f"tg{OWN}", net_of(4))
-        self.vm = self.data = ""
+        self.vm = self.data = self.serial = ""
         self.hosts: dict[str, str] = {}
 
     def begin(self) -> None:
@@ -54,12 +54,16 @@ class Two:
             self.hosts[name] = self.xe(f"host-list hostname={name} --minimal")
         self._make_guest()
 
-    def _make_guest(self) -> None:
+    def make_sr(self, name: str) -> str:
         access = self.site.access
         config = f"device-config:target={access.storage_address} device-config:username=grpadmin"
         config += f" device-config-filename:password={access.group_password_file} device-config:storagepool=default"
-        sr = self.xe(f"sr-create name-label=array type=equal shared=true sm-config:allocation=thin {config}")
+        sr = self.xe(f"sr-create name-label={name} type=equal shared=true sm-config:allocation=thin {config}")
         assert self.xe(f"pbd-list sr-uuid={sr} params=currently-attached --minimal") == "true,true"
+        return sr
+
+    def _make_guest(self) -> None:
+        sr = self.make_sr("array")
         self.vm = self.xe("vm-create name-label=web1")
         sizes = " ".join(f"{name}=128MiB" for name in ("static-min", "dynamic-min", "dynamic-max", "static-max"))
         self.xe(f"vm-memory-limits-set uuid={self.vm} {sizes}")
@@ -67,6 +71,7 @@ class Two:
         root = self.xe(f"vdi-create sr-uuid={sr} name-label=root virtual-size={GUEST_IMAGE.stat().st_size}")
         self.xe(f"vdi-import uuid={root} filename={GUEST_IMAGE} format=raw")
         self.data = self.xe(f"vdi-create sr-uuid={sr} name-label=data virtual-size=60MiB")
+        self.serial = self.data.replace("-", "")[:20]
         for device, vdi in enumerate((root, self.data)):
             boot = f"device={device} bootable={str(device == 0).lower()}"
             self.xe(f"vbd-create vm-uuid={self.vm} vdi-uuid={vdi} {boot} type=Disk mode=RW")
@@ -81,7 +86,8 @@ class Two:
 
     @property
     def disk(self) -> str:
-        return f"$(disk-by-serial {self.data.replace('-', '')[:20]})"
+        """In the guest; it goes on seeing the serial that the disk had at its start."""
+        return f"$(disk-by-serial {self.serial})"
 
     def guest(self) -> GuestConsole:
         return GuestConsole(Show(0), self.site.access, "web1")
@@ -250,6 +256,50 @@ def test_cancelled_on_its_way_it_writes_on_where_it_was(two: Two) -> None:
         assert "cancelled" in done.stdout + done.stderr
         assert two.where() == source
     two.whole()
+
+
+def is_on_array(two: Two, sr: str, vdi: str) -> bool:
+    name = f"XenStorage{sr.replace('-', '')}{vdi.replace('-', '')[:20]}"
+    try:
+        User(Show(0), two.site.access).group(f"volume select {name} show", quiet=True)
+    except CheckFailed as refused:
+        if "does not exist" in str(refused):
+            return False
+        raise
+    return True
+
+
+def test_its_disk_moves_to_another_sr_and_back_with_the_machine_and_it_writes_on(two: Two) -> None:
+    """The last test of this guest looks at what the disk then holds."""
+    here, other = two.xe(f"vdi-param-get uuid={two.data} param-name=sr-uuid"), two.make_sr("other")
+    assert is_on_array(two, here, two.data)
+    with Pauses(two) as pauses:
+        moved = two.xe(f"vdi-pool-migrate uuid={two.data} sr-uuid={other}")
+        two.whole()
+    print(f"longest time without a durable record: {pauses.longest_s * 1000:.0f} ms")
+    assert two.xe(f"vdi-param-get uuid={moved} param-name=sr-uuid") == other
+    assert not is_on_array(two, here, two.data)
+    assert is_on_array(two, other, moved)
+
+    log = two.site.lab.directory / two.where() / "log/agent.log"
+    begun = log.read_text().count("mirror disk 1")
+    asking = threading.Thread(target=lambda: two.try_xe(f"vdi-pool-migrate uuid={moved} sr-uuid={here}"))
+    asking.start()
+    until(lambda: log.read_text().count("mirror disk 1") > begun, "the disk is being copied")
+    pid = two.site.lab.node("host1").service_pid("coordinator")
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    asking.join()
+    two.whole()
+    (data,) = two.xe(f"vbd-list vm-uuid={two.vm} userdevice=1 params=vdi-uuid --minimal").split(",")
+
+    target, back = two.other(), two.make_sr("third")
+    two.xe(f"vm-migrate uuid={two.vm} host-uuid={two.hosts[target]} vdi:{data}={back}")
+    assert two.where() == target
+    two.whole()
+    (two.data,) = two.xe(f"vdi-list sr-uuid={back} --minimal").split(",")
+    records = two.records()
+    assert sorted(set(records)) == list(range(1, records[-1] + 1))
 
 
 def test_at_the_end_it_moves_once_more_and_the_disk_holds_every_record_that_was_told(two: Two) -> None:

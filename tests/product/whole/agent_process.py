@@ -136,7 +136,8 @@ class HeldSessions(AnyStorage):
 def hypervisor(options: argparse.Namespace) -> MovingHypervisor:
     images = QemuNbdImages(options.run / "images")
     storage = HeldSessions(options.run)
-    return MovingHypervisor(run_dir=options.run, storage=storage, images=images, hostname=options.fake_hostname)
+    named = {"run_dir": options.run, "storage": storage, "images": images, "hostname": options.fake_hostname}
+    return MovingHypervisor(disk=lambda holder: HeldDisk(storage.stem(storage.folder, holder)), **named)
 
 
 class DoorWithOneBehind(Door):

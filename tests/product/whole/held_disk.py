@@ -15,6 +15,8 @@ from gespann.seams.json_lines import SeamError
 ANSWER_WITHIN_S = 60.0
 POLL_S = 0.005
 KIB = 1024
+BAND = 64 * KIB
+BANDS = (0, 10 * KIB**2)  # where a disk has its letter; the rest is empty
 _LENGTH = re.compile(r"^([\d.]+) (bytes|KiB|MiB|GiB)$", re.MULTILINE)
 _DUMPED = re.compile(r"^[0-9a-f]{8,}:  ((?:[0-9a-f]{2} )+)", re.MULTILINE)
 _PROMPT = "qemu-io> "

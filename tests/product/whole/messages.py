@@ -15,6 +15,6 @@ ENGINE_QUESTIONS = frozenset(
 AGENT_OPS = frozenset(
     {"domain.create", "domain.shutdown", "domain.destroy", "domain.pause", "domain.unpause", "bridge.ensure"}
     | {"memory.save", "memory.stop", "domain.restore", "image.open", "image.close"}
-    | {"disk.attach", "disk.detach", "disk.resize"}
+    | {"disk.attach", "disk.detach", "disk.resize", "disk.mirror", "disk.mirror_stop", "disk.pivot"}
     | {"migrate.receive", "migrate.send", "migrate.end"}
 )

@@ -11,18 +11,23 @@ machine, as with libvirt: who may go on with it the array and the coordinator de
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from gespann.host.fake import FakeHypervisor
 from gespann.host.fake.guest import FakeDomain
 from gespann.host.fake.landing import STOOD_STILL_S
+from gespann.host.fake.mirrors import Copy, FakeMirrors
+from gespann.host.fake.storage import FakeStorage, holder_of
 from gespann.host.hypervisor import Told
 from gespann.seams.host_agent import DomainSpec
 from gespann.seams.host_migration import Landing, MigrateSend
 from gespann.seams.json_lines import LINE_LIMIT_BYTES, SeamError
 from gespann.system.json_lines import bind_unix
+from tests.product.whole.held_disk import BAND, BANDS, HeldDisk
 
 SEEN_BY_OTHERS, SERVED = "landing", "landing.real"  # sockets of RUN; between them there is a test's door
 PREPARE, FINISH = "landing.prepare", "landing.finish"
@@ -41,8 +46,28 @@ class Answer(msgspec.Struct):
     error: str = ""
 
 
+class HeldMirrors(FakeMirrors):
+    """Of disks that are sessions. A copy ends with the agent, as one ends in QEMU when its target goes."""
+
+    def __init__(self, storage: FakeStorage, disk: Callable[[str], HeldDisk]) -> None:
+        super().__init__(storage)
+        self._disk = disk
+
+    async def _copy_all(self, running: FakeDomain, device: int, copy: Copy) -> None:
+        await asyncio.to_thread(self._copy_bands, self._disk(holder_of(running.domain, device)), copy)
+
+    def _copy_bands(self, disk: HeldDisk, copy: Copy) -> None:
+        """All that these disks hold; what has just been made holds nothing else."""
+        for start in BANDS:
+            self._disk(copy.holder).write(start, disk.read(start, BAND))
+
+
 class MovingHypervisor(FakeHypervisor):
     """``run_dir`` is needed: what has arrived must outlive the process."""
+
+    def __init__(self, *, disk: Callable[[str], HeldDisk], **named: Any) -> None:
+        super().__init__(**named)
+        self.mirrors = HeldMirrors(self.storage, disk)
 
     async def open(self, told: Told) -> None:
         assert self.run_dir is not None

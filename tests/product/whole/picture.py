@@ -20,7 +20,7 @@ from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.sr.equal.names import vdi_volume
 from tests.product.engine.initiator import Initiator
 from tests.product.whole.agent_process import HeldSessions
-from tests.product.whole.held_disk import HeldDisk
+from tests.product.whole.held_disk import BAND, BANDS, HeldDisk
 from tests.product.whole.host import Host
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 Picture = list[str]
 MIB = 1024**2
-BAND = 64 * 1024
-BANDS = (0, 10 * MIB)  # where a disk has its letter; the rest is empty
 EMPTY, BROKEN, REFUSED = "empty", "something else", "something that its machine may not write to"
 READER = "iqn.2026-01.test:reader"
 BLOCK = 512
@@ -86,6 +84,8 @@ class Photographer:
             lines += [f"{names.get(uuid, uuid)} runs on {host.hostname}" for uuid, (host, _) in self.machines.items()]
         srs = {ref: sr["name_label"] for ref, sr in self.records["SR"].items()}
         vdis = self.records.get("VDI", {})
+        if self.whole.state.tells_srs:
+            lines += [f"{what} is in {srs[vdis[ref]['SR']]}" for ref, (what, _) in self.places.items()]
         for ref, vdi in vdis.items():
             self.places.setdefault(ref, (f"{vdi['name_label']} of no machine, in {srs[vdi['SR']]}", None))
         async with self.whole.group.connect() as administrator:

@@ -33,6 +33,7 @@ class State:
         self.machines = {"web1": 1}  # the disks that a VM or a snapshot of this name has
         self.loose: set[str] = set()  # disks that may belong to no machine
         self.tells_hosts = False  # in pictures, where machines run
+        self.tells_srs = False  # in pictures, where machines have their disks
 
     def records(self) -> dict[str, Records]:
         """class -> ref -> fields, as the pool has them on disk."""

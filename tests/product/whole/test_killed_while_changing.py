@@ -19,6 +19,7 @@ OPERATIONS = (
     "revert",
     "snapshot",
     "resize of a disk in use",
+    "move of a disk in use",
     "checkpoint",
     "suspend",
     "resume",

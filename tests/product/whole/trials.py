@@ -120,6 +120,19 @@ class Stage:
         await self.whole.xe(f"vdi-destroy uuid={self.data}")
         self.data = await self.add_disk("data", 1, DATA)
 
+    async def tell_srs(self) -> None:
+        self.whole.state.tells_srs = True
+
+    async def tell_no_srs(self) -> None:
+        self.whole.state.tells_srs = False
+
+    async def move_back(self) -> None:
+        """The data disk, from wherever it is by now."""
+        whole = self.whole
+        self.data = await whole.xe(f"vbd-list vm-uuid={self.vm} userdevice=1 params=vdi-uuid --minimal")
+        if await whole.xe(f"vdi-param-get uuid={self.data} param-name=sr-uuid") != whole.sr:
+            self.data = await whole.xe(f"vdi-pool-migrate uuid={self.data} sr-uuid={whole.sr}")
+
 
 async def nothing(stage: Stage) -> None:
     pass
@@ -239,6 +252,14 @@ TRIALS: dict[str, Trial] = {
     ),
     "resize of a disk in use": Trial(
         RUNNING, f"vdi-resize uuid={{data}} disk-size={DATA_MIB + PAGE_MIB}MiB", grown, Stage.new_data_disk
+    ),
+    "move of a disk in use": Trial(
+        RUNNING,
+        "vdi-pool-migrate uuid={data} sr-uuid={other}",
+        instead({"web1/1 is in array": "web1/1 is in other"}),
+        Stage.move_back,
+        Stage.tell_srs,
+        Stage.tell_no_srs,
     ),
     "checkpoint": Trial(
         RUNNING,

@@ -56,6 +56,12 @@ async def unplug_disk(world: World, vm: str) -> None:
     await world.call("VBD.unplug", world.get("VM", vm)["VBDs"][0])
 
 
+async def move_disk(world: World, vm: str) -> None:
+    other = await world.make_sr("other")
+    (vdi,) = [world.get("VBD", vbd)["VDI"] for vbd in world.get("VM", vm)["VBDs"]]
+    await world.call("VDI.pool_migrate", vdi, other, {})
+
+
 TRIED: dict[str, tuple[str, Wanted]] = {
     "hard_shutdown": ("destroy", of("VM.hard_shutdown")),
     "clean_shutdown": ("destroy", of("VM.clean_shutdown")),
@@ -66,6 +72,8 @@ TRIED: dict[str, tuple[str, Wanted]] = {
     "snapshot_with_quiesce": ("guest_freeze", of("VM.snapshot_with_quiesce")),
     "unplug_nic": ("nic_detach", unplug_nic),
     "unplug_disk": ("disk_detach", unplug_disk),
+    "copy a disk": ("disk_mirror", move_disk),
+    "exchange a disk": ("disk_pivot", move_disk),
 }
 
 
