@@ -78,6 +78,22 @@ async def destroy(call: Call, vlan: str) -> None:
     await work_of(call.pool).run(lambda: network_plans.plan_destroy(call.pool.db, vlan), task=call.task)
 
 
+@implements("PIF.create_VLAN")
+async def create_vlan_of_host(call: Call, device: str, network: str, host: str, tag: int) -> str:
+    """The older word for ``VLAN.create``: the PIF that comes of it."""
+    vlan = await create(call, network_plans.card_like(call.pool.db, host, device), tag, network)
+    return str(call.pool.db.get("VLAN", vlan)["untagged_PIF"])
+
+
+@implements("PIF.destroy")
+async def destroy_pif(call: Call, pif: str) -> None:
+    """The older word for ``VLAN.destroy``, by its PIF."""
+    record = call.pool.db.get("PIF", pif)
+    if record["VLAN"] == -1:
+        raise XenApiError("PIF_IS_PHYSICAL", [pif])
+    await destroy(call, record["VLAN_master_of"])
+
+
 @implements("pool.create_VLAN_from_PIF")
 async def create_vlan_from_pif(call: Call, pif: str, network: str, tag: int) -> list[str]:
     """On every host, on the card of the same name. All or none."""

@@ -21,6 +21,12 @@ async def has_extension(call: Call, pool: str, name: str) -> bool:
     return False
 
 
+@implements("pool.get_guest_secureboot_readiness")
+async def get_guest_secureboot_readiness(call: Call, pool: str) -> str:
+    """See ``VM.get_secureboot_readiness``: it has no certificates to give to guests."""
+    return "not_ready"
+
+
 async def _set_sr(call: Call, pool: str, field: str, sr: str) -> None:
     if given(sr) and call.pool.db.find("SR", sr) is None:
         raise XenApiError("HANDLE_INVALID", ["SR", sr])

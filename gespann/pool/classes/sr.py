@@ -67,6 +67,12 @@ async def create(
     return str(sr)
 
 
+@implements("SR.make")
+async def make(call: Call, *params: object) -> str:
+    """As in the original: ``create`` has taken its place."""
+    raise XenApiError("MESSAGE_DEPRECATED", [])
+
+
 @implements("SR.introduce")
 async def introduce(
     call: Call,

@@ -166,3 +166,22 @@ async def introduce(call: Call, uuid: str, name_label: str, name_description: st
             set_fields(call, "VDI", ref, **{name: value for name, value in fields.items() if value})
             return ref
     raise XenApiError("VDI_LOCATION_MISSING", [sr, location or uuid])
+
+
+@implements("VDI.pool_introduce")
+async def pool_introduce(call: Call, *params: Any) -> str:
+    """What ``introduce`` was called between hosts."""
+    return str(await introduce(call, *params))
+
+
+@implements("VDI.force_unlock")
+async def force_unlock(call: Call, vdi: str) -> None:
+    """As in the original: nobody locks a disk for himself, and a host that has gone is shut out by the storage."""
+    raise XenApiError("MESSAGE_DEPRECATED", [])
+
+
+@implements("VDI.generate_config")
+async def generate_config(call: Call, host: str, vdi: str) -> str:
+    """How a host would open it without a pool: no driver here can say that beforehand, as what opens a disk is made for
+    each opening."""
+    raise XenApiError("SR_OPERATION_NOT_SUPPORTED", [call.pool.db.get("VDI", vdi)["SR"]])

@@ -133,6 +133,11 @@ async def call_plugin(call: Call, vm: str, plugin: str, fn: str, args: dict[str,
     raise XenApiError("XENAPI_MISSING_PLUGIN", [plugin])
 
 
+@implements("VM.call_host_plugin")
+async def call_host_plugin(call: Call, vm: str, plugin: str, fn: str, args: dict[str, str]) -> str:
+    raise XenApiError("XENAPI_MISSING_PLUGIN", [plugin])
+
+
 @on_set("VM.is_a_template")
 async def set_is_a_template(call: Call, vm: str, value: bool) -> None:
     if value and not call.pool.db.get("VM", vm)["is_a_template"]:

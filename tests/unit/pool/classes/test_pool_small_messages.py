@@ -145,9 +145,24 @@ async def test_disk_that_is_on_the_storage_is_introduced_again(world):
     assert (world.get("VDI", again)["uuid"], world.get("VDI", again)["name_label"]) == (uuid, "new name")
     twice = await refusal(world.call("VDI.introduce", uuid, *params))
     assert twice == ["DB_UNIQUENESS_CONSTRAINT_VIOLATION", "VDI", "uuid", uuid]
+    await world.call("VDI.forget", again)
+    between_hosts = await world.call("VDI.pool_introduce", uuid, *params)
+    assert world.get("VDI", between_hosts)["uuid"] == uuid
     params[7] = "nowhere"
     nobody = "00000000-0000-0000-0000-000000000001"
     assert await refusal(world.call("VDI.introduce", nobody, *params)) == ["VDI_LOCATION_MISSING", sr, "nowhere"]
+
+
+async def test_older_words_for_disks_and_repositories(world):
+    """They say whose turn it is, as the original does, and change nothing."""
+    sr = await world.make_sr()
+    vdi = await world.make_vdi(sr)
+    before = world.snapshot()
+    assert await refusal(world.call("VDI.force_unlock", vdi)) == ["MESSAGE_DEPRECATED"]
+    made = world.call("SR.make", world.host, {}, 0, "another", "", "memory", "user", {})
+    assert await refusal(made) == ["MESSAGE_DEPRECATED"]
+    assert await refusal(world.call("VDI.generate_config", world.host, vdi)) == ["SR_OPERATION_NOT_SUPPORTED", sr]
+    assert world.snapshot() == before
 
 
 # -- SR, PBD, PIF
@@ -220,6 +235,8 @@ async def test_questions_to_the_pool(world):
     assert await world.call("pool.get_license_state", pool) == {"edition": "free", "expiry": "never"}
     assert await world.call("pool.has_extension", pool, "x") is False
     assert await world.call("pool.is_slave", world.host) is False
+    assert await world.call("pool.get_guest_secureboot_readiness", pool) == "not_ready"
+    assert await world.call("VM.get_secureboot_readiness", await world.make_vm()) == "not_supported"
     assert await world.call("pool.sync_database") is None
 
 

@@ -42,6 +42,19 @@ async def test_a_vlan_is_made_used_and_taken_away(world: World) -> None:
     assert world.get("network", network)["PIFs"] == []
 
 
+async def test_by_the_older_words(world: World) -> None:
+    network = await make_network(world)
+    pif = await world.call("PIF.create_VLAN", "eth0", network, world.host, 100)
+    assert world.get("PIF", pif)["VLAN"] == 100
+    assert world.hypervisor.vlans == {("eth0", 100): "br100"}
+    assert await refusal(world, "PIF.create_VLAN", "eth7", network, world.host, 200) == "PIF_DEVICE_NOT_FOUND"
+    assert await refusal(world, "PIF.create_VLAN", "eth0", network, world.host, 4095) == "VLAN_TAG_INVALID"
+    assert await refusal(world, "PIF.destroy", card(world)) == "PIF_IS_PHYSICAL"
+    await world.call("PIF.destroy", pif)
+    assert world.hypervisor.vlans == {}
+    assert list(world.db.all("VLAN")) == []
+
+
 async def test_what_cannot_be_a_vlan(world: World) -> None:
     network, other = await make_network(world), await make_network(world, "br200")
     vlan = await world.call("VLAN.create", card(world), 100, network)

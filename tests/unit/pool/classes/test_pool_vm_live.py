@@ -88,7 +88,8 @@ async def test_switched_on_again_a_paused_vm_runs(world: World) -> None:
 
 async def test_there_are_no_plugins(world: World) -> None:
     vm = await started(world)
-    assert await refusal(world, "VM.call_plugin", vm, "guest", "ping", {}) == ("XENAPI_MISSING_PLUGIN", ["guest"])
+    for method in ("VM.call_plugin", "VM.call_host_plugin"):
+        assert await refusal(world, method, vm, "guest", "ping", {}) == ("XENAPI_MISSING_PLUGIN", ["guest"])
 
 
 async def test_a_default_template_made_a_vm_is_no_default_template(world: World) -> None:
