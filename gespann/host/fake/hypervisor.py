@@ -228,6 +228,7 @@ class FakeHypervisor(FakeMachine):
         async with self._locks[uuid]:
             self._maybe_fail("tune")
             self._find(uuid).tune(tuning)
+            self._save()
 
     async def trigger(self, uuid: str, trigger: Trigger) -> None:
         self._maybe_fail("trigger")
