@@ -7,7 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gespann.host.kernel_addresses import default_routes
+from gespann.host.offload import gro
 from gespann.host.vlans import OWN
 from gespann.seams.host_agent import HostInterface
 from gespann.seams.json_lines import SeamError
@@ -49,35 +52,42 @@ def cpu_count() -> int:
 
 def parse_interfaces(
     links: list[dict[str, Any]], gateways: dict[tuple[str, int], str] | None = None
-) -> tuple[list[HostInterface], list[str]]:
-    """(cards, bridges) from `ip -j -d addr show`. Taps of machines, and VLANs that the agent made, are left out. A
+) -> tuple[list[HostInterface], list[HostInterface], list[str]]:
+    """(cards and bonds, VLANs that the agent made, bridges) from `ip -j -d addr show`. Taps of machines are left out. A
     bridge is no card: its addresses are those of the first card that is a port of it. ``gateways``: by interface and
     version."""
     gateways = gateways or {}
     bridges = {link["ifname"]: _addresses(link) for link in links if _kind(link) == "bridge"}
     untold = dict(bridges)
     interfaces: list[HostInterface] = []
+    vlans: list[HostInterface] = []
     for link in links:
         if link.get("link_type") != "ether" or _kind(link) in ("tun", "bridge"):
             continue
-        if _kind(link) == "vlan" and OWN.fullmatch(link["ifname"]):
-            continue
-        is_port = link.get("linkinfo", {}).get("info_slave_kind", "") == "bridge"
-        bridge = str(link.get("master", "")) if is_port else ""
+        port_of = str(link.get("linkinfo", {}).get("info_slave_kind", ""))
+        bridge = str(link.get("master", "")) if port_of == "bridge" else ""
         bearer = bridge if bridge in untold else link["ifname"]
-        interfaces.append(
+        own_vlan = _kind(link) == "vlan" and OWN.fullmatch(link["ifname"])
+        (vlans if own_vlan else interfaces).append(
             HostInterface(
                 device=link["ifname"],
-                mac=link["address"],
+                mac=_own_mac(link),
                 mtu=link["mtu"],
                 carrier="LOWER_UP" in link["flags"],
                 addresses=_addresses(link) + untold.pop(bridge, []),
                 bridge=bridge,
+                bond=str(link.get("master", "")) if port_of == "bond" else "",
                 gateway=gateways.get((bearer, 4), ""),
                 ipv6_gateway=gateways.get((bearer, 6), ""),
             )
         )
-    return interfaces, sorted(bridges)
+    return interfaces, vlans, sorted(bridges)
+
+
+def _own_mac(link: dict[str, Any]) -> str:
+    """A member of a bond shows the bond's."""
+    own = link.get("linkinfo", {}).get("info_slave_data", {}).get("perm_hwaddr", "")
+    return str(own or link["address"])
 
 
 def _kind(link: dict[str, Any]) -> str:
@@ -89,9 +99,10 @@ def _addresses(link: dict[str, Any]) -> list[str]:
     return [f"{item['local']}/{item['prefixlen']}" for item in found]
 
 
-async def interfaces() -> tuple[list[HostInterface], list[str]]:
+async def interfaces() -> tuple[list[HostInterface], list[HostInterface], list[str]]:
     shown = await processes.run_async(["ip", "-j", "-d", "addr", "show"])
-    return parse_interfaces(json.loads(shown.stdout), await default_routes())
+    cards, vlans, bridges = parse_interfaces(json.loads(shown.stdout), await default_routes(4, 6))
+    return [msgspec.structs.replace(card, gro=gro(card.device)) for card in cards], vlans, bridges
 
 
 async def qemu_version() -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from gespann.host.bonds import CardPlace
 from gespann.seams.host_addresses import InterfaceAddresses
 from gespann.seams.host_agent import (
     CountersReply,
@@ -23,6 +24,7 @@ from gespann.seams.host_agent import (
     IscsiSource,
     Nic,
 )
+from gespann.seams.host_bonds import BondShape
 from gespann.seams.host_machine import Trigger
 from gespann.seams.host_migration import Landing, MigrateSend
 from gespann.seams.host_mirror import MirrorTarget
@@ -113,6 +115,20 @@ class Hypervisor(Protocol):
     async def vlan_ensure(self, device: str, tag: int, bridge: str, mtu: int) -> None: ...
 
     async def vlan_remove(self, device: str, tag: int) -> None: ...
+
+    async def bond_places(self, device: str, members: list[str]) -> dict[str, CardPlace]:
+        """Where those of the cards are that are not in the bond already. NOT_FOUND, BAD_STATE."""
+        ...
+
+    async def bond_set(self, shape: BondShape) -> None:
+        """It is made, or changed. Its cards have no addresses."""
+        ...
+
+    async def bond_remove(self, device: str, places: dict[str, CardPlace]) -> None:
+        """Gone already: nothing to do but to put the cards where they were."""
+        ...
+
+    async def card_gro_set(self, device: str, *, on: bool) -> None: ...
 
     async def addresses_show(self, device: str) -> InterfaceAddresses:
         """What a card, or the bridge that it is a port of, has now. NOT_FOUND."""

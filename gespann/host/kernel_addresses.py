@@ -151,10 +151,10 @@ def _shown(link: dict[str, Any], family: str, gateway: str) -> Addressing:
     return Addressing(mode="static" if addresses else "none", addresses=addresses, gateway=gateway)
 
 
-async def default_routes() -> dict[tuple[str, int], str]:
-    """(interface, 4 or 6) -> the gateway of its first default route."""
+async def default_routes(*versions: int) -> dict[tuple[str, int], str]:
+    """Of IPv4 (4) or IPv6 (6), or both: (interface, 4 or 6) -> the gateway of its first default route."""
     found: dict[tuple[str, int], str] = {}
-    for version in (4, 6):
+    for version in versions:
         shown = await processes.run_async(["ip", "-j", f"-{version}", "route", "show", "default"])
         for route in json.loads(shown.stdout or "[]"):
             found.setdefault((str(route.get("dev", "")), version), str(route.get("gateway", "")))
@@ -162,7 +162,7 @@ async def default_routes() -> dict[tuple[str, int], str]:
 
 
 async def _gateway(name: str, version: int) -> str:
-    return (await default_routes()).get((name, version), "")
+    return (await default_routes(version)).get((name, version), "")
 
 
 async def _set_family(link: dict[str, Any], wanted: Addressing, version: int) -> None:

@@ -18,9 +18,9 @@ from gespann.host.mirrors import Mirrors
 from gespann.host.reports import Reports
 from gespann.seams import host_agent as seam
 from gespann.seams.engine_socket import Empty
+from gespann.seams.host_bonds import CardProperty
 from gespann.seams.host_machine import DomainMemory, DomainSysrq, DomainTrigger, DomainTune
 from gespann.seams.host_membership import HostPower
-from gespann.seams.host_network import VlanEnsure, VlanRemove
 from gespann.seams.json_lines import SeamError
 from gespann.system.json_lines import JsonLinesServer
 
@@ -90,8 +90,7 @@ class AgentServer:
             seam.ImageClose: self._image_close,
             seam.BridgeEnsure: self._bridge_ensure,
             HostPower: self._host_power,
-            VlanEnsure: self._vlan_ensure,
-            VlanRemove: self._vlan_remove,
+            CardProperty: self._card_property,
             **self.migrations.handlers(),
             **self.mirrors.handlers(),
             **self.reports.handlers(),
@@ -292,13 +291,7 @@ class AgentServer:
         await self.hypervisor.power(reboot=request.reboot)
         return Empty()
 
-    async def _vlan_ensure(self, request: VlanEnsure) -> Empty:
-        spec_check.check_vlan(request.device, request.tag)
-        spec_check.check_bridge(request.bridge, request.mtu)
-        await self.hypervisor.vlan_ensure(request.device, request.tag, request.bridge, request.mtu)
-        return Empty()
-
-    async def _vlan_remove(self, request: VlanRemove) -> Empty:
-        spec_check.check_vlan(request.device, request.tag)
-        await self.hypervisor.vlan_remove(request.device, request.tag)
+    async def _card_property(self, request: CardProperty) -> Empty:
+        spec_check.check_card(request.device)
+        await self.hypervisor.card_gro_set(request.device, on=request.gro)
         return Empty()

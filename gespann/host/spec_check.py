@@ -21,6 +21,7 @@ from gespann.seams.host_agent import (
     IscsiSource,
     Nic,
 )
+from gespann.seams.host_bonds import KEY_HIGHEST, MEMBERS_HIGHEST, MEMBERS_LOWEST, BondChange
 from gespann.seams.host_network import VLAN_HIGHEST, VLAN_LOWEST, vlan_interface
 from gespann.seams.json_lines import SeamError
 
@@ -87,6 +88,33 @@ def check_vlan(device: str, tag: int) -> None:
         raise refuse(f"{device} has too long a name for VLANs")
 
 
+def check_card(device: str) -> None:
+    _need(_BRIDGE, device, "the name of an interface")
+
+
+def check_bond(request: BondChange) -> None:
+    _check_change(request.change_id, request.keep_within_s)
+    check_card(request.device)
+    if request.manages:
+        check_card(request.manages)
+    for vlan in request.vlans:
+        check_vlan(vlan.device, vlan.tag)
+        check_vlan(request.device, vlan.tag)
+        check_bridge(vlan.bridge, vlan.mtu)
+    if (shape := request.shape) is None:
+        return
+    check_bridge(shape.bridge, shape.mtu)
+    _need(_MAC, shape.mac, "a MAC address")
+    for card in shape.members:
+        check_card(card)
+    if shape.device != request.device or shape.device in shape.members or len({*shape.members}) != len(shape.members):
+        raise refuse("a bond has one name, and members of other names")
+    if not MEMBERS_LOWEST <= len(shape.members) <= MEMBERS_HIGHEST:
+        raise refuse(f"a bond has {MEMBERS_LOWEST} to {MEMBERS_HIGHEST} members")
+    if not 0 <= shape.key <= KEY_HIGHEST:
+        raise refuse(f"an aggregation key of {shape.key} is outside 0 to {KEY_HIGHEST}")
+
+
 def check_hostname(hostname: str) -> None:
     """RFC 1123 section 2.1, in the 64 bytes of Linux."""
     _need(_LABELS, hostname, "the name of a host")
@@ -95,14 +123,23 @@ def check_hostname(hostname: str) -> None:
 
 
 def check_addresses(request: AddressesChange) -> None:
-    _need(_CHANGE_ID, request.change_id, "the name of a change")
-    _need(_BRIDGE, request.device, "the name of an interface")
-    if not KEEP_WITHIN_LOWEST_S <= request.keep_within_s <= KEEP_WITHIN_HIGHEST_S:
-        raise refuse(f"a change is to be kept within {KEEP_WITHIN_LOWEST_S:g} to {KEEP_WITHIN_HIGHEST_S:g} s")
+    _check_change(request.change_id, request.keep_within_s)
+    check_card(request.device)
+    if (vlan := request.vlan) is not None:
+        check_vlan(vlan.device, vlan.tag)
+        check_bridge(vlan.bridge, vlan.mtu)
+        if vlan_interface(vlan.device, vlan.tag) != request.device:
+            raise refuse(f"{request.device} is not the interface of that VLAN")
     _check_addressing(request.wanted.ipv4, 4)
     _check_addressing(request.wanted.ipv6, 6)
     for server in request.wanted.dns or []:
         _check_address(server, "the address of a name server")
+
+
+def _check_change(change_id: str, keep_within_s: float) -> None:
+    _need(_CHANGE_ID, change_id, "the name of a change")
+    if not KEEP_WITHIN_LOWEST_S <= keep_within_s <= KEEP_WITHIN_HIGHEST_S:
+        raise refuse(f"a change is to be kept within {KEEP_WITHIN_LOWEST_S:g} to {KEEP_WITHIN_HIGHEST_S:g} s")
 
 
 def _check_addressing(wanted: Addressing | None, version: int) -> None:

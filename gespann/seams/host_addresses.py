@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import msgspec
 
 from gespann.seams.engine_socket import Empty, Request
+from gespann.seams.host_network import VlanEnds
 
 KEEP_WITHIN_LOWEST_S, KEEP_WITHIN_HIGHEST_S = 5.0, 600.0
 
@@ -39,6 +40,7 @@ class AddressesChange(Request, frozen=True):
     """The addresses of a card; if it is a port of a bridge, then the bridge has them. REFUSED, and nothing is changed,
     if there is no DHCP lease to be had. A change under way that is another one is taken back first.
 
+    ``vlan``: of which the device is the interface; the agent makes it again when the host has started anew.
     ``manages``: the host is managed by this interface from then on, and the agent's door is at every address of it.
     ``answer_first``: the change is made after the answer, which could not leave by an address that goes."""
 
@@ -47,13 +49,24 @@ class AddressesChange(Request, frozen=True):
     change_id: str
     device: str
     wanted: InterfaceAddresses
+    vlan: VlanEnds | None = None
     manages: bool = False
     answer_first: bool = False
     keep_within_s: float = 60.0
 
 
+class AddressesMade(Request, frozen=True):
+    """Answered only when the change has been made: who is answered reaches the host also with it. BAD_STATE until then;
+    NOT_FOUND if it has been taken back, or was never asked for."""
+
+    op: ClassVar[str] = "addresses.made"
+    reply: ClassVar[type] = Empty
+    change_id: str
+
+
 class AddressesKeep(Request, frozen=True):
-    """NOT_FOUND if the change has been taken back, or was never made. Kept already: nothing to do."""
+    """NOT_FOUND if the change has been taken back, or was never asked for; BAD_STATE if it has not been made yet. Kept
+    already: nothing to do."""
 
     op: ClassVar[str] = "addresses.keep"
     reply: ClassVar[type] = Empty

@@ -20,6 +20,7 @@ import msgspec
 
 from gespann.seams.engine_socket import Empty, Request
 from gespann.seams.host_addresses import InterfaceAddresses
+from gespann.seams.host_bonds import BondShape
 
 PROTOCOL = "gespann-agent"
 VERSION = 1
@@ -64,6 +65,8 @@ class HostInterface(msgspec.Struct, frozen=True, kw_only=True):
     configured: InterfaceAddresses | None = None  # what the pool has asked for; none: the host's own configuration
     gateway: str = ""  # of the default route by it, IPv4
     ipv6_gateway: str = ""
+    bond: str = ""  # the bond that it is a member of; then it has neither addresses nor a bridge
+    gro: bool | None = None  # see ``host_bonds.CardProperty``; none: not known
 
 
 class FactsReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +83,8 @@ class FactsReply(msgspec.Struct, frozen=True, kw_only=True):
     software_version: dict[str, str]  # qemu, libvirt, linux, ...
     interfaces: list[HostInterface]
     bridges: list[str]
+    vlans: list[HostInterface] = []  # those that the agent made, with the addresses of their bridges
+    bonds: list[BondShape] = []  # those that the agent made; each is among the interfaces too
     bios_strings: dict[str, str] = {}  # XenAPI's keys: "system-manufacturer", "bios-version", ...
     boot_id: str = ""  # another one whenever the machine has started anew
     managed_at: str = ""  # the address of the interface that the pool manages it by; "": as its processes were told

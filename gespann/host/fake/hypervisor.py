@@ -68,8 +68,6 @@ class FakeHypervisor(FakeMachine):
         self.run_dir = run_dir
         self.memory_bytes = memory_bytes
         self.default_behaviour = GuestBehaviour()
-        self.bridges: dict[str, int] = {}
-        self.vlans: dict[tuple[str, int], str] = {}  # (device, tag) -> bridge
         self.images = images if images is not None else FakeImages(self.storage, run_dir)
         self.memory = SavedMemory(self.storage)
         self.mirrors = FakeMirrors(self.storage)

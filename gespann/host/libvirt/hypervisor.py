@@ -8,9 +8,10 @@ from pathlib import Path
 from defusedxml.ElementTree import fromstring
 
 from gespann import __version__
-from gespann.host import facts
+from gespann.host import facts, offload
 from gespann.host.accelerator import find_accelerator
 from gespann.host.bios import own_bios_strings
+from gespann.host.bonds import CardPlace, bond_places, bond_remove, bond_set
 from gespann.host.bridges import bridge_ensure
 from gespann.host.counters import host_counters
 from gespann.host.hypervisor import Told
@@ -43,6 +44,7 @@ from gespann.seams.host_agent import (
     IscsiSource,
     Nic,
 )
+from gespann.seams.host_bonds import BondShape
 from gespann.seams.host_machine import Trigger
 from gespann.seams.host_migration import Landing, MigrateSend
 from gespann.seams.host_mirror import MirrorTarget
@@ -95,7 +97,7 @@ class LibvirtHypervisor:
     async def facts(self) -> FactsReply:
         await self._read_capabilities()
         memory, processor = facts.meminfo(), facts.cpu()
-        interfaces, bridges = await facts.interfaces()
+        interfaces, vlans, bridges = await facts.interfaces()
         number = await self._machines.connection.call(
             "version", lambda connection: connection.getLibVersion(), asks=True
         )
@@ -117,6 +119,7 @@ class LibvirtHypervisor:
                 "qemu": await facts.qemu_version(),
             },
             interfaces=interfaces,
+            vlans=vlans,
             bridges=bridges,
             bios_strings=own_bios_strings(),
             boot_id=facts.boot_id(),
@@ -236,6 +239,18 @@ class LibvirtHypervisor:
 
     async def vlan_remove(self, device: str, tag: int) -> None:
         await vlan_remove(device, tag)
+
+    async def bond_places(self, device: str, members: list[str]) -> dict[str, CardPlace]:
+        return await bond_places(device, members)
+
+    async def bond_set(self, shape: BondShape) -> None:
+        await bond_set(shape)
+
+    async def bond_remove(self, device: str, places: dict[str, CardPlace]) -> None:
+        await bond_remove(device, places)
+
+    async def card_gro_set(self, device: str, *, on: bool) -> None:
+        offload.gro_set(device, on=on)
 
     async def addresses_show(self, device: str) -> InterfaceAddresses:
         return await self._addresses.show(device)

@@ -1,6 +1,7 @@
 """What the messages about machines, disks, networks and hosts do. Each module registers its handlers when imported."""
 
 from gespann.pool.classes import (
+    bond,
     host,
     host_care,
     host_dead,
@@ -36,7 +37,7 @@ from gespann.pool.rrd import figures, http_rrd
 
 #: imported for the handlers that they register
 HANDLER_MODULES = (
-    *(host, host_care, host_dead, host_power),
+    *(bond, host, host_care, host_dead, host_power),
     *(http_archives, http_console, http_database, http_images, http_status),
     *(network, pbd, pif, pif_addresses, pool, pool_members, pool_succession),
     *(

@@ -7,7 +7,7 @@ from functools import partial
 
 from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import assert_free, set_fields, work_of
-from gespann.pool.plan import network_plans
+from gespann.pool.plan import card_plans, network_plans
 from gespann.pool.reconcile.host_facts import refresh_host
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -49,6 +49,13 @@ async def set_disallow_unplug(call: Call, pif: str, value: bool) -> None:
     """``PIF.unplug`` refuses from then on."""
     assert_free(call.pool, "PIF", pif)
     set_fields(call, "PIF", pif, disallow_unplug=value)
+
+
+@implements("PIF.set_property")
+async def set_property(call: Call, pif: str, name: str, value: str) -> None:
+    """``gro``: "on" or "off". In force again after the host has started anew."""
+    db = call.pool.db
+    await work_of(call.pool).run(lambda: card_plans.plan_set_property(db, pif, name, value), task=call.task)
 
 
 @implements("PIF.plug")

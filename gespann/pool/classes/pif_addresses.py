@@ -3,7 +3,7 @@
 from functools import partial
 
 from gespann.pool.api.messages import Call, implements
-from gespann.pool.classes.context import work_of
+from gespann.pool.classes.context import assert_free, set_fields, work_of
 from gespann.pool.plan import address_plans
 from gespann.pool.reconcile.host_facts import refresh_host
 from gespann.seams.host_addresses import InterfaceAddresses
@@ -37,6 +37,14 @@ async def _manage_by(call: Call, pif: str) -> None:
     db = call.pool.db
     if not db.get("PIF", pif)["management"]:
         await work_of(call.pool).run(lambda: address_plans.plan_management(db, pif))
+
+
+@implements("PIF.set_primary_address_type")
+async def set_primary_address_type(call: Call, pif: str, kind: str) -> None:
+    """By which of its addresses the host is reached once it is managed by this interface."""
+    address_plans.assert_may_be_primary(call.pool.db, pif)
+    assert_free(call.pool, "PIF", pif)
+    set_fields(call, "PIF", pif, primary_address_type=kind)
 
 
 @implements("pool.management_reconfigure")

@@ -120,6 +120,8 @@ def assert_may_join(db: Database) -> None:
         raise XenApiError("JOINING_HOST_CANNOT_HAVE_VMS_WITH_CURRENT_OPERATIONS", [])
     if any(sr["shared"] for sr in db.all("SR").values()):
         raise XenApiError("JOINING_HOST_CANNOT_CONTAIN_SHARED_SRS", [])
+    if db.all("Bond"):
+        raise XenApiError("POOL_JOINING_HOST_HAS_BONDS", [])
     if db.all("VLAN"):
         raise XenApiError("POOL_JOINING_HOST_HAS_NON_MANAGEMENT_VLANS", [])
     if vms or db.all("SR"):

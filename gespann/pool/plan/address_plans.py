@@ -16,6 +16,8 @@ from gespann.pool.model.database import Database
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
 from gespann.pool.plan.storage_view import is_live
 from gespann.seams.host_addresses import Addressing, InterfaceAddresses
+from gespann.seams.host_network import vlan_interface
+from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
 
 KEEP_WITHIN_S = 45.0
@@ -111,12 +113,17 @@ def _assert_own(db: Database, pif: str, address: str) -> None:
             raise XenApiError("PIF_CONFIGURATION_ERROR", [pif, text])
 
 
+def interface_of(record: Mapping[str, Any]) -> str:
+    """What the host's agent calls a PIF."""
+    return str(record["device"]) if record["VLAN"] == -1 else vlan_interface(record["device"], record["VLAN"])
+
+
 # -- plans
 
 
 @operation("PIF.reconfigure_ip")
 def plan_reconfigure(db: Database, pif: str, wanted: InterfaceAddresses) -> Plan:
-    record = _card(db, pif)
+    record = _plugged(db, pif)
     bears = _bears_management(db, record, wanted)
     if bears and (wanted.ipv4 or wanted.ipv6 or Addressing(mode="none")).mode == "none":
         raise XenApiError("PIF_IS_MANAGEMENT_INTERFACE", [pif])
@@ -126,19 +133,48 @@ def plan_reconfigure(db: Database, pif: str, wanted: InterfaceAddresses) -> Plan
 @operation("host.management_reconfigure")
 def plan_management(db: Database, pif: str) -> Plan:
     """INTERFACE_HAS_NO_IP for one by which nobody could reach the host."""
-    record = _card(db, pif)
-    if not record["IP"] and not record["IPv6"]:
+    if db.get("PIF", pif)["bond_slave_of"] != NULL_REF:
+        raise XenApiError("CANNOT_PLUG_BOND_SLAVE", [pif])
+    record = _plugged(db, pif)
+    if not _own_address(record):
         raise XenApiError("INTERFACE_HAS_NO_IP", [record["device"]])
+    _assert_same_kind(db, pif, record)
     return _plan(db, "host.management_reconfigure", pif, record, InterfaceAddresses(), manages=True)
 
 
-def _card(db: Database, pif: str) -> Mapping[str, Any]:
+def _plugged(db: Database, pif: str) -> Mapping[str, Any]:
     record = db.get("PIF", pif)
-    if record["VLAN"] != -1:
-        raise XenApiError("PIF_IS_VLAN", [pif])
     if not record["currently_attached"]:
         raise XenApiError("REQUIRED_PIF_IS_UNPLUGGED", [pif])
     return record
+
+
+def _own_address(record: Mapping[str, Any]) -> str:
+    """That by which the host is reached, if it is managed by this interface; "": there is none."""
+    ipv6 = str(next(iter(record["IPv6"]), "")).partition("/")[0]
+    return ipv6 if record["primary_address_type"] == "IPv6" else str(record["IP"])
+
+
+def _assert_same_kind(db: Database, pif: str, record: Mapping[str, Any]) -> None:
+    """A host that is managed by addresses of one kind is not suddenly managed by those of the other."""
+    for other in db.get("host", record["host"])["PIFs"]:
+        now = db.get("PIF", other)
+        if now["management"] and now["primary_address_type"] != record["primary_address_type"]:
+            raise XenApiError("PIF_INCOMPATIBLE_PRIMARY_ADDRESS_TYPE", [pif])
+
+
+def assert_may_be_primary(db: Database, pif: str) -> None:
+    """Of the kind of addresses by which the host would be managed: not while it is."""
+    if db.get("PIF", pif)["management"]:
+        raise XenApiError("PIF_IS_MANAGEMENT_INTERFACE", [pif])
+
+
+def _vlan_ends(db: Database, record: Mapping[str, Any]) -> dict[str, Any] | None:
+    if record["VLAN"] == -1:
+        return None
+    network = db.get("network", record["network"])
+    ends = {"device": record["device"], "tag": record["VLAN"]}
+    return ends | {"bridge": network["bridge"], "mtu": network["MTU"]}
 
 
 def _bears_management(db: Database, record: Mapping[str, Any], wanted: InterfaceAddresses) -> bool:
@@ -158,10 +194,11 @@ def _plan(
     args = {
         "host": host,
         "pif": pif,
-        "device": record["device"],
+        "device": interface_of(record),
+        "vlan": _vlan_ends(db, record),
         "wanted": msgspec.to_builtins(wanted),
         "manages": manages,
-        "address": record["IP"] or next(iter(record["IPv6"]), "").partition("/")[0],
+        "address": _own_address(record) or record["IP"],
         "address_before": db.get("host", host)["address"],
         "own": host == coordinator_of(db),
         "others": others,

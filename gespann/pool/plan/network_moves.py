@@ -28,6 +28,6 @@ def plan_move(db: Database, vif: str, network: str) -> Plan:
     args = {"host": start.host, "vm_uuid": db.get("VM", record["VM"])["uuid"], "vif": vif, "network": network}
     acts = (
         Act("bridge-ready", {"host": start.host, "bridge": after["bridge"], "mtu": after["mtu"]}),
-        Act("nic-move", {**args, "nic": after, "before": before}),
+        Act("nic-move", {**args, "nic": after, "before": before, "network_before": record["network"]}),
     )
     return Plan("VIF.move", acts, locks)

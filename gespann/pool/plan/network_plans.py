@@ -20,7 +20,9 @@ def assert_card(db: Database, pif: str) -> None:
     record = db.get("PIF", pif)
     if record["VLAN"] != -1:
         raise XenApiError("PIF_IS_VLAN", [pif])
-    if not record["physical"]:
+    if record["bond_slave_of"] != NULL_REF:
+        raise XenApiError("CANNOT_ADD_VLAN_TO_BOND_SLAVE", [pif])
+    if not record["physical"] and not record["bond_master_of"]:
         raise XenApiError("PIF_IS_NOT_PHYSICAL", [pif])
     if len(record["device"]) > DEVICE_CHARS:
         raise XenApiError("PIF_CONFIGURATION_ERROR", [pif, "its device has too long a name for VLANs"])
@@ -62,7 +64,7 @@ def plan_create(db: Database, card: str, tag: int, network: str) -> Plan:
     record, shown = db.get("PIF", card), db.get("network", network)
     vlan, pif, metrics = new_ref(), new_ref(), new_ref()
     fields = {
-        **{name: record[name] for name in ("device", "MAC", "host")},
+        **{name: record[name] for name in ("device", "MAC", "host", "properties")},
         "network": network,
         "MTU": shown["MTU"],
         "VLAN": tag,
@@ -99,14 +101,23 @@ def _assert_unused(db: Database, pif: str) -> Mapping[str, Any]:
 def plan_destroy(db: Database, vlan: str) -> Plan:
     pif = db.get("VLAN", vlan)["untagged_PIF"]
     record = _assert_unused(db, pif)
+    _assert_not_managing(db, pif)
     gone = [("VLAN", vlan), ("PIF", pif), ("PIF_metrics", record["metrics"])]
-    acts = (Act("vlan-unplug", {**_ends(db, pif), "pif": pif}), Act("records-write", {"destroy": gone}))
+    ends = {**_ends(db, pif), "pif": pif}
+    acts = (Act("vlan-unplug", ends), Act("vlan-forget", ends), Act("records-write", {"destroy": gone}))
     return Plan("VLAN.destroy", acts, (Lock("PIF", pif), Lock("network", record["network"], shared=True)))
+
+
+def _assert_not_managing(db: Database, pif: str) -> None:
+    if db.get("PIF", pif)["management"]:
+        raise XenApiError("PIF_IS_MANAGEMENT_INTERFACE", [pif])
 
 
 def _assert_pluggable(db: Database, pif: str) -> None:
     """A card is the host's own affair: taking it into a bridge or out of one can cut the host off."""
     record = db.get("PIF", pif)
+    if record["bond_slave_of"] != NULL_REF:
+        raise XenApiError("CANNOT_PLUG_BOND_SLAVE", [pif])
     if record["VLAN"] == -1:
         code = "PIF_IS_MANAGEMENT_INTERFACE" if record["management"] else "PIF_IS_PHYSICAL"
         raise XenApiError(code, [pif])
@@ -125,6 +136,7 @@ def plan_unplug(db: Database, pif: str) -> Plan:
     if db.get("PIF", pif)["disallow_unplug"]:
         raise XenApiError("PIF_DOES_NOT_ALLOW_UNPLUG", [pif])
     _assert_unused(db, pif)
+    _assert_not_managing(db, pif)
     act = Act("vlan-unplug", {**_ends(db, pif), "pif": pif})
     return Plan("PIF.unplug", (act,), (Lock("PIF", pif),))
 
@@ -155,6 +167,8 @@ def assert_forgettable(db: Database, pif: str) -> None:
         raise XenApiError("PIF_IS_MANAGEMENT_INTERFACE", [pif])
     if record["VLAN"] != -1:
         raise XenApiError("PIF_IS_VLAN", [pif])
+    if record["bond_slave_of"] != NULL_REF or record["bond_master_of"]:
+        raise XenApiError("PIF_ALREADY_BONDED", [pif])
     if record["VLAN_slave_of"]:
         raise XenApiError("PIF_VLAN_STILL_EXISTS", [pif])
     if record["network"] != NULL_REF:

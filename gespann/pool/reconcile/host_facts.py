@@ -5,12 +5,15 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from gespann.pool.model.database import Database, Transaction
+from gespann.pool.plan.card_plans import cards_without_gro
 from gespann.pool.plan.network_plans import attached_vlans
+from gespann.pool.reconcile.bond_facts import member_fields, show_bonds, show_vlans
 from gespann.pool.reconcile.host_boots import note_boot
 from gespann.pool.steps.host_door import ask
 from gespann.pool.steps.vm_records import wire_time
 from gespann.seams.host_addresses import InterfaceAddresses
 from gespann.seams.host_agent import Facts, FactsReply, HostInterface
+from gespann.seams.host_bonds import CardProperty
 from gespann.seams.host_network import VlanEnsure
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 FACTS_WITHIN_S = 30.0
+GRO = {True: "on", False: "off"}
 MODES = {"none": "None", "dhcp": "DHCP", "static": "Static"}
 
 
@@ -41,8 +45,14 @@ async def refresh_host(pool: "Pool", host: str) -> bool:
     return True
 
 
-async def ensure_vlans(pool: "Pool", host: str) -> None:
-    """A host that has started anew has none of them."""
+async def ensure_networks(pool: "Pool", host: str) -> None:
+    """A host that has started anew has no VLANs, and its cards are as the kernel has them. Bonds and addresses its
+    agent looks after by itself."""
+    for card in cards_without_gro(pool.db, host):
+        try:
+            await ask(pool, host, CardProperty(device=card, gro=False), timeout_s=FACTS_WITHIN_S)
+        except XenApiError as error:
+            log.warning("gro of %s is not off: %s", card, error)
     for vlan in attached_vlans(pool.db, host):
         target = vlan.pop("host")
         try:
@@ -120,16 +130,20 @@ def _show_interfaces(tx: Transaction, host: str, facts: FactsReply, networks: di
     network that VMs cannot use (``managed`` false): taking an interface into a bridge can cut a host off."""
     cards = [pif for pif in tx.get("host", host)["PIFs"] if tx.get("PIF", pif)["VLAN"] == -1]
     there = {tx.get("PIF", pif)["device"]: pif for pif in cards}
-    address = tx.get("host", host)["address"]
+    address, own_bonds = tx.get("host", host)["address"], {shape.device for shape in facts.bonds}
     for interface in facts.interfaces:
         bridge = interface.bridge or interface.device
-        label = f"Pool-wide network associated with {interface.device}"
-        network = _network(tx, networks, bridge, interface.mtu, label, usable=bool(interface.bridge))
-        fields = _pif_fields(interface, address) | {"network": network}
-        pif = there.get(interface.device)
+        fields, pif = _pif_fields(interface, address), there.get(interface.device)
+        if interface.bond in own_bonds:
+            fields = member_fields(fields)
+        if interface.bond not in own_bonds or pif is None:
+            label = f"Pool-wide network associated with {interface.device}"
+            fields["network"] = _network(tx, networks, bridge, interface.mtu, label, usable=bool(interface.bridge))
         if pif is None:
             metrics = tx.create("PIF_metrics", {"carrier": interface.carrier})
-            tx.create("PIF", {**fields, "host": host, "VLAN": -1, "physical": True, "metrics": metrics})
+            physical = interface.device not in own_bonds
+            fields |= {"host": host, "VLAN": -1, "physical": physical, "metrics": metrics}
+            tx.create("PIF", fields | {"properties": {} if interface.gro is None else {"gro": GRO[interface.gro]}})
         else:
             tx.set("PIF", pif, **fields)
             tx.set("PIF_metrics", tx.get("PIF", pif)["metrics"], carrier=interface.carrier)
@@ -139,6 +153,8 @@ def _show_interfaces(tx: Transaction, host: str, facts: FactsReply, networks: di
     for device, pif in there.items():
         if device not in devices:
             tx.set("PIF", pif, currently_attached=False)
+    show_vlans(tx, host, facts, _pif_fields)
+    show_bonds(tx, host, facts, devices - there.keys())
 
 
 def _pif_fields(interface: HostInterface, host_address: str) -> dict[str, Any]:

@@ -147,7 +147,7 @@ class NicPlug(Step):
 
 @step
 class NicMove(Step):
-    """args: host, vm_uuid, vif, network, nic, before (where it was)"""
+    """args: host, vm_uuid, vif, network, nic, network_before, before (where it was)"""
 
     name = "nic-move"
 
@@ -165,6 +165,10 @@ class NicMove(Step):
     def commit(self, run: Run, tx: Transaction) -> None:
         if tx.exists("VIF", run.args["vif"]):
             tx.set("VIF", run.args["vif"], network=run.args["network"])
+
+    def revert(self, run: Run, tx: Transaction) -> None:
+        if tx.exists("VIF", run.args["vif"]):
+            tx.set("VIF", run.args["vif"], network=run.args["network_before"])
 
 
 @step

@@ -57,3 +57,14 @@ class VlanUnplug(Step):
 
     def revert(self, run: Run, tx: Transaction) -> None:
         _show(run, tx, attached=True)
+
+
+@step
+class VlanForget(Step):
+    """args: as ``vlan-plug``. What addresses the VLAN had on its host; it is unplugged."""
+
+    name = "vlan-forget"
+    point_of_no_return = True
+
+    async def do(self, run: Run) -> None:
+        await ask(run.pool, run.args["host"], VlanRemove(device=run.args["device"], tag=run.args["tag"], forget=True))

@@ -21,6 +21,8 @@ from gespann.pool.plan.shapes import Lock, Plan
 from gespann.pool.steps import (  # noqa: F401 each registers its steps
     address_steps,
     archive_steps,
+    bond_steps,
+    card_steps,
     change_steps,
     device_steps,
     domain_steps,

@@ -15,7 +15,7 @@ from gespann.xe.records.spelling import parsed, printed
 from gespann.xe.tables import class_name
 
 # Maps that the API only takes one key at a time, or only whole: (class, attribute) -> message.
-_SET_ONE_KEY = {("Bond", "properties"): "Bond.set_property"}
+_SET_ONE_KEY = {("Bond", "properties"): "Bond.set_property", ("PIF", "properties"): "PIF.set_property"}
 _SET_WHOLE = {("VM", "bios_strings"): "VM.set_bios_strings"}
 #: what of a VM that runs takes effect at once: (class, attribute) -> message, which replaces a key that is there
 _LIVE = {("VM", "VCPUs_params"): "VM.add_to_VCPUs_params_live"}

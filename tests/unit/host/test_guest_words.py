@@ -83,7 +83,7 @@ def test_cards_and_bridges_of_a_host():
             "linkinfo": {"info_kind": "tun"},
         },
     ]  # fmt: skip
-    interfaces, bridges = parse_interfaces(links)
+    interfaces, _, bridges = parse_interfaces(links)
     assert [(item.device, item.bridge, item.carrier, item.addresses) for item in interfaces] == [
         ("eth0", "xenbr0", True, ["10.0.0.5/24"]),  # a bridge is no card, and its address is its card's
     ]

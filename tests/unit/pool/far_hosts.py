@@ -37,7 +37,7 @@ class FarHost:
         self.server = AgentServer(self.hypervisor, run_dir / "agent.sock", self.membership)
 
     def has_address(self, address: str) -> bool:
-        cards = self.hypervisor.cards.values()
+        cards = [*self.hypervisor.cards.values(), *self.hypervisor.vlans_with_addresses().values()]
         return address in {text.partition("/")[0] for card in cards if card.ipv4 for text in card.ipv4.addresses}
 
     @property

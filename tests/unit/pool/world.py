@@ -444,7 +444,20 @@ class World:
             "SR": ("name_label", "physical_size", "current_operations", "allowed_operations"),
             "PBD": ("currently_attached",),
             "host": ("hostname", "enabled", "address"),
-            "PIF": ("device", "currently_attached", "VLAN", "ip_configuration_mode", "IP", "gateway", "management"),
+            "Bond": ("mode", "properties", "links_up", "auto_update_mac"),
+            "PIF": (
+                "properties",
+                "physical",
+                "MAC",
+                "IPv6",
+                "device",
+                "currently_attached",
+                "VLAN",
+                "ip_configuration_mode",
+                "IP",
+                "gateway",
+                "management",
+            ),
             "secret": ("value",),
         }
         records = {
@@ -462,8 +475,8 @@ class World:
             for vm in self.db.all("VM").values()
             if self.db.find("host", vm["resident_on"]) is not None
         )
-        vlans = sum(len(hypervisor.vlans) for hypervisor in self.hypervisors())
-        cards = str([hypervisor.cards for hypervisor in self.hypervisors()])
+        vlans = str([(sorted(one.vlans), one.ports, sorted(one.without_gro)) for one in self.hypervisors()])
+        cards = str([(one.cards, one.vlans_with_addresses(), one.bonds) for one in self.hypervisors()])
         counts = len(srs), len(open_now), len(known), len(doors), vlans, cards
         leader = self.hypervisor.hostname
         return records, sizes, running, counts, members, residents, self.work.stalled, leader

@@ -16,11 +16,12 @@ from gespann.pool.steps.registry import STEPS, Run
 from gespann.seams.xenapi.errors import XenApiError
 from gespann.sr.memory import Crash
 from tests.unit.pool import scenes
+from tests.unit.pool.bond_scenes import BOND_SCENES
 from tests.unit.pool.network_scenes import NETWORK_SCENES
 from tests.unit.pool.scenes import Scene
 from tests.unit.pool.world import World, until
 
-SCENES = {**scenes.SCENES, **NETWORK_SCENES}
+SCENES = {**scenes.SCENES, **NETWORK_SCENES, **BOND_SCENES}
 
 
 def test_every_operation_has_a_scene() -> None:
