@@ -32,7 +32,7 @@ from gespann.pool.api.accounts import Accounts
 from gespann.pool.api.api import Api
 from gespann.pool.api.classes.message import post
 from gespann.pool.api.server import Address, ApiServer
-from gespann.pool.links import EVENTS, AgentLinks
+from gespann.pool.links import AgentLinks, agent_client
 from gespann.pool.model.database import Database, DatabaseTooNew
 from gespann.pool.nbd.front import PORT as NBD_PORT
 from gespann.pool.nbd.front import NbdFront
@@ -296,13 +296,8 @@ class Coordinator:
     def _agent_client(self) -> JsonLinesClient | None:
         if self.settings.agent is None:
             return None
-        return JsonLinesClient(
-            self.settings.agent,
-            hello=host_agent.Hello(version=host_agent.VERSION),
-            events=EVENTS,
-            on_event=self._told,
-            on_up=self._up,
-            on_down=lambda why: self._gone(self.host, why),
+        return agent_client(
+            self.settings.agent, told=self._told, up=self._up, down=lambda why: self._gone(self.host, why)
         )
 
     def _told(self, event: Any) -> None:

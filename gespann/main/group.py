@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from gespann.array.data_plane.fake import FakeEngine
-from gespann.array.data_plane.link import HELLO, EngineClient
+from gespann.array.data_plane.link import HELLO, WATCH, EngineClient
 from gespann.array.data_plane.supervisor import EngineSupervisor
 from gespann.array.group import Group
 from gespann.array.model import names
@@ -80,7 +80,7 @@ async def run(options: argparse.Namespace) -> None:
         engine = FakeEngine(state_path=options.data / "fake-engine.json")
     else:
         socket_path = run_dir / "engine.sock"
-        engine = JsonLinesClient(socket_path, hello=HELLO)
+        engine = JsonLinesClient(socket_path, hello=HELLO, watch=WATCH)
     group = make_group(options, engine)
     if not options.fake_engine:
         host, port = options.iscsi

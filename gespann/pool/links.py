@@ -24,14 +24,37 @@ from gespann.seams.host_succession import Refusal
 from gespann.seams.json_lines import LINE_LIMIT_BYTES
 from gespann.seams.xenapi.errors import XenApiError
 from gespann.system.files import private_directory
-from gespann.system.json_lines import JsonLinesClient
+from gespann.system.json_lines import Connect, JsonLinesClient, Watch
 from gespann.system.mutual_tls import certificate_of, connect_pinned
 from gespann.system.streams import Streams, UnixRelay
 
 log = logging.getLogger(__name__)
 
 CONNECT_WITHIN_S = 5.0
+#: an agent answers a greeting beside anything else: one that does not, within 16 to 20 s of its last word, hangs
+ALIVE_EVERY_S, ALIVE_WITHIN_S = 4.0, 12.0
 EVENTS: tuple[type[host_agent.Event], ...] = (*host_agent.EVENTS, AllegianceChanged)
+
+
+def agent_client(
+    path: Path | str,
+    *,
+    told: Callable[[Any], None],
+    up: Callable[[host_agent.HelloReply], None],
+    down: Callable[[str], None],
+    connect: Connect | None = None,
+) -> JsonLinesClient:
+    """For a coordinator that leads, or ``connect``s to a host that it leads: kept open, and given up when it hangs."""
+    return JsonLinesClient(
+        path,
+        connect=connect,
+        hello=host_agent.Hello(version=host_agent.VERSION),
+        events=EVENTS,
+        on_event=told,
+        on_up=up,
+        on_down=down,
+        watch=Watch(ALIVE_EVERY_S, ALIVE_WITHIN_S),
+    )
 
 
 class DoorRefused(ConnectionError):
@@ -49,6 +72,7 @@ class _Link:
     client: JsonLinesClient | None = None
     shut_out: bool = False
     leader: tuple[int, str] = (0, "")
+    relays: set[UnixRelay] = field(default_factory=set)
 
 
 @dataclass
@@ -76,14 +100,12 @@ class AgentLinks:
                 return
             await self.close(host)
         link = self._links[host] = _Link(door)
-        link.client = JsonLinesClient(
+        link.client = agent_client(
             f"{door.address}:{door.port}",
             connect=lambda: self._connect(link, Open(what="agent")),
-            hello=host_agent.Hello(version=host_agent.VERSION),
-            events=EVENTS,
-            on_event=lambda event: self.told(host, event),
-            on_up=lambda _: self.up(host),
-            on_down=lambda why: self.down(host, why),
+            told=lambda event: self.told(host, event),
+            up=lambda _: self.up(host),
+            down=lambda why: self._down(link, host, why),
         )
         self.pool.agents[host] = link.client
         link.client.start()
@@ -123,16 +145,25 @@ class AgentLinks:
 
     @contextlib.asynccontextmanager
     async def socket_here(self, host: str, path: str) -> AsyncIterator[str]:
-        if host not in self._links:
+        link = self._links.get(host)
+        if link is None:
             yield path
             return
         directory = private_directory(self.run_dir / "far")
         relay = UnixRelay(directory / f"{next(self._numbers)}.sock", lambda: self.stream(host, path))
         await relay.start()
+        link.relays.add(relay)
         try:
             yield str(relay.path)
         finally:
+            link.relays.discard(relay)
             await relay.stop()
+
+    def _down(self, link: _Link, host: str, why: str) -> None:
+        """What goes through the agent's door has ended with it, or hangs with it."""
+        for relay in link.relays:
+            relay.cut()
+        self.down(host, why)
 
     async def _connect(self, link: _Link, wanted: Open) -> Streams:
         epoch = term_of(self.pool.db).epoch

@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ Handler = Callable[[Any], Awaitable[msgspec.Struct]]
 
 RETRY_FIRST_S = 0.05
 RETRY_MOST_S = 2.0
+HELLO_WITHIN_S = 10.0  # nothing has to be done for it: a peer that needs longer hangs
 IN_FLIGHT_LIMIT = 256  # requests of one connection that a server works on at a time; the rest wait in the socket
+IN_FLIGHT_MOST = IN_FLIGHT_LIMIT - 8  # that a client asks at a time, so that a greeting never waits for slow work
 
 
 class _Refusal(msgspec.Struct):
@@ -61,6 +64,15 @@ def encode_line(line: Mapping[str, Any]) -> bytes:
     return data
 
 
+@dataclass(frozen=True)
+class Watch:
+    """How a client notices a peer that hangs: who has been heard of nothing for ``every_s`` is greeted, and has to
+    answer the greeting, or anything else, ``within_s``."""
+
+    every_s: float
+    within_s: float
+
+
 class _Connection:
     """One connected socket of a client, with the calls that wait on it."""
 
@@ -70,8 +82,22 @@ class _Connection:
         self.waiting: dict[int, tuple[type, asyncio.Future[Any]]] = {}
         self.next_id = 1
         self.lost: str | None = None
+        self.heard = True  # something came since this was last looked at
+        self._turns = asyncio.Semaphore(IN_FLIGHT_MOST)
 
     async def call(self, request: Request, timeout_s: float) -> Any:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise SeamLost(f"{request.op}: {IN_FLIGHT_MOST} others for {timeout_s:g} s") from None
+        try:
+            return await self.call_now(request, timeout_s)
+        finally:
+            self._turns.release()
+
+    async def call_now(self, request: Request, timeout_s: float) -> Any:
+        """However much is under way."""
         if self.lost is not None:
             raise SeamLost(self.lost)
         call_id = self.next_id
@@ -109,6 +135,11 @@ class _Connection:
         except msgspec.MsgspecError as error:
             future.set_exception(SeamLost(f"answer not understood: {error}"))
 
+    def hangs(self, why: str) -> None:
+        """What it has not taken yet, it might never take."""
+        self.fail(why)
+        self.writer.transport.abort()
+
     def fail(self, why: str) -> None:
         self.lost = why
         self.writer.close()
@@ -123,7 +154,8 @@ class JsonLinesClient:
     ``hello`` is sent first on each connection, and its answer given to ``on_up``. ``on_event`` gets each event, in
     order; events of unknown name are dropped, so that an older client survives a newer server. ``on_down`` is told why
     a connection ended. Who wants events without calling anything calls ``start``, which keeps a connection open.
-    ``connect``: another way than the Unix socket; the path is then only its name.
+    ``connect``: another way than the Unix socket; the path is then only its name. ``watch``: a connection whose peer
+    hangs is given up, with all calls that wait on it; the next one finds out by a new connection.
     """
 
     def __init__(
@@ -137,6 +169,7 @@ class JsonLinesClient:
         on_up: Callable[[Any], None] | None = None,
         on_down: Callable[[str], None] | None = None,
         timeout_s: float = 30.0,
+        watch: Watch | None = None,
     ) -> None:
         self.socket_path = Path(socket_path)
         self.on_event = on_event
@@ -146,8 +179,9 @@ class JsonLinesClient:
         self._connect_other = connect
         self._hello = hello
         self._event_types = {event.event: event for event in events}
+        self._watch = watch
         self._connection: _Connection | None = None
-        self._connecting = asyncio.Lock()
+        self._attempt: asyncio.Task[_Connection] | None = None  # to connect: one for all who wait for it
         self._readers: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
@@ -176,6 +210,9 @@ class JsonLinesClient:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._attempt is not None:
+            self._attempt.cancel()
+            await asyncio.gather(self._attempt, return_exceptions=True)
         if self._connection is not None:
             self._connection.fail("closed")
         for task in list(self._readers):
@@ -194,14 +231,27 @@ class JsonLinesClient:
             await asyncio.sleep(wait_s)
 
     async def _connected(self) -> _Connection:
+        """An attempt that fails has failed for all who wait for it: at a peer that hangs, each would otherwise wait
+        through the attempts of everybody before."""
         if self._connection is not None:
             return self._connection
-        async with self._connecting:
-            if self._closed:
-                raise SeamLost(f"{self.socket_path}: client closed")
-            if self._connection is None:
-                self._connection = await self._connect()
-            return self._connection
+        if self._closed:
+            raise SeamLost(f"{self.socket_path}: client closed")
+        attempt = self._attempt
+        if attempt is None:
+            attempt = self._attempt = asyncio.create_task(self._connect())
+            attempt.add_done_callback(self._attempt_over)
+        try:
+            return await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            if attempt.cancelled():
+                raise SeamLost(f"{self.socket_path}: client closed") from None
+            raise
+
+    def _attempt_over(self, attempt: asyncio.Task[_Connection]) -> None:
+        self._attempt = None
+        if not attempt.cancelled():
+            attempt.exception()  # seen, even when nobody waits any more
 
     async def _connect(self) -> _Connection:
         try:
@@ -218,21 +268,39 @@ class JsonLinesClient:
         task.add_done_callback(self._readers.discard)
         if self._hello is not None:
             try:
-                reply = await connection.call(self._hello, self.timeout_s)
+                reply = await connection.call_now(self._hello, min(self.timeout_s, HELLO_WITHIN_S))
             except BaseException:
-                connection.fail("no hello")
+                connection.hangs("no hello")
                 raise
             if self.on_up is not None:
                 self.on_up(reply)
         if connection.lost is not None:
             raise SeamLost(connection.lost)
+        self._connection = connection
         return connection
+
+    async def _watch_over(self, connection: _Connection, watch: Watch) -> None:
+        assert self._hello is not None
+        while connection.lost is None:
+            await asyncio.sleep(watch.every_s)
+            if connection.heard:
+                connection.heard = False
+                continue
+            try:
+                await connection.call_now(self._hello, watch.within_s)
+            except SeamError:
+                pass  # it is there to refuse
+            except SeamLost:
+                if not connection.heard and connection.lost is None:
+                    connection.hangs(f"{self.socket_path}: no answer to anything for {watch.within_s:g} s")
 
     async def _read(self, connection: _Connection) -> None:
         why = f"{self.socket_path}: connection closed"
+        watching = None if self._watch is None else asyncio.create_task(self._watch_over(connection, self._watch))
         try:
             while True:
                 data = await connection.reader.readuntil(b"\n")
+                connection.heard = True
                 line = msgspec.json.decode(data, type=_ServerLine)
                 if line.event is not None:
                     self._tell(line)
@@ -243,11 +311,13 @@ class JsonLinesClient:
         except (asyncio.LimitOverrunError, msgspec.MsgspecError, SeamLost, OSError) as error:
             why = f"{self.socket_path}: {error}"
         finally:
+            if watching is not None:
+                watching.cancel()
             if self._connection is connection:
                 self._connection = None
             connection.fail(connection.lost or why)
             if self.on_down is not None:
-                self.on_down(why)
+                self.on_down(connection.lost or why)
 
     def _tell(self, line: _ServerLine) -> None:
         event_type = self._event_types.get(line.event or "")

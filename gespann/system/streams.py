@@ -54,11 +54,15 @@ class UnixRelay:
     async def start(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, sock=bind_unix(self.path, 0o600))
 
+    def cut(self) -> None:
+        """Whoever is connected now hears that it is over."""
+        for task in list(self._joined):
+            task.cancel()
+
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
-        for task in list(self._joined):
-            task.cancel()
+        self.cut()
         await asyncio.gather(*self._joined, return_exceptions=True)
         self.path.unlink(missing_ok=True)
 
@@ -71,6 +75,6 @@ class UnixRelay:
             await join((reader, writer), far)
         except (OSError, TimeoutError) as error:
             log.warning("%s leads nowhere: %s", self.path, error or type(error).__name__)
-            writer.close()
         finally:
+            writer.close()
             self._joined.discard(task)

@@ -31,10 +31,13 @@ from gespann.seams.engine_socket import (
 )
 from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.system.clock import Clock
+from gespann.system.json_lines import Watch
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
+#: an engine that hangs is not waited for as long as the slowest of requests may take
+WATCH = Watch(every_s=5.0, within_s=20.0)
 HELLO = Hello(version=VERSION)
 
 

@@ -1,4 +1,8 @@
-"""The way to a host's agent: finds it, and gives its refusals their XenAPI names."""
+"""The way to a host's agent: finds it, and gives its refusals their XenAPI names.
+
+An answer may take as long as the work that was asked for. Meanwhile the link looks whether the agent is there at all
+(``pool.links.agent_client``): from one that hangs, whoever waits hears so within seconds, as HOST_OFFLINE.
+"""
 
 import asyncio
 import contextlib
@@ -9,16 +13,14 @@ from typing import TYPE_CHECKING, Any
 from gespann.pool.model.database import Database
 from gespann.pool.plan.storage_view import is_live
 from gespann.seams.engine_socket import Empty, Request
-from gespann.seams.host_agent import VERSION, DomainDestroy, Hello, ImageClose, MemoryStop
+from gespann.seams.host_agent import DomainDestroy, ImageClose, MemoryStop
 from gespann.seams.json_lines import SeamError, SeamLost
 from gespann.seams.xenapi.errors import XenApiError
 
 if TYPE_CHECKING:
-    from gespann.pool.pool import Agent, Pool
+    from gespann.pool.pool import Pool
 
-ANSWER_WITHIN_S = 120.0
-ALIVE_EVERY_S = 10.0  # while an answer is waited for, the agent is asked so often whether it is there at all
-ALIVE_WITHIN_S = 15.0  # it answers other requests side by side, so only one that hangs needs longer
+ANSWER_WITHIN_S = 120.0  # the agent's own limits come first, where libvirt hangs and the agent does not
 
 
 class HostRefused(XenApiError):
@@ -80,23 +82,11 @@ async def ask(pool: "Pool", host: str, request: Request, timeout_s: float = ANSW
     if agent is None:
         raise HostOffline(host)
     try:
-        return await _answer_while_alive(agent, request, timeout_s)
+        return await agent.call(request, timeout_s)
     except SeamError as error:
         raise _refusal(error) from error
     except SeamLost as error:
         raise HostOffline(host) from error
-
-
-async def _answer_while_alive(agent: "Agent", request: Request, timeout_s: float) -> Any:
-    """The answer, however long it takes, from an agent that is there; SeamLost as soon as it answers nothing."""
-    waiting = asyncio.ensure_future(agent.call(request, timeout_s))
-    try:
-        while not (await asyncio.wait([waiting], timeout=ALIVE_EVERY_S))[0]:
-            with contextlib.suppress(SeamError):
-                await agent.call(Hello(version=VERSION), ALIVE_WITHIN_S)
-        return waiting.result()
-    finally:
-        waiting.cancel()
 
 
 @contextlib.asynccontextmanager

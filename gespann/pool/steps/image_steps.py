@@ -1,15 +1,18 @@
 """Steps on the contents of volumes: a host opens them outside any domain as NBD exports; nbdcopy moves bytes."""
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 from gespann.pool.images.differences import copy_differences
 from gespann.pool.images.nbd import NbdClient, nbd_client
-from gespann.pool.steps.host_door import ask, socket_here
+from gespann.pool.steps.host_door import HostOffline, ask, socket_here
 from gespann.pool.steps.nbd_copy import copy_image, read_image, write_image
 from gespann.pool.steps.registry import Run, Step, step
 from gespann.seams.host_agent import ImageClose, ImageOpen
+
+log = logging.getLogger(__name__)
 
 Body = AsyncIterator[bytes]
 Sink = Callable[[bytes], Awaitable[None]]
@@ -27,11 +30,20 @@ async def opened_image(run: Run, opening_id: str, *, read_only: bool) -> AsyncIt
     try:
         async with socket_here(run.pool, host, reply.socket) as socket:
             yield socket
-    except BaseException:
-        with contextlib.suppress(Exception):
+    except BaseException as failed:
+        try:
             await ask(run.pool, host, ImageClose(image_id=opening_id))
+        except HostOffline as silent:
+            if not _is_cancel(failed):
+                raise silent from failed  # why it failed; the copy itself knows only that its image went away
+        except Exception as error:
+            log.warning("image %s is not closed yet: %s", opening_id, error)
         raise
     await ask(run.pool, host, ImageClose(image_id=opening_id))
+
+
+def _is_cancel(failed: BaseException) -> bool:
+    return not isinstance(failed, Exception) or getattr(failed, "code", "") == "TASK_CANCELLED"
 
 
 async def close_images(run: Run, *opening_ids: str) -> None:

@@ -3,6 +3,10 @@
 The array has seven sessions for everybody, so this takes at most ``sessions`` of them and only as many as are in use
 at once. A line whose answer got lost is sent again only if it just reads; otherwise SrError 176 says so, and the
 caller's repeat finds out what happened.
+
+A command may take the array minutes. Whether the array is there at all is asked beside it, by SSH itself, which any
+server answers without looking at what its shells are doing: one that hangs is given up, with all that waits for it, a
+few seconds later; the next who comes finds out by a new connection.
 """
 
 import asyncio
@@ -37,8 +41,12 @@ class Address:
 
 @dataclass(frozen=True)
 class Timing:
-    connect_timeout_s: float = 20.0
+    connect_timeout_s: float = 10.0
+    session_timeout_s: float = 20.0  # for the first prompt, and the settings before it can be used
     command_timeout_s: float = 120.0  # creating a clone may take the array a while
+    read_timeout_s: float = 45.0  # only telling something does not; it is asked once more
+    alive_every_s: float = 5.0  # what has said nothing for so long is asked whether it is there,
+    alive_misses: int = 2  # so often; after one more such time it hangs
     keep_alive_s: float = 20.0
     idle_close_s: float = 120.0  # nobody attached and nothing asked: give the sessions back
     drain_timeout_s: float = 60.0  # until a volume that went offline has no connection left
@@ -73,7 +81,7 @@ class GroupConnection:
             reply = await self._ask(line)
         except SessionLost as first:
             if first.asked and not line.reads:
-                raise errors.cut_short(line.public, first.why) from None
+                raise self._cut_short(line, first) from None
             log.info("group %s: %s; asking again: %s", self.address.host, first.why, line.public)
             reply = await self._ask_again(line)
         if reply.error:
@@ -84,12 +92,17 @@ class GroupConnection:
         try:
             return await self._ask(line)
         except SessionLost as second:
-            raise errors.cut_short(line.public, second.why) from None
+            raise self._cut_short(line, second) from None
+
+    def _cut_short(self, line: Line, lost: SessionLost) -> SrError:
+        return errors.cut_short(line.public, f"{self.address.host}: {lost.why}")
 
     async def _ask(self, line: Line) -> Reply:
         session = await self._take()
         try:
-            return await session.ask(line, self._timing.command_timeout_s)
+            timing = self._timing
+            tells = line.reads and not line.works
+            return await session.ask(line, timing.read_timeout_s if tells else timing.command_timeout_s)
         except SessionLost as lost:
             if lost.silent:
                 self._doubt(session.transport)
@@ -167,15 +180,16 @@ class GroupConnection:
         for last in (False, True):
             ssh = await self._connected(came)
             try:
-                return await Session.start(ssh, self.address.username, self._timing.connect_timeout_s)
+                return await Session.start(ssh, self.address.username, self._timing.session_timeout_s)
             except (SessionLost, asyncssh.Error, OSError) as failure:
-                if self._open > 1 and not getattr(failure, "silent", False):
+                silent = getattr(failure, "silent", False) or ssh.is_closed()
+                if self._open > 1 and not silent:
                     self._most = self._open - 1
                     return None
                 # The transport may have died unnoticed since the last command: try once on a new one.
                 self._forget_transport(ssh)
                 if last:
-                    raise self._refused_at_once(failure) from None
+                    raise (self._unreachable("no answer") if silent else self._refused_at_once(failure)) from None
             except Unintelligible as failure:
                 self._forget_transport(ssh)
                 raise self._not_a_group(str(failure)) from None
@@ -227,6 +241,8 @@ class GroupConnection:
                 ssh, _ = await asyncssh.create_connection(
                     lambda: PinningClient(self._known, address.host, address.port),
                     **_ssh_options(address),
+                    keepalive_interval=self._timing.alive_every_s,
+                    keepalive_count_max=self._timing.alive_misses,
                 )
                 return ssh
         except socket.gaierror as failure:
@@ -244,13 +260,16 @@ class GroupConnection:
         except (TimeoutError, OSError) as failure:
             known = os.strerror(failure.errno) if failure.errno else str(failure)  # asyncio adds a Python tuple
             why = known or f"no answer within {self._timing.connect_timeout_s:g} s"
-            raise SrError(
-                errors.UNREACHABLE, "Unable to logon to Array. Check IP settings.", f"{address.host}: {why}"
-            ) from None
+            raise self._unreachable(why) from None
         except asyncssh.ConnectionLost as failure:
             raise self._refused_at_once(failure) from None
         except asyncssh.Error as failure:
             raise self._not_a_group(failure.reason) from None
+
+    def _unreachable(self, why: str) -> SrError:
+        return SrError(
+            errors.UNREACHABLE, "Unable to logon to Array. Check IP settings.", f"{self.address.host}: {why}"
+        )
 
     def _not_a_group(self, why: str) -> SrError:
         return SrError(
@@ -275,7 +294,7 @@ class GroupConnection:
         self._most = self._wanted
         for session in resting:
             try:
-                await session.check(self._timing.connect_timeout_s)
+                await session.check(self._timing.session_timeout_s)
             except (SessionLost, Unintelligible) as failure:
                 log.info("group %s: a resting session is lost: %s", self.address.host, failure)
             self._give_back(session)
@@ -326,6 +345,4 @@ def _ssh_options(address: Address) -> dict[str, Any]:
         "kex_algs": "+diffie-hellman-group14-sha1",
         "server_host_key_algs": "+ssh-rsa",
         "encryption_algs": "+aes128-cbc,3des-cbc",
-        "keepalive_interval": 15,
-        "keepalive_count_max": 3,
     }

@@ -92,6 +92,9 @@ class Session:
         except TimeoutError:
             self.close()
             raise SessionLost(f"no answer within {timeout_s:g} s", silent=True) from None
+        except asyncssh.ConnectionLost:
+            self.close()
+            raise SessionLost("it has stopped answering, or the connection was cut") from None
         except (OSError, asyncssh.Error) as failure:
             self.close()
             raise SessionLost(type(failure).__name__) from None

@@ -6,7 +6,7 @@ whole MB, the unit in which no rounding happens.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gespann.seams.sr_driver import SrError
 from gespann.sr.equal import errors
@@ -30,6 +30,7 @@ class Line:
     text: str = field(repr=False)
     public: str
     reads: bool = False
+    works: bool = False  # it may take the array as long as a change does, although it only reads
     secret: str = field(default="", repr=False)
 
     def without_secret(self, answer: str) -> str:
@@ -118,7 +119,7 @@ def changes(volume: str, older: str, newer: str, offset: int) -> Line:
     """``older`` and ``newer`` are snapshots of the volume; empty: the volume as it is now. Not a word of a PS group."""
     names = [*(("from", older) if older else ()), *(("to", newer) if newer else ())]
     bounds = ("offset", str(offset), "extents", str(EXTENTS_AT_ONCE))
-    return line("volume", "select", volume, "changes", *names, *bounds, reads=True)
+    return replace(line("volume", "select", volume, "changes", *names, *bounds, reads=True), works=True)
 
 
 def warnings(after: int | None) -> Line:

@@ -21,7 +21,14 @@ from tests.own_nets import free_port
 from tests.seams.array_cli_client.fake_array import FakeArray
 
 PASSWORD = "eql-Secret-7"
-TIMING = Timing(connect_timeout_s=120.0, command_timeout_s=120.0, drain_poll_s=0.005)
+TIMING = Timing(
+    connect_timeout_s=120.0,
+    session_timeout_s=120.0,
+    command_timeout_s=120.0,
+    read_timeout_s=120.0,
+    alive_every_s=40.0,
+    drain_poll_s=0.005,
+)
 
 Source = IscsiSource | FileSource
 

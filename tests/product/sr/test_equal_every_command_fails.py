@@ -21,7 +21,15 @@ ONE = [SnapshotSpec(DISK, VolumeSpec(MONDAY, 0, "monday"))]
 TWO = [*ONE, SnapshotSpec(OTHER, VolumeSpec(TUESDAY, 0, "monday"))]
 BESIDE = Opening("start-8", "RW", "iqn.2026-11.org.example:start-8", "", "s3cretS3cret16ch", beside="start-7")
 OPENING = Opening("start-7", "RW", "iqn.2026-11.org.example:start-7", "", "s3cretS3cret16ch")
-TIMING = Timing(connect_timeout_s=60.0, command_timeout_s=60.0, drain_timeout_s=60.0, drain_poll_s=0.001)
+TIMING = Timing(
+    connect_timeout_s=60.0,
+    session_timeout_s=60.0,
+    command_timeout_s=60.0,
+    read_timeout_s=60.0,
+    alive_every_s=0.0,  # the clock is put forward: SSH would take that for silence
+    drain_timeout_s=60.0,
+    drain_poll_s=0.001,
+)
 NEVER_MORE_COMMANDS = 40
 
 Step = Callable[[SrDriver, Sr], Awaitable[object]]

@@ -1,5 +1,6 @@
-"""The array cannot be reached, or its engine or the host's agent hangs, in the middle of ``vm-start``: an error in
-bounded time, nothing half made when it is back, and the next try works."""
+"""The array cannot be reached, or its group, its engine or the host's agent hangs, before ``vm-start`` or in the middle
+of it: an error in bounded time that says who does not answer, nothing half made when it is back, and the next try
+works."""
 
 import os
 import signal
@@ -7,15 +8,17 @@ import signal
 import pytest
 
 from tests.product.whole.life import HALTED, RUNNING, bring, state_of
-from tests.product.whole.whole import AGENT, ENGINE, Whole, is_clear
+from tests.product.whole.whole import AGENT, ENGINE, GROUP, HOSTNAME, Whole, is_clear
 
 pytestmark = pytest.mark.engine
 MIDDLE = 2  # of the pieces on the SSH connection, and of the engine's messages
 
 
-async def fails_and_then_works(whole: Whole, mend) -> None:
+async def fails_and_then_works(whole: Whole, mend, *words: str) -> None:
+    """``words``: what the error must say."""
     ended = await whole.try_xe("vm-start vm=web1")  # which waits 60 s at most
     assert (ended.status, is_clear(ended.stderr)) == (1, True), ended
+    assert all(word in ended.stderr for word in words), ended
     await mend()
     await whole.settled(str(ended))
     assert await state_of(whole) == HALTED
@@ -45,6 +48,28 @@ async def test_array_unreachable(whole: Whole, how: str) -> None:
 
     door.arm(MIDDLE, strike)
     await fails_and_then_works(whole, mend)
+
+
+@pytest.mark.parametrize("when", ["before", "in the middle"])
+async def test_group_hangs(whole: Whole, when: str) -> None:
+    """Its process stands still; its machine goes on taking connections, and what is sent on them."""
+    await whole.make_template()
+    await bring(whole, HALTED)
+    pid = await whole.pid(GROUP)
+
+    async def strike() -> None:
+        os.kill(pid, signal.SIGSTOP)
+
+    async def mend() -> None:
+        assert when == "before" or await whole.ssh_door.disarm()
+        os.kill(pid, signal.SIGCONT)
+
+    if when == "before":
+        await strike()
+    else:
+        whole.ssh_door.arm(MIDDLE, strike)
+    await fails_and_then_works(whole, mend, "127.0.0.1:")  # where the group is managed
+    assert await whole.pid(GROUP) == pid
 
 
 async def test_engine_hangs(whole: Whole) -> None:
@@ -78,4 +103,19 @@ async def test_agent_hangs(whole: Whole) -> None:
         os.kill(pid, signal.SIGCONT)
 
     whole.agent_door.arm(1, strike)
-    await fails_and_then_works(whole, mend)
+    await fails_and_then_works(whole, mend, "offline", HOSTNAME)
+
+
+async def test_agent_hangs_while_nothing_is_asked(whole: Whole) -> None:
+    """The host is shown as away all the same, and what would need it is refused at once."""
+    await whole.make_template()
+    await bring(whole, HALTED)
+    pid = await whole.pid(AGENT)
+    host = await whole.xe("host-list --minimal")
+    os.kill(pid, signal.SIGSTOP)
+    await whole.until_shown(f"host-param-get uuid={host} param-name=host-metrics-live", "false")
+    await fails_and_then_works(whole, lambda: resume(pid), "offline", HOSTNAME)
+
+
+async def resume(pid: int) -> None:
+    os.kill(pid, signal.SIGCONT)

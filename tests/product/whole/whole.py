@@ -216,6 +216,12 @@ class Whole:
         assert (ended.stderr, ended.status) == ("", 0), f"{line}\n{ended}"
         return ended.stdout.rstrip("\n")
 
+    async def until_shown(self, line: str, wanted: str) -> None:
+        """Till this command prints that."""
+        async with asyncio.timeout(SETTLE_S):
+            while await self.xe(line) != wanted:  # noqa: ASYNC110 - asked of another process
+                await asyncio.sleep(POLL_S)
+
     @property
     def password(self) -> str:
         return (self.group.data_dir / "grpadmin.password").read_text().strip()

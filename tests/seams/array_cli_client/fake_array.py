@@ -13,7 +13,7 @@ import asyncssh
 from tests.seams.array_cli_client.fake_state import Commands, State
 from tests.seams.array_cli_client.fake_words import Refused, Unknown, shape
 
-FaultKind = Literal["refuse", "refuse-after", "drop-before", "drop-after", "hang-before", "hang-after"]
+FaultKind = Literal["refuse", "refuse-after", "drop-before", "drop-after", "hang-before", "hang-after", "slow"]
 FAULT_KINDS: tuple[FaultKind, ...] = (
     "refuse",
     "refuse-after",
@@ -60,6 +60,7 @@ class FakeArray:
     settings: dict[str, dict[str, bool]] = field(default_factory=dict)
     prelude: list[str] = field(default_factory=list)
     silence_s: float = 0.0  # passes at once when a command is not answered
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)  # a slow command is answered then
 
     def device_config(self, **more: str) -> dict[str, str]:
         config = {"target": "127.0.0.1", "port": str(self.port), "username": "grpadmin"}
@@ -214,6 +215,8 @@ class FakeSession:
         try:
             if kind == "refuse":
                 raise Refused("Injected refusal.")
+            if kind == "slow":
+                await self._array.go_on.wait()
             await self._confirm(words)
             lines = self._commands.run(words)
             if kind == "refuse-after":

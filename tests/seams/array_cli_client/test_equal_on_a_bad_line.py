@@ -4,6 +4,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import asyncssh
 import pytest
@@ -17,7 +18,14 @@ from tests.seams.array_cli_client.fake_state import Record
 SR_UUID = "0ff867ef-3121-0e7c-5497-f5c34916727d"
 DISK = "22267eb7-23c0-4479-a063-f5c34916727d"
 TIMING = Timing(
-    connect_timeout_s=60.0, command_timeout_s=60.0, drain_poll_s=0.001, keep_alive_s=20.0, idle_close_s=60.0
+    connect_timeout_s=60.0,
+    session_timeout_s=60.0,
+    command_timeout_s=60.0,
+    read_timeout_s=60.0,
+    alive_every_s=0.0,  # the clock is put forward: SSH would take that for silence
+    drain_poll_s=0.001,
+    keep_alive_s=20.0,
+    idle_close_s=60.0,
 )
 
 
@@ -80,6 +88,89 @@ async def test_a_group_that_answers_nobody_is_waited_for_once_by_all(array: Fake
             caller.close()
 
 
+class Cable:
+    """Between driver and array: what goes in comes out, until it is ``frozen``; nobody hears anything of that."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.frozen = port, False
+        self.ends: list[asyncio.StreamWriter] = []
+        self.carried = 0
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.ends += [writer, far_writer]
+        await asyncio.gather(self._way(reader, far_writer), self._way(far_reader, writer))
+
+    async def _way(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(65536):
+            if not self.frozen:
+                self.carried += 1
+                writer.write(piece)
+        writer.close()
+
+
+@pytest.fixture
+async def cable(array: FakeArray) -> AsyncIterator[Cable]:
+    made = Cable(array.port)
+    async with await asyncio.start_server(made.carry, "127.0.0.1", 0) as server:
+        array.port = server.sockets[0].getsockname()[1]
+        yield made
+        for end in made.ends:
+            end.close()
+
+
+#: long enough for a slow machine to answer, and for the commands of a group that is there, however slow
+WATCHFUL = Timing(connect_timeout_s=3.0, command_timeout_s=3600.0, read_timeout_s=3600.0, alive_every_s=0.5)
+
+
+async def test_a_group_that_freezes_is_noticed_in_the_middle_of_a_command(array: FakeArray, cable: Cable) -> None:
+    """However long the command could take: all who wait hear of it, with the array's name, and soon."""
+    driver, sr = EqualDriver(timing=WATCHFUL), Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    array.commands.clear()
+    array.faults = [Fault("hang-before", 0, times=100)]
+    scanning = [asyncio.create_task(refused(driver.scan(sr))) for _ in range(6)]  # three sessions, three who wait
+    await until(lambda: len(array.commands) == 3)
+    cable.frozen = True
+    errors = await asyncio.gather(*scanning)
+    assert {(error.number, error.detail) for error in errors} == {(171, "127.0.0.1: no answer within 3 s")}
+    await driver.shut_down()
+
+
+async def test_a_change_that_a_frozen_group_may_have_made(array: FakeArray, cable: Cable) -> None:
+    driver, sr = EqualDriver(timing=WATCHFUL), Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    array.commands.clear()
+    await driver.volume_create(sr, VolumeSpec(str(uuid.UUID(int=7)), 15 * 2**20))
+    at = next(n for n, command in enumerate(array.commands) if command.startswith("volume create"))
+    array.commands.clear()
+    array.faults = [Fault("hang-before", at)]
+    creating = asyncio.create_task(refused(driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20))))
+    await until(lambda: len(array.commands) == at + 1)
+    cable.frozen = True
+    error = await creating
+    assert (error.number, "127.0.0.1: it has stopped answering" in error.detail) == (176, True), error
+    cable.frozen = False
+    array.faults.clear()
+    await driver.volume_create(sr, VolumeSpec(DISK, 15 * 2**20))
+    await driver.shut_down()
+
+
+async def test_a_group_that_is_slow_is_not_taken_for_frozen(array: FakeArray, cable: Cable) -> None:
+    driver = EqualDriver(timing=replace(WATCHFUL, alive_every_s=0.02, alive_misses=500))
+    sr = Sr(SR_UUID, array.device_config())
+    await driver.create(sr, 0)
+    array.commands.clear()
+    array.faults = [Fault("slow", 0)]
+    scanning = asyncio.create_task(driver.scan(sr))
+    await until(lambda: array.commands)
+    carried = cable.carried
+    await until(lambda: cable.carried > carried + 20)
+    array.go_on.set()
+    assert await scanning == []
+    await driver.shut_down()
+
+
 async def test_no_such_host(driver: EqualDriver, array: FakeArray) -> None:
     error = await refused(driver.probe({**array.device_config(), "target": "no-such-host.invalid"}, {}))
     assert error.number == 140
@@ -107,7 +198,7 @@ async def test_ssh_of_something_else(driver: EqualDriver) -> None:
         def begin_auth(self, username: str) -> bool:
             return False
 
-    impatient = EqualDriver(timing=Timing(connect_timeout_s=2.0))  # for a session, and then for a prompt
+    impatient = EqualDriver(timing=Timing(session_timeout_s=2.0))  # for a session, and then for a prompt
     key = asyncssh.generate_private_key("ssh-ed25519")
     async with asyncssh.listen(
         "127.0.0.1", 0, server_factory=AnyServer, server_host_keys=[key], process_factory=shell

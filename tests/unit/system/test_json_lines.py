@@ -14,7 +14,8 @@ import pytest
 from gespann.seams.engine_socket import Empty, Request
 from gespann.seams.host_agent import Event
 from gespann.seams.json_lines import LINE_LIMIT_BYTES, SeamError, SeamLost
-from gespann.system.json_lines import JsonLinesClient, JsonLinesServer
+from gespann.system import json_lines
+from gespann.system.json_lines import IN_FLIGHT_LIMIT, IN_FLIGHT_MOST, JsonLinesClient, JsonLinesServer, Watch
 
 
 class Echo(msgspec.Struct, frozen=True, kw_only=True):
@@ -255,3 +256,53 @@ async def test_dead_socket_is_replaced(tmp_path, gate):
     assert (await client.call(Say())).text == "hi"
     await client.close()
     await server.stop()
+
+
+class Hail(Request):
+    op: ClassVar[str] = "hail"
+    reply: ClassVar[type] = Empty
+
+
+async def test_much_slow_work_does_not_look_like_silence(tmp_path, gate):
+    """More than the server works on at a time: greetings are answered all the same."""
+    hailed, downs = [], []
+
+    async def hail(_: Hail) -> Empty:
+        hailed.append(gate.entered)
+        return Empty()
+
+    server = JsonLinesServer(tmp_path / "s", {Say: gate.say, Hail: hail})
+    await server.start()
+    client = JsonLinesClient(tmp_path / "s", hello=Hail(), on_down=downs.append, watch=Watch(0.01, 100.0))
+    asked = [asyncio.create_task(client.call(Say(text="wait"))) for _ in range(IN_FLIGHT_LIMIT + 50)]
+    await until(lambda: gate.entered == IN_FLIGHT_MOST)
+    before = len(hailed)
+    await until(lambda: len(hailed) > before + 1)
+    gate.open.set()
+    assert {answer.text for answer in await asyncio.gather(*asked)} == {"wait"}
+    assert downs == []
+    await client.close()
+    await server.stop()
+
+
+async def test_a_peer_that_greets_nobody_is_tried_once_for_all_who_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_lines, "HELLO_WITHIN_S", 0.5)
+    came = []
+
+    async def silent(reader, writer):
+        came.append(writer)
+        await reader.read()
+
+    server = await asyncio.start_unix_server(silent, path=str(tmp_path / "s"))
+    client = JsonLinesClient(tmp_path / "s", hello=Hail(), watch=Watch(0.01, 100.0))
+    said = await asyncio.gather(*(client.call(Say(), 3600.0) for _ in range(20)), return_exceptions=True)
+    assert [type(one) for one in said] == [SeamLost] * 20
+    assert len(came) == 1
+    waiting = asyncio.create_task(client.call(Say()))
+    await until(lambda: len(came) == 2)
+    await client.close()
+    with pytest.raises(SeamLost):
+        await waiting
+    server.close()
+    for writer in came:
+        writer.close()
