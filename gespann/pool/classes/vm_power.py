@@ -5,7 +5,7 @@ from typing import Any
 from gespann.pool.api.messages import Call, implements, on_set
 from gespann.pool.api.tasks import Task
 from gespann.pool.classes.context import capabilities_of, fresh_names, set_fields, work_of
-from gespann.pool.plan import legal_moves, migrate_plans, placement, power_plans, suspend_plans
+from gespann.pool.plan import legal_moves, migrate_plans, migrate_waits, placement, power_plans, suspend_plans
 from gespann.pool.plan.cpu_tuning import assert_params
 from gespann.pool.plan.shapes import Plan
 from gespann.pool.pool import Pool
@@ -47,16 +47,35 @@ async def pool_migrate(call: Call, vm: str, host: str, options: dict[str, str]) 
 async def migrate(
     pool: Pool, vm: str, host: str, task: Task | None, share_of_task: tuple[float, float] = (0.0, 1.0)
 ) -> None:
-    """VM_MIGRATE_FAILED too if it has moved, and could not go on there."""
+    """VM_MIGRATE_FAILED too if it has moved, and could not go on there; or waits, for somebody who does not answer."""
     memory: dict[str, Any] = {"share_of_task": share_of_task}
-    names = [pool.db.get("host", one)["name_label"] for one in (pool.db.get("VM", vm)["resident_on"], host)]
+    source = pool.db.get("VM", vm)["resident_on"]
+    names = [pool.db.get("host", one)["name_label"] for one in (source, host)]
 
     def plan() -> Plan:
         return migrate_plans.plan_migrate(pool.db, vm, host, fresh_names(pool, vm))
 
-    await work_of(pool).run(plan, task=task, memory=memory)
+    try:
+        await work_of(pool).run(plan, task=task, memory=memory)
+    except XenApiError as error:
+        if not getattr(error, "nobody_answered", False):
+            raise
+        raise XenApiError("VM_MIGRATE_FAILED", [vm, *names, _silence(pool, vm, error, names)]) from error
     if "failed" in memory:
         raise XenApiError("VM_MIGRATE_FAILED", [vm, *names, memory["failed"]])
+
+
+def _silence(pool: Pool, vm: str, error: XenApiError, names: list[str]) -> str:
+    silent, who = "", f"its storage does not answer ({error.params[-1] if error.params else error.code})"
+    if error.code == "HOST_OFFLINE":
+        silent = pool.db.get("host", error.params[0])["name_label"]
+        who = f"host {silent} does not answer"
+    entry = work_of(pool).under_way_on("VM.pool_migrate", "VM", vm)
+    if entry is None:
+        resident = pool.db.get("host", pool.db.get("VM", vm)["resident_on"])
+        return f"{who}: the machine runs on at {resident['name_label']}, and nothing is left to be done"
+    rest, ends = entry.acts[entry.position :], {"silent": silent, "source": names[0], "destination": names[1]}
+    return f"{who}: {migrate_waits.where_it_is(rest, undoing=entry.undoing, **ends)}"
 
 
 @implements("VM.hard_shutdown")

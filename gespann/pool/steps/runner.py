@@ -307,6 +307,11 @@ class Work:
         """The operations that could be neither finished nor undone so far."""
         return [entry.operation for entry in self._stalled.values()]
 
+    def under_way_on(self, operation: str, class_name: str, ref: str) -> Entry | None:
+        """Stalled or not."""
+        found = (one for one in self._under_way.values() if one.operation == operation and one.holds(class_name, ref))
+        return next(found, None)
+
     async def _retry(self, entry: Entry) -> bool:
         if self._stalled.pop(entry.id, None) is None:
             return False  # somebody else is at it

@@ -153,7 +153,9 @@ async def arrived_from_a_silent_source(world: World) -> tuple[str, str]:
         raise SeamError("HYPERVISOR", "the connection is lost")
 
     far.hypervisor.migrate_send = send_and_fall_silent  # type: ignore[assignment, method-assign]
-    assert (await refusal(world, "VM.pool_migrate", vm, world.host, {}))[0] == "HOST_OFFLINE"
+    code, _, from_, to, text = await refusal(world, "VM.pool_migrate", vm, world.host, {})
+    assert code == "VM_MIGRATE_FAILED"
+    assert text.startswith(f"host {from_} does not answer: it may run the machine still, and {to} may have it whole")
     assert world.work.stalled == ["VM.pool_migrate"]
     return vm, source
 

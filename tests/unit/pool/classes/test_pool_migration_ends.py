@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gespann.seams.json_lines import SeamError, SeamLost
+from gespann.seams.sr_driver import SrError
 from gespann.seams.xenapi.errors import XenApiError
 from tests.unit.pool.world import World, until
 
@@ -91,7 +92,13 @@ async def silent_destination(world: World) -> tuple[str, str, str]:
         far.reachable = False
 
     when_it_has_arrived(world, fall_silent)
-    assert await refusal(world, "VM.pool_migrate", vm, other, {}) == ["HOST_OFFLINE", other]
+    name = world.get("host", other)["name_label"]
+    code, _, _, to, text = await refusal(world, "VM.pool_migrate", vm, other, {})
+    assert (code, to) == ("VM_MIGRATE_FAILED", name)
+    assert text.startswith(f"host {name} does not answer: the machine has left ")
+    assert f"stands still on {name} with its memory" in text
+    assert "host-declare-dead" in text
+    assert "vm-reset-powerstate" in text
     assert world.work.stalled == ["VM.pool_migrate"]
     assert not world.hypervisor._running, "its old host has it no longer"
     return vm, uuid, other
@@ -112,6 +119,40 @@ async def test_a_source_that_falls_silent_before_is_named(world: World) -> None:
     name = world.get("host", source)["name_label"]
     assert (code, params[-1]) == ("VM_MIGRATE_FAILED", f"host {name} did not answer")
     assert world.get("VM", vm)["resident_on"] == source
+
+
+async def test_a_destination_that_was_silent_from_the_start_is_named(world: World) -> None:
+    other = await world.second_host()
+    (far,) = world.far.values()
+    vm, uuid = await running(world, world.host)
+    far.reachable = False
+    here, there = (world.get("host", host)["name_label"] for host in (world.host, other))
+    assert await refusal(world, "VM.pool_migrate", vm, other, {}) == [
+        *("VM_MIGRATE_FAILED", vm, here, there),
+        f"host {there} does not answer: the machine runs on at {here}, and nothing is left to be done",
+    ]
+    assert world.work.stalled == []
+    assert world.hypervisor._running[uuid].domain.state == "running"
+    world.assert_nothing_orphaned()
+
+
+async def test_storage_that_falls_silent_on_the_way_is_named(world: World) -> None:
+    other = await world.second_host()
+    vm, _ = await running(world, world.host)
+
+    async def fall_silent() -> None:
+        raise SrError(171, "Unable to logon to Array. Check IP settings.", "192.0.2.1: no answer within 10 s")
+
+    when_it_has_arrived(world, fall_silent)
+    here, there = (world.get("host", host)["name_label"] for host in (world.host, other))
+    *_, text = await refusal(world, "VM.pool_migrate", vm, other, {})
+    assert text == (
+        f"its storage does not answer (192.0.2.1: no answer within 10 s): the machine has left {here}, and stands still"
+        f" on {there} with its memory; it goes on there when there is an answer"
+    )
+    del world.driver.hand_over  # as it was
+    await world.work.retry_stalled()
+    assert (world.get("VM", vm)["power_state"], world.get("VM", vm)["resident_on"]) == ("Running", other)
 
 
 async def test_an_agent_that_comes_back_lets_it_go_on(world: World) -> None:

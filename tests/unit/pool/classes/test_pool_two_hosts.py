@@ -101,7 +101,7 @@ async def test_a_machine_that_has_arrived_waits_for_what_a_silent_source_says(wo
         raise SeamError("HYPERVISOR", "the connection is lost")
 
     far.hypervisor.migrate_send = send_and_fall_silent  # type: ignore[method-assign]
-    assert (await refusal(world, "VM.pool_migrate", vm, world.host, {}))[0] == "HOST_OFFLINE"
+    assert (await refusal(world, "VM.pool_migrate", vm, world.host, {}))[0] == "VM_MIGRATE_FAILED"
     assert world.work.stalled == ["VM.pool_migrate"]
     (there,) = world.hypervisor._running.values()
     assert there.domain.state == "paused"
