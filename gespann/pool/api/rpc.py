@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from html import escape
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from starlette.responses import Response
@@ -14,7 +15,7 @@ from gespann.pool.api import wire_json, wire_xml
 from gespann.pool.api.api import Api
 from gespann.pool.api.caller import Caller
 from gespann.pool.api.web_files import WebFiles
-from gespann.pool.api.wire_json import MalformedRequest
+from gespann.pool.api.wire_json import INVALID_REQUEST, SERVER_ERROR, MalformedRequest
 from gespann.seams.xenapi.errors import XenApiError
 
 log = logging.getLogger(__name__)
@@ -76,24 +77,25 @@ class RpcApp:
         return _page(405, "Method not allowed")
 
     async def _rpc(self, scope: Scope, receive: Receive) -> Response:
+        wire = wire_json if scope["path"].rstrip("/") in JSON_PATHS else wire_xml
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 body = await self._body(scope, receive)
         except BodyTooLarge:
-            return _page(413, f"A request has at most {BODY_LIMIT_BYTES} bytes")
+            return _refused(413, wire, f"A request has at most {BODY_LIMIT_BYTES} bytes", INVALID_REQUEST)
         except TooManyBodies:
-            return _page(503, "Too many large requests at once: ask again")
+            return _refused(503, wire, "Too many large requests at once: ask again")
         except TimeoutError:
-            return _page(408, f"The request did not arrive within {BODY_TIMEOUT_S:g} s")
+            return _refused(408, wire, f"The request did not arrive within {BODY_TIMEOUT_S:g} s")
         caller = caller_of(scope)
         try:
-            if scope["path"].rstrip("/") in JSON_PATHS:
+            if wire is wire_json:
                 return await self._json(body, caller, receive)
             return await self._xml(body, caller, receive)
         except MalformedRequest as error:
-            return _page(500, str(error))
+            return _answer(400, wire, wire.malformed(error))
         except ShuttingDown:
-            return _page(503, "The coordinator is shutting down: ask again")
+            return _refused(503, wire, "The coordinator is shutting down: ask again")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         length = dict(scope["headers"]).get(b"content-length", b"0")
@@ -123,14 +125,16 @@ class RpcApp:
             work.cancel()
 
     async def _json(self, body: bytes, caller: Caller, receive: Receive) -> Response:
-        request = None
         try:
             request = wire_json.parse(body)
+        except wire_json.NotUtf8 as error:
+            return _answer(200, wire_json, wire_json.failure(error.request, error))
+        try:
             type_, value = await self._invoke(request.method, request.params, caller, receive)
             text = wire_json.success(request, type_, value, self.api.dispatcher.records)
         except XenApiError as error:
             text = wire_json.failure(request, error)
-        return Response(text, headers={**CORS, "Content-Type": wire_json.CONTENT_TYPE})
+        return _answer(200, wire_json, text)
 
     async def _xml(self, body: bytes, caller: Caller, receive: Receive) -> Response:
         try:
@@ -140,7 +144,7 @@ class RpcApp:
             text = encode(type_, value, self.api.dispatcher.records)
         except XenApiError as error:
             text = wire_xml.failure(error)
-        return Response(text, headers={**CORS, "Content-Type": wire_xml.CONTENT_TYPE})
+        return _answer(200, wire_xml, text)
 
     async def _invoke(self, method: str, params: list[Any], caller: Caller, receive: Receive) -> Any:
         if method not in WAITING:
@@ -174,9 +178,17 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
+def _answer(status: int, wire: ModuleType, text: bytes) -> Response:
+    headers = {**CORS, "Content-Type": wire.CONTENT_TYPE}
+    if status in (408, 413, 503):
+        headers["Connection"] = "close"  # whatever of the request still comes is read by nobody
+    return Response(text, status, headers)
+
+
+def _refused(status: int, wire: ModuleType, why: str, code: int = SERVER_ERROR) -> Response:
+    return _answer(status, wire, wire.malformed(MalformedRequest(why, code)))
+
+
 def _page(status: int, text: str) -> Response:
     body = f"<html><body><h1>{status}</h1><p>{escape(text[:1000])}</p></body></html>\n"
-    headers = {**CORS, "Content-Type": "text/html; charset=utf-8"}
-    if status in (408, 413, 503):
-        headers["Connection"] = "close"
-    return Response(body.encode(errors="replace"), status, headers)
+    return Response(body.encode(errors="replace"), status, {**CORS, "Content-Type": "text/html; charset=utf-8"})

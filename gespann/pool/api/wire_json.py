@@ -16,11 +16,20 @@ from gespann.seams.xenapi.datamodel import Type
 from gespann.seams.xenapi.errors import XenApiError
 
 DEPTH_LIMIT = 64
+TEXT_LIMIT_CHARS = 1000  # of what is said of a malformed request
 CONTENT_TYPE = "application/json"
 
 
+#: JSON-RPC 2.0 section 5.1; XML-RPC has the same numbers, by its "Specification for Fault Code Interoperability"
+PARSE_ERROR, INVALID_REQUEST, INVALID_PARAMS, SERVER_ERROR = -32700, -32600, -32602, -32000
+
+
 class MalformedRequest(Exception):
-    """Not a request at all; text for people."""
+    """Not a request at all; text for people. ``request``: as far as it could be read."""
+
+    def __init__(self, text: str, code: int = PARSE_ERROR, request: "JsonRequest | None" = None) -> None:
+        super().__init__(text)
+        self.text, self.code, self.request = text, code, request
 
 
 @dataclass(frozen=True)
@@ -31,24 +40,50 @@ class JsonRequest:
     version_2: bool
 
 
+class NotUtf8(XenApiError):
+    """INVALID_VALUE. ``request``: as far as it could be read."""
+
+    def __init__(self, at: int, request: JsonRequest) -> None:
+        super().__init__("INVALID_VALUE", ["body", f"not UTF-8 at byte {at}"])
+        self.request = request
+
+
 def parse(body: bytes) -> JsonRequest:
-    """MalformedRequest: not JSON-RPC. XenApiError INVALID_VALUE: not UTF-8."""
+    """MalformedRequest: not JSON-RPC. NotUtf8: it would be, but for single bytes."""
     try:
         body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise XenApiError("INVALID_VALUE", ["body", f"not UTF-8 at byte {error.start}"]) from None
+        raise NotUtf8(error.start, _parse(body.decode("utf-8", errors="replace").encode())) from None
+    return _parse(body)
+
+
+def _parse(body: bytes) -> JsonRequest:
     if _depth(body) > DEPTH_LIMIT:
         raise MalformedRequest(f"nested deeper than {DEPTH_LIMIT}")
     try:
         request = msgspec.json.decode(body)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise MalformedRequest(f"not JSON: {error}") from None
+    if isinstance(request, list):
+        raise MalformedRequest("several requests at once are not taken: send one by one", INVALID_REQUEST)
     if not isinstance(request, dict):
-        raise MalformedRequest("not a JSON-RPC request: an object is expected")
-    method, params = request.get("method"), request.get("params", [])
-    if not isinstance(method, str) or not isinstance(params, list):
-        raise MalformedRequest("not a JSON-RPC request: method must be a string, params an array")
-    return JsonRequest(method, params, request.get("id"), request.get("jsonrpc") == "2.0")
+        raise MalformedRequest("not a JSON-RPC request: an object is expected", INVALID_REQUEST)
+    return _request(request)
+
+
+def _request(said: dict[str, Any]) -> JsonRequest:
+    """``params`` by name are one parameter, as in the original."""
+    version, method, params = said.get("jsonrpc"), said.get("method"), said.get("params", [])
+    read = JsonRequest("", [], said.get("id"), "jsonrpc" in said)
+    if "jsonrpc" in said and version != "2.0":
+        raise MalformedRequest('not a JSON-RPC request: jsonrpc must be "2.0", or be left out', INVALID_REQUEST, read)
+    if not isinstance(method, str):
+        raise MalformedRequest("not a JSON-RPC request: method must be a string", INVALID_REQUEST, read)
+    if isinstance(params, dict) and read.version_2:
+        params = [params]
+    if not isinstance(params, list):
+        raise MalformedRequest("params must be an array", INVALID_PARAMS, read)
+    return JsonRequest(method, params, read.id, read.version_2)
 
 
 def _depth(body: bytes) -> int:
@@ -82,12 +117,20 @@ def success(request: JsonRequest, type_: Type, value: Any, records: RecordCache)
     return msgspec.json.encode({"result": result, "error": None, "id": request.id})
 
 
-def failure(request: JsonRequest | None, error: XenApiError) -> bytes:
-    request_id = request.id if request else None
-    if request is not None and request.version_2:
+def failure(request: JsonRequest, error: XenApiError) -> bytes:
+    if request.version_2:
         detail = {"code": 1, "message": error.code, "data": list(error.params)}
-        return msgspec.json.encode({"jsonrpc": "2.0", "error": detail, "id": request_id})
-    return msgspec.json.encode({"result": None, "error": [error.code, *error.params], "id": request_id})
+        return msgspec.json.encode({"jsonrpc": "2.0", "error": detail, "id": request.id})
+    return msgspec.json.encode({"result": None, "error": [error.code, *error.params], "id": request.id})
+
+
+def malformed(error: MalformedRequest) -> bytes:
+    """What cannot be read counts as of version 2.0."""
+    detail = {"code": error.code, "message": error.text[:TEXT_LIMIT_CHARS]}
+    if error.request is not None and not error.request.version_2:
+        return msgspec.json.encode({"result": None, "error": detail, "id": error.request.id})
+    request_id = None if error.request is None else error.request.id
+    return msgspec.json.encode({"jsonrpc": "2.0", "error": detail, "id": request_id})
 
 
 def encode(type_: Type, value: Any, records: RecordCache) -> Any:

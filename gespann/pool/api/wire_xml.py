@@ -6,11 +6,13 @@ import xmlrpc.client
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
+from xml.parsers.expat import ExpatError
 
+from defusedxml.common import DefusedXmlException
 from defusedxml.xmlrpc import DefusedExpatParser
 
 from gespann.pool.api.record_cache import RecordCache
-from gespann.pool.api.wire_json import DEPTH_LIMIT, MalformedRequest
+from gespann.pool.api.wire_json import DEPTH_LIMIT, INVALID_REQUEST, TEXT_LIMIT_CHARS, MalformedRequest
 from gespann.seams.xenapi import datamodel
 from gespann.seams.xenapi.datamodel import Type
 from gespann.seams.xenapi.errors import XenApiError
@@ -34,7 +36,7 @@ class _Unmarshaller(xmlrpc.client.Unmarshaller):
     def start(self, tag: str, attrs: dict[str, str]) -> None:
         self._depth += 1
         if self._depth > 4 * DEPTH_LIMIT:  # value, struct, member, value: four tags a level
-            raise MalformedRequest(f"nested deeper than {DEPTH_LIMIT}")
+            raise MalformedRequest(f"nested deeper than {DEPTH_LIMIT}", INVALID_REQUEST)
         super().start(tag, attrs)
 
     def end(self, tag: str) -> None:
@@ -53,10 +55,12 @@ def parse(body: bytes) -> tuple[str, list[Any]]:
         method = target.getmethodname()
     except MalformedRequest:
         raise
+    except (ExpatError, DefusedXmlException) as error:
+        raise MalformedRequest(f"not XML: {type(error).__name__}: {error}") from None
     except Exception as error:  # the parsers raise a dozen kinds; each means the same
-        raise MalformedRequest(f"not XML-RPC: {type(error).__name__}: {error}") from None
+        raise MalformedRequest(f"not XML-RPC: {type(error).__name__}: {error}", INVALID_REQUEST) from None
     if not isinstance(method, str):
-        raise MalformedRequest("not an XML-RPC call: no methodName")
+        raise MalformedRequest("not an XML-RPC call: no methodName", INVALID_REQUEST)
     return method, [_plain(param) for param in params]
 
 
@@ -98,6 +102,16 @@ def success(type_: Type, value: Any, records: RecordCache) -> bytes:
 def bare(type_: Type, value: Any, records: RecordCache) -> bytes:
     """For ``system.listMethods``, which answers without Status."""
     return f"{_HEAD}{encode(type_, value, records)}{_TAIL}".encode()
+
+
+def malformed(error: MalformedRequest) -> bytes:
+    """A fault, for what is no call. Calls never get one."""
+    text = "".join(char if char.isprintable() else "?" for char in error.text[:TEXT_LIMIT_CHARS])
+    shown = (
+        f"<value><struct><member><name>faultCode</name><value><int>{error.code}</int></value></member><member><name>"
+        f"faultString</name>{_string(text)}</member></struct></value>"
+    )
+    return f'<?xml version="1.0"?><methodResponse><fault>{shown}</fault></methodResponse>'.encode()
 
 
 def failure(error: XenApiError) -> bytes:

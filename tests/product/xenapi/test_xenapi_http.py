@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 import time
+import xmlrpc.client
 
 import pytest
 from hypothesis import given, settings
@@ -178,9 +179,16 @@ async def test_request_byte_by_byte(doors):
 @pytest.mark.parametrize("body", [b"", b"garbage", b"\x00\xff" * 50, b"[" * 100_000, b"<" * 100_000, b"{}", b"<a/>"])
 async def test_malformed_bodies(doors, path, body):
     status, headers, answer = await doors.thread(doors.post, path, body)
-    assert status == 500 or b"INVALID_VALUE" in answer
-    if status == 500:
-        assert headers["content-type"].startswith("text/html")
+    assert status == 400
+    if path == "/":
+        assert headers["content-type"] == "text/xml"
+        with pytest.raises(xmlrpc.client.Fault) as fault:
+            xmlrpc.client.loads(answer)
+        assert fault.value.faultCode in (-32700, -32600)
+    else:
+        assert headers["content-type"] == "application/json"
+        said = json.loads(answer)
+        assert (said["id"], said["error"]["code"] in (-32700, -32600)) == (None, True)
 
 
 async def test_what_is_shown_of_a_malformed_body_is_no_html(doors):
@@ -218,7 +226,7 @@ async def test_bodies_that_arrive_side_by_side_are_bounded_together(doors, monke
         while app.arriving_bytes and time.monotonic() < deadline:
             time.sleep(0.005)
         assert app.arriving_bytes == 0
-        assert doors.post("/jsonrpc", b"x" * 7000)[0] == 500
+        assert doors.post("/jsonrpc", b"x" * 7000)[0] == 400
 
     await doors.thread(client)
 
