@@ -8,13 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from gespann.main.xe_completion import written_anew
 from tests.unit.xe.worlds import small_pool
 from tests.unit.xe.xe_process import ROOT, Door
 
 
 @pytest.fixture
 async def unix(tmp_path: Path) -> AsyncIterator[str]:
-    async with await asyncio.start_unix_server(Door(small_pool(), local_root=True), tmp_path / "xapi"):
+    api = small_pool()
+    shown = {"target": "IP address of the array; or its name", "password": "of the account (hidden, always)"}
+    api.add("SM", type="equal", configuration=shown)
+    api.add("SM", type="iso", configuration={"location": "a directory"})
+    permission = api.add("role", name_label="vm.start")
+    api.add("role", name_label="pool-admin", subroles=[permission])
+    async with await asyncio.start_unix_server(Door(api, local_root=True), tmp_path / "xapi"):
         yield str(tmp_path / "xapi")
 
 
@@ -61,6 +68,33 @@ WEB1 = "00000000-0000-4000-8000-000000000014"
         ("xe host-disable host=", ["host1"]),
         ("xe vm-disk-add sm-config:allocation=", ["thin", "thick"]),
         ("xe vdi-list sr-uuid=", ["00000000-0000-4000-8000-000000000003", "00000000-0000-4000-8000-000000000004"]),
+        ("xe sr-create name-label=a type=", ["equal", "iso"]),
+        ("xe sr-probe type=e", ["equal"]),
+        ("xe sr-create type=equal device-config:", ["target=", "password="]),
+        ("xe sr-create type=equal device-config-filename:", ["password="]),
+        (
+            "xe sr-create type=equal dev",
+            ["device-config:target=", "device-config:password=", "device-config-filename:password="],
+        ),
+        ("xe sr-create type=equal device-config:ta", ["target="]),
+        ("xe sr-create type=none device-config:", []),
+        ("xe sr-create content-type=", ["user", "iso"]),
+        ("xe vbd-create type=", ["Disk", "CD"]),
+        ("xe vbd-create mode=", ["ro", "rw"]),
+        ("xe vdi-create type=", ["user", "system"]),
+        ("xe vdi-create sm-config:snap-depletion=d", ["delete-oldest"]),
+        ("xe vmss-create type=snapshot", ["snapshot", "snapshot_with_quiesce"]),
+        ("xe vmss-create frequency=", ["hourly", "daily", "weekly"]),
+        ("xe vm-list power-state=h", ["halted"]),
+        ("xe vm-param-set actions-after-crash=Core", ["Core\\ dump\\ and\\ destroy", "Core\\ dump\\ and\\ restart"]),
+        ("xe vif-param-set locking-mode=l", ["locked"]),
+        ("xe network-param-set default-locking-mode=", ["unlocked", "disabled"]),
+        ("xe pif-reconfigure-ip mode=", ["none", "dhcp", "static"]),
+        ("xe vm-param-set is-a-template=", ["true", "false"]),
+        ("xe vm-export metadata=t", ["true"]),
+        ("xe vdi-copy into-vdi-uuid=00000000-0000-4000-8000-000000000011", ["00000000-0000-4000-8000-000000000011"]),
+        ("xe event-wait class=vm", ["vm", "vmss"]),
+        ("xe subject-role-add role-name=", ["pool-admin"]),
         ("xe nonsense-command x=", []),
     ],
 )
@@ -96,3 +130,9 @@ async def test_xe_is_asked_where_it_was_typed(unix: str) -> None:
     program = ROOT / "bin/xe"
     words = f"COMP_WORDS=({shlex.quote(str(program))} vm-sta); PATH=/usr/bin:/bin"
     assert await complete(unix, f"{program} vm-sta", words) == ["vm-start"]
+
+
+def test_what_fields_may_be_is_what_the_declarations_say() -> None:
+    text = (ROOT / "completion/xe.bash").read_text(encoding="utf-8")
+    assert text == written_anew(text), "run: python -m gespann.main.xe_completion completion/xe.bash"
+    assert "Core dump and restart" in text
