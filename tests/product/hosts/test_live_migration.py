@@ -23,6 +23,7 @@ from tests.own_nets import OWN, net_of
 pytestmark = [pytest.mark.real, pytest.mark.engine, pytest.mark.timeout(1200)]
 WAIT_S = 300.0
 LIVE = "params=host-metrics-live"
+PAGE_BYTES = 15 * 1024**2  # of the array
 
 
 class QuietConsole(GuestConsole):
@@ -104,6 +105,11 @@ class Two:
 
     def get(self, field: str) -> str:
         return self.xe(f"vm-param-get uuid={self.vm} param-name={field}")
+
+    def held_bytes(self, sr: str, vdi: str) -> int:
+        """What the array has set aside for it."""
+        self.xe(f"sr-scan uuid={sr}")
+        return int(self.xe(f"vdi-param-get uuid={vdi} param-name=physical-utilisation"))
 
     def where(self) -> str:
         """The host that the pool says it runs on."""
@@ -273,6 +279,7 @@ def test_its_disk_moves_to_another_sr_and_back_with_the_machine_and_it_writes_on
     """The last test of this guest looks at what the disk then holds."""
     here, other = two.xe(f"vdi-param-get uuid={two.data} param-name=sr-uuid"), two.make_sr("other")
     assert is_on_array(two, here, two.data)
+    held = two.held_bytes(here, two.data)
     with Pauses(two) as pauses:
         moved = two.xe(f"vdi-pool-migrate uuid={two.data} sr-uuid={other}")
         two.whole()
@@ -280,6 +287,8 @@ def test_its_disk_moves_to_another_sr_and_back_with_the_machine_and_it_writes_on
     assert two.xe(f"vdi-param-get uuid={moved} param-name=sr-uuid") == other
     assert not is_on_array(two, here, two.data)
     assert is_on_array(two, other, moved)
+    print(f"{held} bytes held there, {two.held_bytes(other, moved)} here")
+    assert two.held_bytes(other, moved) <= held + PAGE_BYTES, "what was thin stays thin"
 
     log = two.site.lab.directory / two.where() / "log/agent.log"
     begun = log.read_text().count("mirror disk 1")
