@@ -2,7 +2,6 @@
 
 import os
 import struct
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from gespann.seams.json_lines import SeamError
 from tests.product.engine.conftest import MIB, NAME, VOLUME
 from tests.product.engine.engine_process import EngineProcess
 from tests.product.engine.initiator import Initiator
+from tests.product.engine.mode_pages import CACHING, WRITE_CACHE_ENABLED, mode_page, mode_select
+from tests.product.engine.preloaded import LOSES_WRITES, preload
 
 pytestmark = pytest.mark.engine
 OPEN = Configure(targets=[Target(volume=VOLUME, name=NAME, online=True, access=[Access()])], chap_users=[])
@@ -98,27 +99,10 @@ def test_thick_volumes_have_their_space_when_others_have_none(small: EngineProce
     control.close()
 
 
-FAILING_FSYNC = r"""
-#include <errno.h>
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-/* fdatasync as on a disk that loses writes, for as long as the file named by FAIL_FSYNC exists. */
-int fdatasync(int fd) {
-    if (access(getenv("FAIL_FSYNC"), F_OK) == 0) { errno = EIO; return -1; }
-    return syscall(SYS_fdatasync, fd);
-}
-"""
-
-
 def test_a_lost_write_is_told_by_every_command_that_promises_stable_storage(
     engine: EngineProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, library, switch = tmp_path / "fsync.c", tmp_path / "fsync.so", tmp_path / "lose-writes"
-    source.write_text(FAILING_FSYNC)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-    monkeypatch.setenv("LD_PRELOAD", str(library))
-    monkeypatch.setenv("FAIL_FSYNC", str(switch))
+    switch = preload(LOSES_WRITES, tmp_path, monkeypatch)
     control = engine.start()
     control.call(VolumeCreate(volume=VOLUME, size_bytes=MIB))
     control.call(OPEN)
@@ -136,3 +120,38 @@ def test_a_lost_write_is_told_by_every_command_that_promises_stable_storage(
     assert sense_of_write(initiator, 0, b"\x03" * 512, fua) == WRITE_ERROR
     control.close()
     assert engine.end() == 1, "it does not end as if all were flushed"
+
+
+def test_without_a_write_cache_nothing_is_good_that_is_not_on_stable_storage(
+    engine: EngineProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written before the cache was switched off needs SYNCHRONIZE CACHE; the rest is durable when answered."""
+    switch = preload(LOSES_WRITES, tmp_path, monkeypatch)
+    control = engine.start()
+    control.call(VolumeCreate(volume=VOLUME, size_bytes=MIB))
+    control.call(OPEN)
+    initiator = Initiator(engine.port).login(NAME)
+    assert sense_of_write(initiator, 0, b"\x01" * 512) == ""
+    page = bytearray(mode_page(initiator, *CACHING))
+    page[2] &= ~WRITE_CACHE_ENABLED
+    assert mode_select(initiator, bytes(page)) == 0
+    assert initiator.status_of(SYNCHRONIZE_CACHE) == (0, "")
+    assert sense_of_write(initiator, 8, b"\x02" * 512) == ""
+    page[2] |= WRITE_CACHE_ENABLED
+    assert mode_select(initiator, bytes(page)) == 0
+    assert sense_of_write(initiator, 0, b"\x03" * 512) == ""
+    page[2] &= ~WRITE_CACHE_ENABLED
+    assert mode_select(initiator, bytes(page)) == 0
+    switch.touch()
+    assert initiator.status_of(SYNCHRONIZE_CACHE) == (2, WRITE_ERROR), "the cached write is lost"
+    engine.end()
+    switch.unlink()
+    control.close()
+    control = engine.start()
+    control.call(OPEN)
+    initiator = Initiator(engine.port).login(NAME)
+    assert mode_select(initiator, bytes(page)) == 0
+    switch.touch()
+    assert sense_of_write(initiator, 8, b"\x04" * 512) == WRITE_ERROR
+    assert initiator.status_of(SYNCHRONIZE_CACHE) == (2, WRITE_ERROR)
+    control.close()

@@ -2,7 +2,9 @@
 
 import struct
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -14,13 +16,15 @@ from gespann.seams.engine_socket import (
     Target,
     TargetPut,
     TargetRemove,
+    VolumeCreate,
     VolumeDelete,
     VolumeDrain,
 )
 from gespann.seams.json_lines import SeamError
-from tests.product.engine.conftest import NAME, VOLUME
-from tests.product.engine.engine_process import Control
+from tests.product.engine.conftest import MIB, NAME, VOLUME
+from tests.product.engine.engine_process import Control, EngineProcess
 from tests.product.engine.initiator import Initiator
+from tests.product.engine.preloaded import STANDS_STILL, preload
 
 pytestmark = pytest.mark.engine
 Connect = Callable[..., Initiator]
@@ -93,6 +97,37 @@ def test_after_drop_and_drain_no_old_write_lands(control: Control, connect: Conn
         send()
         old.receive()
     assert new.read10(0, 8) == b"\xbb" * 4096
+
+
+def test_a_drain_waits_for_a_write_that_the_disk_holds_up(
+    engine: EngineProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was let in while its initiator could still write; it lands before the drain is over, and never later."""
+    switch = preload(STANDS_STILL, tmp_path, monkeypatch)
+    control = engine.start()
+    control.call(VolumeCreate(volume=VOLUME, size_bytes=MIB))
+    open_to_old(control)
+    old = Initiator(engine.port, name=OLD).login(NAME)
+    switch.touch()
+    old.command(struct.pack(">BBIBHB", 0x2A, 0, 0, 0, 8, 0), write=b"\xaa" * 4096, immediate=b"\xaa" * 4096)
+    reached, deadline = switch.with_name("switch.reached"), time.monotonic() + 120
+    while not reached.exists():
+        assert time.monotonic() < deadline, "the write did not reach the disk"
+        time.sleep(0.01)
+    control.call(lease(NEW, 2))
+    assert control.call(SessionDrop(volume=VOLUME, below_generation=2)).dropped == 1
+    with pytest.raises(SeamError, match="did not finish"):
+        control.call(VolumeDrain(volume=VOLUME, timeout_ms=1))
+    drain = VolumeDrain(volume=VOLUME)
+    control.send(drain)
+    switch.unlink()
+    control.receive(drain)
+    new = Initiator(engine.port, name=NEW).login(NAME)
+    assert new.read10(0, 8) == b"\xaa" * 4096, "drained means that it has landed"
+    assert new.write10(0, b"\xbb" * 4096).header[3] == 0
+    assert is_over(old)
+    assert new.read10(0, 8) == b"\xbb" * 4096
+    control.close()
 
 
 def test_drop_picks_by_initiator(control: Control, connect: Connect) -> None:

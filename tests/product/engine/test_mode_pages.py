@@ -8,21 +8,11 @@ import pytest
 from gespann.seams.engine_socket import Access, Target
 from tests.product.engine.conftest import MIB, NAME
 from tests.product.engine.initiator import TASK_MANAGEMENT, Initiator
+from tests.product.engine.mode_pages import CACHING, WRITE_CACHE_ENABLED, mode_page, mode_select
 
 pytestmark = pytest.mark.engine
-CACHING, PROVISIONING = (0x08, 0), (0x1C, 2)
+PROVISIONING = (0x1C, 2)
 TEST_UNIT_READY = bytes(6)
-
-
-def mode_page(session: Initiator, code: int, subpage: int) -> bytes:
-    session.command(bytes([0x5A, 8, code, subpage, 0, 0, 0, 0, 255, 0]), read=255)
-    return session.receive().data[8:]
-
-
-def mode_select(session: Initiator, page: bytes) -> int:
-    parameters = bytes(8) + page
-    session.command(bytes([0x55, 0x10, 0, 0, 0, 0, 0, 0, len(parameters), 0]), write=parameters, immediate=parameters)
-    return session.receive().header[3]
 
 
 @pytest.fixture
@@ -34,16 +24,16 @@ def sessions(serve: Callable[..., Target], connect: Callable[..., Initiator]) ->
 def test_the_write_cache_is_switched_for_all_until_a_reset(sessions: list[Initiator]) -> None:
     one, other = sessions
     page = bytearray(mode_page(one, *CACHING))
-    assert page[2] & 0x04, "cached at first"
-    page[2] &= ~0x04
+    assert page[2] & WRITE_CACHE_ENABLED, "cached at first"
+    page[2] &= ~WRITE_CACHE_ENABLED
     assert mode_select(one, bytes(page)) == 0
     assert other.status_of(TEST_UNIT_READY) == (2, "6/2a/01")
-    assert mode_page(other, *CACHING)[2] & 0x04 == 0
+    assert mode_page(other, *CACHING)[2] & WRITE_CACHE_ENABLED == 0
     assert one.write10(0, b"\x01" * 512).header[3] == 0
     one.send(one.header(TASK_MANAGEMENT, 0x80 | 5, immediate=True))
     assert one.receive().header[2] == 0
     assert one.status_of(TEST_UNIT_READY) == (2, "6/29/03")
-    assert mode_page(one, *CACHING)[2] & 0x04, "nothing is saved"
+    assert mode_page(one, *CACHING)[2] & WRITE_CACHE_ENABLED, "nothing is saved"
 
 
 def test_a_threshold_of_used_space_is_told_to_every_session_once(sessions: list[Initiator]) -> None:

@@ -1,6 +1,5 @@
 """SANITIZE over a restart of the engine, and EXTENDED COPY between volumes that an initiator may or may not use."""
 
-import struct
 import time
 from collections.abc import Callable
 
@@ -10,6 +9,7 @@ from gespann.seams.engine_socket import Access, Configure, Target, VolumeCreate,
 from gespann.seams.json_lines import SeamError
 from tests.product.engine.conftest import MIB, NAME, VOLUME
 from tests.product.engine.engine_process import Control, EngineProcess
+from tests.product.engine.extended_copy import copy_list, extended_copy, send
 from tests.product.engine.initiator import Initiator
 
 pytestmark = pytest.mark.engine
@@ -17,26 +17,6 @@ OTHER, OTHER_NAME = "6090a028a030f846d8d6546fbd0130c6", "iqn.2026-01.test:other"
 OVERWRITE = bytes([0x48, 0x81, 0, 0, 0, 0, 0, 2, 4, 0])  # at once answered; a parameter list of 516 bytes
 PATTERN = bytes([1, 0, 2, 0]) + b"\xa5" * 512
 DATA = b"\x42" * 65536
-
-
-def send(session: Initiator, cdb: bytes, data: bytes) -> tuple[int, str]:
-    """Status and sense of a command whose data goes with it."""
-    session.command(cdb, write=data, immediate=data)
-    answer = session.receive()
-    sense = answer.data[2:]
-    return answer.header[3], f"{sense[2]:x}/{sense[12]:02x}/{sense[13]:02x}" if sense else ""
-
-
-def copy_list(source: str, target: str, blocks: int = 128) -> bytes:
-    def named(naa: str) -> bytes:
-        return bytes([0xE4, 0, 0, 0, 1, 3, 0, 16]) + bytes.fromhex(naa) + bytes(5) + (512).to_bytes(3, "big")
-
-    segment = struct.pack(">BBHHHHHQQ", 2, 0, 24, 0, 1, 0, blocks, 0, 0)
-    return struct.pack(">BBHIII", 7, 0, 64, 0, len(segment), 0) + named(source) + named(target) + segment
-
-
-def extended_copy(session: Initiator, parameters: bytes) -> tuple[int, str]:
-    return send(session, b"\x83" + bytes(9) + len(parameters).to_bytes(4, "big"), parameters)
 
 
 def test_a_sanitizing_goes_on_after_the_engine_was_killed(engine: EngineProcess) -> None:
