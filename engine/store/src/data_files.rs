@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 pub const FOLDER: &str = "volumes";
 
@@ -41,12 +41,13 @@ pub struct DataFile {
     pub name: String,
     file: Arc<dyn DiskFile>,
     pub chunk_bytes: u64,
-    /// Cleared slots keep their space: the file of a thick volume.
-    pub reserved: AtomicBool,
-    /// It was the file of a thick volume: space may be reserved in it that nothing was ever written to.
-    pub holds_reserve: AtomicBool,
+    /// Slots before this one keep their space when they are emptied: the base file of a thick volume. Held while slots are emptied:
+    /// whoever sets it knows that afterwards nothing is given back by what it said before.
+    reserved_slots: RwLock<u64>,
     /// Its volume is deleted: nothing new comes into it.
     pub ownerless: AtomicBool,
+    /// Its volume may have been thick, and what was reserved for it is still being given back: no other may write in place.
+    pub holds_reserve: AtomicBool,
     /// Slots that nobody refers to are known to be empty.
     pub swept: AtomicBool,
     /// Something may have been written since the last sync began.
@@ -79,9 +80,9 @@ impl DataFile {
             name: added.name.clone(),
             file,
             chunk_bytes,
-            reserved: AtomicBool::new(false),
-            holds_reserve: AtomicBool::new(false),
+            reserved_slots: RwLock::default(),
             ownerless: AtomicBool::new(false),
+            holds_reserve: AtomicBool::new(false),
             swept: AtomicBool::new(swept),
             unsynced: AtomicBool::new(true),
             dirty: Dirty::default(),
@@ -149,8 +150,13 @@ impl DataFile {
     /// Gives back what is allocated but was never written, durably: nobody may say so before. Nobody may write meanwhile.
     pub fn dig_holes(&self) -> io::Result<()> {
         self.sync()?;
-        self.changed(self.shrunk(self.file.dig_holes()))?;
+        self.dig_some(0..self.len()?.div_ceil(self.chunk_bytes))?;
         self.sync()
+    }
+
+    /// The same for some slots, and not durably.
+    pub fn dig_some(&self, slots: Range<u64>) -> io::Result<()> {
+        self.changed(self.shrunk(self.file.dig_holes(self.offset(slots.start)..self.offset(slots.end))))
     }
 
     /// Everything written so far survives a loss of power. Costs nothing if it does already.
@@ -189,22 +195,37 @@ impl DataFile {
 
     /// Zeroes a range of bytes; its space is given back unless the volume is thick.
     pub fn clear(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.changed(self.empty(offset, length))
+        let reserved = self.reserved();
+        self.changed(match *reserved {
+            0 => self.shrunk(self.file.punch(offset, length)),
+            _ => self.file.zero_reserved(offset, length),
+        })
     }
 
-    /// The same for slots that nobody refers to: this need not be durable, as they are emptied again after a start.
+    /// Zeroes a range of slots that nobody refers to; only those that are reserved keep their space. This need not be durable: they
+    /// are emptied again after a start.
     pub fn empty(&self, offset: u64, length: u64) -> io::Result<()> {
-        if self.reserved.load(Ordering::Acquire) {
-            self.file.zero_reserved(offset, length)
-        } else {
-            self.shrunk(self.file.punch(offset, length))
+        let reserved = self.reserved();
+        let end = offset + length;
+        let kept = self.offset(*reserved).clamp(offset, end);
+        if offset < kept {
+            self.file.zero_reserved(offset, kept - offset)?;
         }
+        if kept < end { self.shrunk(self.file.punch(kept, end - kept)) } else { Ok(()) }
     }
 
-    /// Gives back the space of slots to which nobody refers, reserved or not.
-    pub fn punch(&self, slots: Range<u64>) -> io::Result<()> {
-        let length = (slots.end - slots.start) * self.chunk_bytes;
-        self.changed(self.shrunk(self.file.punch(self.offset(slots.start), length)))
+    fn reserved(&self) -> RwLockReadGuard<'_, u64> {
+        self.reserved_slots.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn reserved_slots(&self) -> u64 {
+        *self.reserved()
+    }
+
+    /// Says how many slots keep their space from now on, and tells how many did before. To be said before their space is reserved:
+    /// what the background gives back meanwhile would be missing.
+    pub fn keep_reserved(&self, slots: u64) -> u64 {
+        std::mem::replace(&mut *self.reserved_slots.write().unwrap_or_else(PoisonError::into_inner), slots)
     }
 
     /// Afterwards: who counted meanwhile counts again.

@@ -3,6 +3,7 @@
 use crate::disk::DiskSpace;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
@@ -92,15 +93,15 @@ fn seek(file: &File, offset: u64, whence: libc::c_int) -> io::Result<Option<u64>
     if error.raw_os_error() == Some(libc::ENXIO) { Ok(None) } else { Err(error) }
 }
 
-/// Gives back what is allocated but was never written. Nobody may write meanwhile.
-pub fn dig_holes(file: &File, size_bytes: u64) -> io::Result<()> {
-    // Reserved blocks count as holes only while nothing of them is in the page cache, be it dirty or read as zeroes.
-    file.sync_data()?;
+/// Gives back what of a range is allocated but was never written. Nobody may write there meanwhile.
+pub fn dig_holes(file: &File, range: Range<u64>) -> io::Result<()> {
+    // Reserved blocks count as holes only while they are not in the page cache, read as zeroes.
+    let (from, length) = (range.start as i64, (range.end - range.start) as i64);
     // SAFETY: advice on an open descriptor; if it is not taken, fewer holes are found.
-    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-    let mut position = 0;
-    while position < size_bytes {
-        let (data_start, data_end) = next_data(file, position, size_bytes)?.unwrap_or((size_bytes, size_bytes));
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), from, length, libc::POSIX_FADV_DONTNEED) };
+    let (mut position, end) = (range.start, range.end);
+    while position < end {
+        let (data_start, data_end) = next_data(file, position, end)?.unwrap_or((end, end));
         if data_start > position {
             punch(file, position, data_start - position)?;
         }

@@ -111,3 +111,29 @@ fn what_a_snapshot_makes_durable_is_written_out_before() {
     let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
     assert_eq!(bytes, 1 << 20, "one write is in one such part: {ranges:?}");
 }
+
+/// What a volume that was never shared had behind its end is in use again as soon as it is as long as before.
+#[test]
+fn what_became_shorter_and_long_again_is_not_emptied_under_its_writer() {
+    let (_, store) = prepare();
+    let (volume, long) = (VolumeId([0xbb; 16]), 3 << 34);
+    for pieces in 0..6 {
+        store.create(volume, long, false).unwrap();
+        let blocks = store.open(volume).unwrap();
+        blocks.write_at(&[1; BLOCK], 1 << 35).unwrap();
+        store.resize(volume, 1 << 30).unwrap();
+        blocks.flush().unwrap();
+        (0..pieces).for_each(|_| {
+            store.background();
+        });
+        store.resize(volume, long).unwrap();
+        blocks.write_at(&[2; BLOCK], 1 << 35).unwrap();
+        while store.background() {}
+        let mut bytes = [0; BLOCK];
+        blocks.read_at(&mut bytes, 1 << 35).unwrap();
+        assert!(bytes == [2; BLOCK], "after {pieces} pieces it reads {}", bytes[0]);
+        assert_eq!(store.verify(), Vec::<String>::new());
+        store.delete(volume).unwrap();
+        while store.background() {}
+    }
+}

@@ -1,5 +1,5 @@
-//! A change between thin and thick that ends half-way: whichever call of the disk is the last one, the volume is one or the
-//! other afterwards, with all of its space reserved or with none that it does not use.
+//! Thick volumes that become thin, longer, shorter, or are deleted, and thin ones that become thick: as much is reserved
+//! afterwards as is needed, while the store runs and whichever call of the disk is the last one.
 
 use gespann_store::disk::SimDisk;
 use gespann_store::{MappedStore, Options, Share, Store, VolumeId};
@@ -19,7 +19,7 @@ fn open(disk: &SimDisk) -> MappedStore {
 
 fn settle(store: &MappedStore) {
     let mut idle = 0;
-    while idle < 3 {
+    while idle < 5 {
         idle = if store.background() { 0 } else { idle + 1 };
     }
 }
@@ -256,4 +256,116 @@ fn a_thick_volume_that_cannot_become_longer_gives_back_what_it_had_reserved() {
         }
         assert!(failed >= 2, "back {back}: {failed}");
     }
+}
+
+/// As many chunks as are left of a thick volume that becomes shorter.
+const SHORTER: u64 = 10;
+
+/// A thick volume of which a snapshot holds the never written part as well, or which was made thick after it was shared.
+fn prepare_reserved(seed: u64, shared_first: bool) -> (SimDisk, MappedStore) {
+    let (disk, store) = prepare(seed, !shared_first, true);
+    if shared_first {
+        store.set_thick(A, true).unwrap();
+    }
+    settle(&store);
+    (disk, store)
+}
+
+/// Two chunks were written, one of them again after the snapshot.
+fn inspect_reserved(disk: &SimDisk, store: &MappedStore) -> Result<Option<u64>, String> {
+    settle(store);
+    let size_bytes = store.info(A).ok().map(|info| info.size_bytes);
+    let used = used_bytes(disk);
+    let least = size_bytes.unwrap_or(0);
+    let mut bytes = vec![0; CHUNK as usize];
+    store.open(SNAPSHOT).unwrap().read_at(&mut bytes, 3 * CHUNK).unwrap();
+    match (least..=least + 2 * CHUNK).contains(&used) && bytes == vec![1; CHUNK as usize] && store.verify().is_empty() {
+        true => Ok(size_bytes),
+        false => Err(format!("{size_bytes:?} long, {used} bytes on the disk, verify: {:?}", store.verify())),
+    }
+}
+
+#[test]
+fn what_a_thick_volume_needs_no_more_is_given_back_while_the_store_runs() {
+    for shared_first in [false, true] {
+        let (disk, store) = prepare_reserved(1, shared_first);
+        store.resize(A, SHORTER * CHUNK).unwrap();
+        assert_eq!(inspect_reserved(&disk, &store), Ok(Some(SHORTER * CHUNK)), "shared first: {shared_first}");
+        // What becomes longer again reads as zeroes there, and has its space.
+        store.resize(A, CHUNKS * CHUNK).unwrap();
+        assert_eq!(inspect_reserved(&disk, &store), Ok(Some(CHUNKS * CHUNK)), "shared first: {shared_first}");
+        let mut bytes = vec![9; ((CHUNKS - SHORTER) * CHUNK) as usize];
+        store.open(A).unwrap().read_at(&mut bytes, SHORTER * CHUNK).unwrap();
+        assert!(bytes.iter().all(|byte| *byte == 0));
+        // A roll back to what is shorter makes shorter as well.
+        store.create(LONG, SHORTER * CHUNK, false).unwrap();
+        store.roll_back(A, LONG).unwrap();
+        assert_eq!(inspect_reserved(&disk, &store), Ok(Some(SHORTER * CHUNK)), "shared first: {shared_first}");
+        store.delete(A).unwrap();
+        assert_eq!(inspect_reserved(&disk, &store), Ok(None), "shared first: {shared_first}");
+        assert!(used_bytes(&disk) <= CHUNK, "what the snapshot holds");
+    }
+}
+
+#[test]
+fn what_a_thick_volume_needs_no_more_is_given_back_whichever_call_is_the_last() {
+    let powers = [None, Some(1)];
+    let cases = [false, true].into_iter().flat_map(|delete| [(delete, false), (delete, true)]);
+    for ((delete, shared_first), power) in cases.flat_map(|case| powers.map(|power| (case, power))) {
+        let next = |disk: &SimDisk| power.map_or_else(|| disk.after_process_death(), |seed| disk.after_power_loss(seed));
+        let (mut done, mut undone) = (0, 0);
+        for calls in 0.. {
+            let (disk, store) = prepare_reserved(calls, shared_first);
+            disk.crash_after(calls);
+            let _ = if delete { store.delete(A) } else { store.resize(A, SHORTER * CHUNK).map(drop) };
+            settle(&store);
+            if !disk.is_dead() {
+                break;
+            }
+            drop(store);
+            let case = format!("delete {delete}, shared first {shared_first}, {power:?}, call {calls}");
+            for calls_of_start in [3 + calls % 7, 20 + calls % 11, 40 + calls % 13] {
+                let disk = next(&disk);
+                disk.crash_after(calls_of_start);
+                if let Ok(store) = MappedStore::open(Arc::new(disk.clone()), Options { chunk_bytes: CHUNK, log_bytes: 512 }) {
+                    settle(&store);
+                }
+                let disk = next(&disk);
+                let found = inspect_reserved(&disk, &open(&disk));
+                found.unwrap_or_else(|error| panic!("{case}, {calls_of_start} of the start: {error}"));
+            }
+            let disk = next(&disk);
+            match inspect_reserved(&disk, &open(&disk)).unwrap_or_else(|error| panic!("{case}: {error}")) {
+                Some(size_bytes) if size_bytes == CHUNKS * CHUNK => undone += 1,
+                _ => done += 1,
+            }
+        }
+        assert!(done >= 3, "delete {delete}, shared first {shared_first}, {power:?}: {done} done, {undone} not");
+    }
+}
+
+/// What is reserved in the file of a volume that is gone is given back while those that hold what was written there go on writing.
+#[test]
+fn who_writes_in_place_in_the_file_of_a_deleted_thick_volume_loses_nothing() {
+    let (disk, store) = prepare_reserved(3, false);
+    let volume = store.open(SNAPSHOT).unwrap();
+    store.delete(A).unwrap();
+    let mut more = true;
+    for round in 0.. {
+        for chunk in 0..CHUNKS {
+            volume.write_at(&[round as u8 + chunk as u8; 4096], chunk * CHUNK + 8192).unwrap();
+        }
+        if !more {
+            for chunk in 0..CHUNKS {
+                let mut bytes = [0; 4096];
+                volume.read_at(&mut bytes, chunk * CHUNK + 8192).unwrap();
+                assert_eq!(bytes, [round as u8 + chunk as u8; 4096], "chunk {chunk}");
+            }
+            break;
+        }
+        more = store.background();
+    }
+    volume.flush().unwrap();
+    settle(&store);
+    assert!(used_bytes(&disk) <= CHUNK + CHUNKS * 4096, "{} bytes", used_bytes(&disk));
 }

@@ -65,8 +65,8 @@ pub trait DiskFile: Send + Sync + std::fmt::Debug {
     fn zero_reserved(&self, offset: u64, length: u64) -> io::Result<()>;
     /// Allocates what is not there yet up to `length`, without changing any byte; a shorter file grows.
     fn reserve(&self, length: u64) -> io::Result<()>;
-    /// Gives back what is allocated but was never written. Nobody may write meanwhile.
-    fn dig_holes(&self) -> io::Result<()>;
+    /// Gives back what of a range, of whole blocks, is allocated but was never written. Nobody may write there meanwhile.
+    fn dig_holes(&self, range: Range<u64>) -> io::Result<()>;
     /// Data and length written so far survive a loss of power.
     fn sync(&self) -> io::Result<()>;
     /// Begins to write these ranges to the disk, and leaves the processor to others in between. Nothing is promised: what

@@ -201,8 +201,8 @@ impl DiskFile for OsFile {
         sparse::reserve(&self.file, length)
     }
 
-    fn dig_holes(&self) -> io::Result<()> {
-        sparse::dig_holes(&self.file, self.len()?)
+    fn dig_holes(&self, range: Range<u64>) -> io::Result<()> {
+        sparse::dig_holes(&self.file, range)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -69,7 +69,11 @@ pub fn set_chunks(top: &mut Arc<Top>, tenure: u64, counts: &dyn Counts, chunks: 
     let children = &mut own(top, 0, counts).children;
     while children.len() > regions {
         let at = (children.len() - 1) as u64 * MIDDLE_SLOTS;
-        dropped.extend(children.pop().and_then(|child| Dropped::middle_child(child, at)));
+        match (children.pop(), raw) {
+            // Not to be emptied some time: if the file becomes longer again they are in use at once.
+            (Some(Child::Identity(file)), Some(_)) => counts.add(file, at..at + MIDDLE_SLOTS, -1),
+            (child, _) => dropped.extend(child.and_then(|child| Dropped::middle_child(child, at))),
+        }
     }
     while children.len() < regions {
         let at = children.len() as u64 * MIDDLE_SLOTS;

@@ -2,6 +2,7 @@
 //! back, checkpoints. In small steps, each of which may be the last before the process dies.
 
 use super::MappedStore;
+use super::behind_end::Reserve;
 use super::emptying::Emptying;
 use super::open::{SPARE, SPARE_BYTES};
 use crate::data_files::{self, DataFile};
@@ -49,6 +50,8 @@ pub struct Background {
     pub letting_go: Mutex<Emptying>,
     /// Parts of ownerless files that nobody refers to any more.
     unused: Mutex<Emptying>,
+    /// What is reserved in files and no longer needed.
+    pub reserves: Mutex<VecDeque<Reserve>>,
     /// Ownerless files that perhaps nobody refers to, and those of which that is certain.
     doubtful: Mutex<Vec<Arc<DataFile>>>,
     doomed: Mutex<VecDeque<Arc<DataFile>>>,
@@ -71,6 +74,8 @@ impl Background {
         }
         let (ownerless, owned): (Vec<_>, Vec<_>) =
             files.into_iter().filter(|file| !raw(file)).partition(|file| file.ownerless.load(Ordering::Acquire));
+        let reserves =
+            ownerless.iter().filter(|file| file.holds_reserve.load(Ordering::Acquire)).map(Reserve::of_nobody).collect();
         Self {
             number: AtomicU64::new(number),
             checkpoint_bytes: AtomicU64::new(checkpoint_bytes),
@@ -79,6 +84,7 @@ impl Background {
             unswept: Mutex::new(owned.into_iter().chain(ownerless.clone()).map(|file| (file, 0)).collect()),
             letting_go: Mutex::default(),
             unused: Mutex::default(),
+            reserves: Mutex::new(reserves),
             doubtful: Mutex::new(ownerless),
             doomed: Mutex::default(),
             scattered: Mutex::default(),
@@ -111,6 +117,7 @@ impl MappedStore {
         if self.remove_step()?
             || self.empty_step()?
             || self.unused_step()?
+            || self.reserve_step()?
             || self.sweep_step()?
             || self.compact_step()?
             || self.checkpoint_step()?
@@ -186,9 +193,7 @@ impl MappedStore {
         let Some((number, slots)) = lock(from).take() else { return Ok(false) };
         let Some(file) = self.shared.files.get(number) else { return Ok(true) };
         let empty = || -> io::Result<u64> {
-            let reserved = file.reserved.load(Ordering::Acquire) || file.holds_reserve.load(Ordering::Acquire);
             let (first, run_end) = match file.next_data(file.offset(slots.start), file.offset(slots.end))? {
-                _ if reserved => (slots.start, slots.end),
                 Some((start, end)) => (start / file.chunk_bytes, end / file.chunk_bytes),
                 None => return Ok(slots.end),
             };
@@ -210,13 +215,8 @@ impl MappedStore {
 
     /// The volume of these files is gone, for good: what nobody refers to of them can be removed.
     pub(super) fn perhaps_unused(&self, files: Vec<Arc<DataFile>>) {
-        // What was reserved for a thick volume is not found as data.
-        for file in files.iter().filter(|file| file.holds_reserve.load(Ordering::Acquire)) {
-            let end = file.len().unwrap_or(0).div_ceil(file.chunk_bytes);
-            let free = file.runs(0..end).into_iter().filter(|(_, count)| *count == 0);
-            let mut unused = lock(&self.background.unused);
-            free.for_each(|(run, _)| unused.add(file.number, run));
-        }
+        let holding = files.iter().filter(|file| file.holds_reserve.load(Ordering::Acquire));
+        lock(&self.background.reserves).extend(holding.map(Reserve::of_nobody));
         lock(&self.background.doubtful).extend(files);
     }
 
@@ -236,6 +236,7 @@ impl MappedStore {
         }
         self.shared.files.remove(file.number);
         lock(&self.background.unused).forget(file.number);
+        lock(&self.background.reserves).retain(|reserve| !reserve.is_in(&file));
         lock(&self.background.unswept).retain(|(other, _)| other.number != file.number);
         lock(&self.background.doomed).pop_front();
         Ok(true)

@@ -76,7 +76,7 @@ impl MappedStore {
         // Whoever still has the volume open finds it without blocks.
         volume.set_size(0);
         for file in map.own_files() {
-            let reserved = file.reserved.swap(false, Ordering::AcqRel) || volume.is_reserving();
+            let reserved = file.keep_reserved(0) > 0 || (file.kind == FileKind::Base && volume.is_reserving());
             file.holds_reserve.store(reserved, Ordering::Release);
             file.ownerless.store(true, Ordering::Release);
         }
@@ -94,10 +94,12 @@ impl MappedStore {
             self.clear_behind_end(&volume).map_err(failed_blocks("grow", id))?;
         }
         if size_bytes != before {
-            self.change_size(&volume, before, size_bytes)?;
+            let changed = self.change_size(&volume, before, size_bytes);
+            changed.inspect_err(|_| self.give_back_behind_end(&volume))?;
         }
         self.settle()?;
-        if size_bytes < before {
+        if size_bytes <= before {
+            self.give_back_behind_end(&volume);
             self.trim(&volume).map_err(failed("give back what lay behind the end of", id))?;
         }
         self.describe(&volume)
@@ -146,7 +148,11 @@ impl MappedStore {
             let lengthen = || {
                 base.set_len(before)?; // a shrink before may have left something there
                 base.set_len(size_bytes)?;
-                if volume.is_thick() { base.reserve(size_bytes) } else { Ok(()) }
+                if !volume.is_thick() {
+                    return Ok(());
+                }
+                base.keep_reserved(size_bytes.div_ceil(self.shared.chunk_bytes));
+                base.reserve(size_bytes)
             };
             let done = lengthen().and_then(|()| base.sync());
             return done.map_err(|error| {
@@ -193,7 +199,9 @@ impl MappedStore {
         let mut map = volume.map_alone();
         if thick {
             let base = volume.own_file(&mut map, FileKind::Base)?;
+            base.keep_reserved(volume.chunks());
             if let Err(error) = base.reserve(volume.size()).and_then(|()| base.sync()) {
+                base.keep_reserved(0);
                 base.dig_holes()?;
                 volume.set_reserving(false);
                 return Err(error);

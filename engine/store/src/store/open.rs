@@ -302,10 +302,12 @@ impl MappedStore {
         self.forget_older(self.background.number(), whole)?;
         for volume in self.all_volumes() {
             // A change of its reservation, or of its size, that ended half-way.
-            let dug = if volume.is_reserving() { self.dig(&volume) } else { self.dig_behind_end(&volume) };
-            if let Err(error) = dug {
-                self.notes.push(format!("volume {}: what was reserved for it is not given back: {error}", volume.id));
+            if volume.is_reserving() {
+                if let Err(error) = self.dig(&volume) {
+                    self.notes.push(format!("volume {}: what was reserved for it is not given back: {error}", volume.id));
+                }
             }
+            self.give_back_behind_end(&volume);
             if let Some(base) = super::is_whole_image(&volume) {
                 if base.len()? != volume.size() {
                     base.set_len(volume.size())?;
@@ -379,6 +381,8 @@ fn open_files(disk: &dyn Disk, found: &mut Found) -> Result<FileTable, StoreErro
                 let data_file = DataFile::new(added, file, state.chunk_bytes, false);
                 let ownerless = !state.volumes.contains_key(&added.volume);
                 data_file.ownerless.store(ownerless, Ordering::Release);
+                // Was it a thick one? Nobody knows any more.
+                data_file.holds_reserve.store(ownerless && added.kind == FileKind::Base, Ordering::Release);
                 table.insert(Arc::new(data_file));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

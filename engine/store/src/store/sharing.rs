@@ -179,16 +179,18 @@ impl MappedStore {
         }
         let longer = volume.is_thick() && source.size() > volume.size();
         let reserved = longer.then(|| self.reserve_for(&volume, source.size())).transpose();
-        let length_before = reserved.map_err(failed("reserve the space of", id))?;
+        let before = reserved.map_err(failed("reserve the space of", id))?;
         source.prepare_next_spill();
         let replaced = self.replace_map(&volume, &source).inspect_err(|_| {
-            length_before.inspect(|length| cut_back(&volume, *length));
+            before.inspect(|before| cut_back(&volume.map_alone(), *before));
+            self.give_back_behind_end(&volume);
         });
         let (top, shared) = replaced.map_err(failed("roll back", id))?;
         self.commit_shared(&shared)?;
         self.shared.release(volume.take_deferred());
         self.shared.release([Dropped::Top(top)]);
         self.compact_soon();
+        self.give_back_behind_end(&volume);
         self.describe(&volume)
     }
 

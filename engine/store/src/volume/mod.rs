@@ -110,8 +110,8 @@ impl MappedVolume {
             spills: state.spills.into_iter().filter_map(|number| file(Some(number))).collect(),
             adopted: Vec::new(),
         };
-        if let Some(base) = &map.base {
-            base.reserved.store(state.thick, Ordering::Release);
+        if let Some(base) = map.base.as_ref().filter(|_| state.thick) {
+            base.keep_reserved(state.size_bytes.div_ceil(shared.chunk_bytes));
         }
         Self {
             id: state.id,
@@ -193,7 +193,7 @@ impl MappedVolume {
         self.thick.store(thick, Ordering::Release);
         self.reserving.store(!thick, Ordering::Release);
         if let Some(base) = &map.base {
-            base.reserved.store(thick, Ordering::Release);
+            base.keep_reserved(if thick { self.chunks() } else { 0 });
         }
     }
 

@@ -91,7 +91,7 @@ impl MappedVolume {
         let before = chunk_in(map, chunk);
         let Some(slot) = before.slot.filter(|_| !before.own) else { return };
         let Some(file) = self.shared.files.get(slot.file) else { return };
-        let orphan = file.ownerless.load(Ordering::Acquire);
+        let orphan = file.ownerless.load(Ordering::Acquire) && !file.holds_reserve.load(Ordering::Acquire);
         if !(orphan || map.owns(slot)) || file.refs(slot.index) != 1 {
             return;
         }
@@ -259,7 +259,9 @@ impl MappedVolume {
             return Ok(file.clone());
         }
         let file = self.shared.make_file(self.number, self.id, kind, |_| Ok(()))?;
-        file.reserved.store(kind == FileKind::Base && self.is_thick(), Ordering::Release);
+        if kind == FileKind::Base && self.is_thick() {
+            file.keep_reserved(self.chunks());
+        }
         self.shared.add_file(&file);
         match kind {
             FileKind::Base => map.base = Some(file.clone()),

@@ -114,8 +114,8 @@ impl DiskFile for HookedFile {
     fn reserve(&self, length: u64) -> io::Result<()> {
         self.file.reserve(length)
     }
-    fn dig_holes(&self) -> io::Result<()> {
-        self.file.dig_holes()
+    fn dig_holes(&self, range: Range<u64>) -> io::Result<()> {
+        self.file.dig_holes(range)
     }
     fn sync(&self) -> io::Result<()> {
         let hook = self.disk.hook.lock().unwrap().clone();

@@ -41,7 +41,6 @@ impl Subject for Mapped {
     fn allowance(&self, need: Need, options: subject::Options) -> u64 {
         match need {
             Need { volumes: 0, .. } => 0,
-            Need { thick: true, .. } => u64::MAX,
             _ => need.shared_bytes + need.separate_bytes + need.volumes * 2 * options.chunk_bytes,
         }
     }

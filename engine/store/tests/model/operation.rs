@@ -253,10 +253,10 @@ impl Operation {
     /// What is so when it was done. A block command that was only tried: what may be so.
     pub fn apply(&self, world: &mut World, chunk_bytes: u64) {
         match self {
-            Self::Create { id, size_bytes, thick } => world.insert(*id, *size_bytes, *thick, chunk_bytes),
+            Self::Create { id, size_bytes, thick } => world.insert(*id, *size_bytes, *thick),
             Self::Delete { id } => drop(world.volumes.remove(id)),
             Self::Resize { id, size_bytes } => world.resize(*id, *size_bytes, chunk_bytes),
-            Self::SetThick { id, thick } => world.set_thick(*id, *thick, chunk_bytes),
+            Self::SetThick { id, thick } => world.set_thick(*id, *thick),
             Self::Snapshot { pairs } => pairs.iter().for_each(|(source, id)| world.share(*source, *id, false, true)),
             Self::Clone { source, id, thick } => world.share(*source, *id, *thick, false),
             Self::RollBack { id, from } => world.roll_back(*id, *from),

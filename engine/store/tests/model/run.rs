@@ -247,7 +247,7 @@ impl<'a> Run<'a> {
     }
 
     fn compare(&mut self, since: Since) -> Outcome {
-        let seen = self.world.observe(self.running(), self.chunk_bytes());
+        let seen = self.world.observe(self.running(), since, self.chunk_bytes());
         if self.disk.is_dead() {
             return self.die();
         }
@@ -324,7 +324,7 @@ impl<'a> Run<'a> {
         worlds.push(self.world.clone());
         let mut errors = Vec::new();
         for mut world in worlds {
-            let seen = world.observe(self.running(), chunk_bytes)?;
+            let seen = world.observe(self.running(), since, chunk_bytes)?;
             match world.allows(&seen, since) {
                 Ok(()) => {
                     world.observed(&seen, since, chunk_bytes);

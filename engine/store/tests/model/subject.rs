@@ -48,11 +48,9 @@ pub trait Subject: Sync {
 /// Bytes that the volumes must have for their data.
 #[derive(Debug, Clone, Copy)]
 pub struct Need {
-    /// Chunks that were written; those of one origin and never changed since count once, and thick volumes whole.
+    /// Chunks that were written; those of one origin and never changed since count once. And what is reserved: thick volumes whole.
     pub shared_bytes: u64,
     /// The same with nothing shared.
     pub separate_bytes: u64,
     pub volumes: u64,
-    /// Was there ever a thick one?
-    pub thick: bool,
 }

@@ -14,8 +14,6 @@ const SMALL_BYTES: u64 = 4 << 20;
 pub struct Expected {
     pub size_bytes: u64,
     pub thick: bool,
-    /// The largest size that it has had.
-    pub reserved_bytes: u64,
     /// Made by a snapshot: nobody writes to it, so it must stay as it is for ever.
     pub frozen: bool,
     /// A flush failed: every later one must, until the store is opened anew.
@@ -47,38 +45,21 @@ struct Seen {
     /// Sectors that are not zero, and the runs of sectors that were read.
     values: BTreeMap<u64, u64>,
     looked_at: Vec<(u64, u64)>,
+    /// Chunks that hold something, be it zeroes; asked for only where that can be a surprise.
+    mapped: BTreeSet<u64>,
 }
 
 impl World {
-    pub fn insert(&mut self, id: VolumeId, size_bytes: u64, thick: bool, chunk_bytes: u64) {
+    pub fn insert(&mut self, id: VolumeId, size_bytes: u64, thick: bool) {
         let (sectors, chunks, whole) = Default::default();
-        let new =
-            Expected { size_bytes, thick, reserved_bytes: size_bytes, frozen: false, poisoned: false, sectors, whole, chunks };
+        let new = Expected { size_bytes, thick, frozen: false, poisoned: false, sectors, whole, chunks };
         self.volumes.insert(id, new);
         self.ever_thick |= thick;
-        if thick {
-            self.reserve(id, chunk_bytes);
-        }
     }
 
-    /// Every chunk has its place, which a snapshot shares.
-    fn reserve(&mut self, id: VolumeId, chunk_bytes: u64) {
-        for chunk in 0..self.volumes[&id].size_bytes.div_ceil(chunk_bytes) {
-            if !self.volumes[&id].chunks.contains_key(&chunk) {
-                self.next_chunk += 1;
-                let number = self.next_chunk;
-                self.volume(id).chunks.insert(chunk, number);
-            }
-        }
-    }
-
-    pub fn set_thick(&mut self, id: VolumeId, thick: bool, chunk_bytes: u64) {
+    pub fn set_thick(&mut self, id: VolumeId, thick: bool) {
         self.ever_thick |= thick;
-        let volume = self.volume(id);
-        volume.thick = thick;
-        if thick {
-            self.reserve(id, chunk_bytes);
-        }
+        self.volume(id).thick = thick;
     }
 
     pub fn share(&mut self, source: VolumeId, id: VolumeId, thick: bool, frozen: bool) {
@@ -86,7 +67,7 @@ impl World {
         let from = &self.volumes[&source];
         let (sectors, chunks, whole) = (from.sectors.shared(), from.chunks.clone(), Whole::default());
         let size_bytes = from.size_bytes;
-        let new = Expected { size_bytes, thick, reserved_bytes: size_bytes, frozen, poisoned: false, sectors, whole, chunks };
+        let new = Expected { size_bytes, thick, frozen, poisoned: false, sectors, whole, chunks };
         self.volumes.insert(id, new);
     }
 
@@ -136,13 +117,9 @@ impl World {
             volume.chunks.insert(cut, u64::MAX - cut - (u64::from(id.0[0]) << 40));
         }
         volume.size_bytes = size_bytes;
-        volume.reserved_bytes = volume.reserved_bytes.max(size_bytes);
         volume.whole.changed(size_bytes / SECTOR, u64::MAX);
         volume.sectors.cut(size_bytes / SECTOR);
         volume.chunks.split_off(&size_bytes.div_ceil(chunk_bytes));
-        if volume.thick {
-            self.reserve(id, chunk_bytes);
-        }
     }
 
     pub fn roll_back(&mut self, id: VolumeId, from: VolumeId) {
@@ -151,11 +128,10 @@ impl World {
         let volume = self.volume(id);
         (volume.size_bytes, volume.sectors, volume.chunks) = (size_bytes, sectors, chunks);
         volume.whole = Whole::default();
-        volume.reserved_bytes = volume.reserved_bytes.max(size_bytes);
     }
 
     pub fn need(&self, chunk_bytes: u64) -> Need {
-        let whole = |volume: &Expected| volume.reserved_bytes.next_multiple_of(chunk_bytes);
+        let whole = |volume: &Expected| volume.size_bytes.next_multiple_of(chunk_bytes);
         let mut shared: BTreeSet<u64> = BTreeSet::new();
         let (mut thick_bytes, mut separate_bytes) = (0, 0);
         for volume in self.volumes.values() {
@@ -166,22 +142,18 @@ impl World {
             }
         }
         let shared_bytes = shared.len() as u64 * chunk_bytes + thick_bytes;
-        Need {
-            shared_bytes,
-            separate_bytes: separate_bytes + thick_bytes,
-            volumes: self.volumes.len() as u64,
-            thick: self.ever_thick,
-        }
+        Need { shared_bytes, separate_bytes: separate_bytes + thick_bytes, volumes: self.volumes.len() as u64 }
     }
 
     /// Reads all that matters: small volumes whole, of large ones what was ever written and what the store says is mapped.
-    pub fn observe(&self, running: &dyn Running, chunk_bytes: u64) -> Result<Observation, String> {
+    pub fn observe(&self, running: &dyn Running, since: Since, chunk_bytes: u64) -> Result<Observation, String> {
         let store = running.store();
         let mut volumes = BTreeMap::new();
         for info in store.list().map_err(|error| format!("list: {error}"))? {
             let id = info.volume;
-            let seen =
-                self.observe_one(running, info, chunk_bytes).map_err(|error| format!("volume {}: {error}", letter(id)))?;
+            let seen = self
+                .observe_one(running, info, since, chunk_bytes)
+                .map_err(|error| format!("volume {}: {error}", letter(id)))?;
             if volumes.insert(id, seen).is_some() {
                 return Err(format!("volume {} is listed twice", letter(id)));
             }
@@ -189,7 +161,7 @@ impl World {
         Ok(Observation { volumes })
     }
 
-    fn observe_one(&self, running: &dyn Running, info: VolumeInfo, chunk_bytes: u64) -> Result<Seen, String> {
+    fn observe_one(&self, running: &dyn Running, info: VolumeInfo, since: Since, chunk_bytes: u64) -> Result<Seen, String> {
         let volume = running.store().open(info.volume).map_err(|error| format!("open: {error}"))?;
         if volume.size_bytes() != info.size_bytes || volume.thick() != info.thick {
             return Err(format!("the open volume is of {} bytes, the list says {}", volume.size_bytes(), info.size_bytes));
@@ -210,7 +182,9 @@ impl World {
         for &(from, to) in &looked_at {
             read_values(volume.as_ref(), from, to, &mut values)?;
         }
-        Ok(Seen { info, values, looked_at })
+        let undone = since == Since::PowerLoss;
+        let mapped = if undone { mapped_chunks(volume.as_ref(), chunk_bytes)? } else { BTreeSet::new() };
+        Ok(Seen { info, values, looked_at, mapped })
     }
 
     /// Is it what this world may look like?
@@ -241,10 +215,10 @@ impl World {
             volume.sectors.observed(&found.values, &found.looked_at, since);
             volume.whole.observed(&found.values);
             volume.poisoned &= since == Since::Running;
-            // A crash may have undone what had made a hole.
-            for sector in found.values.keys() {
+            // A crash may have undone what had made a hole: there may be zeroes again that were written.
+            for chunk in found.values.keys().map(|sector| sector * SECTOR / chunk_bytes).chain(found.mapped.iter().copied()) {
                 self.next_chunk += 1;
-                volume.chunks.entry(sector * SECTOR / chunk_bytes).or_insert(self.next_chunk);
+                volume.chunks.entry(chunk).or_insert(self.next_chunk);
             }
         }
     }

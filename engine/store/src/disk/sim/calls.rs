@@ -6,6 +6,7 @@ use super::{Call, Content, Operation, SimDisk, Verdict, error};
 use crate::disk::{Disk, DiskFile, DiskSpace};
 use fastrand::Rng;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 impl Disk for SimDisk {
@@ -216,8 +217,9 @@ impl DiskFile for SimFile {
         self.reserve_with(call, (0, length), |content, time| content.reserve(length, time))
     }
 
-    fn dig_holes(&self) -> io::Result<()> {
-        self.change(Call::new(Operation::Free, "dig_holes", &self.path), |content, _| content.dig_holes())
+    fn dig_holes(&self, range: Range<u64>) -> io::Result<()> {
+        let call = Call::at(Operation::Free, "dig_holes", &self.path, range.start, range.end - range.start);
+        self.change(call, |content, _| content.dig_holes(range))
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use super::image::{Image, PAGE, Page, SECTOR, within};
 use super::{Fate, Fates};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 const SECTORS: usize = (PAGE / SECTOR) as usize;
@@ -89,8 +90,8 @@ impl Content {
         self.record(Kind::Reserve, time, length_before);
     }
 
-    pub fn dig_holes(&mut self) {
-        self.now.reserved = Default::default();
+    pub fn dig_holes(&mut self, range: Range<u64>) {
+        self.now.reserved.remove(range.start.div_ceil(PAGE), range.end / PAGE);
     }
 
     fn record(&mut self, kind: Kind, time: u64, length_before: u64) {

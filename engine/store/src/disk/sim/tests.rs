@@ -203,7 +203,9 @@ fn a_full_disk_says_so_and_a_hole_gives_the_space_back() {
     assert_eq!(file.allocated_bytes().unwrap(), 10 * 4096);
     assert_eq!(file.next_data(0, u64::MAX).unwrap(), Some((0, 4096)));
     assert_eq!(file.next_data(4096, u64::MAX).unwrap(), Some((3 * 4096, 8 * 4096)));
-    file.dig_holes().unwrap();
+    file.dig_holes(100..3 * 4096 - 1).unwrap();
+    assert_eq!(file.allocated_bytes().unwrap(), 9 * 4096, "whole blocks only");
+    file.dig_holes(0..10 * 4096).unwrap();
     assert_eq!(file.allocated_bytes().unwrap(), 8 * 4096);
     disk.remove("a").unwrap();
     assert_eq!(disk.allocated_bytes(), 0);
