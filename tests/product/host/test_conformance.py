@@ -26,6 +26,7 @@ EVERY_PROCESSOR = [Path("/proc/self/status").read_text().split("Cpus_allowed_lis
 MIB = 1024**2
 #: the volume of that number can take the memory of the machines of these tests
 MEMORY_VOLUME, MEMORY_VOLUME_BYTES = 4, 200 * MIB
+TOO_LITTLE = 8
 
 
 @dataclass
@@ -38,6 +39,10 @@ class Host:
     events: list[seam.Event] = field(default_factory=list)
 
     async def open(self, device: int, start: str) -> seam.IscsiSource:
+        raise AssertionError("each hypervisor has its own")
+
+    async def open_too_little(self, start: str) -> seam.IscsiSource:
+        """A thin volume as large as the root disk, that may not hold as much."""
         raise AssertionError("each hypervisor has its own")
 
     async def disk(self, device: int, start: str = "s1") -> seam.Disk:
@@ -89,6 +94,13 @@ class Host:
 @dataclass
 class FakeHost(Host):
     storage: LedgerStorage = field(default_factory=LedgerStorage)
+    fake: FakeHypervisor = field(default_factory=FakeHypervisor)
+
+    async def open_too_little(self, start: str) -> seam.IscsiSource:
+        source = await self.open(TOO_LITTLE, start)
+        self.fake.mirrors.full.add(source.target)
+        return source
+
     fake: FakeHypervisor | None = None
 
     def processors(self) -> set[str]:
@@ -121,6 +133,16 @@ class RealHost(Host):
                 if (task / "comm").read_text().startswith("CPU "):
                     found.add((task / "status").read_text().split("Cpus_allowed_list:\t")[1].split("\n")[0])
         return found
+
+    async def open_too_little(self, start: str) -> seam.IscsiSource:
+        assert self.site is not None
+        assert self.engine is not None
+        there = (await self.engine.call(engine_seam.VolumeList())).volumes
+        (size_bytes,) = [one.size_bytes for one in there if one.volume == ROOT_VOLUME]
+        self.volumes[TOO_LITTLE] = volume = uuids.uuid4().hex
+        await self.engine.call(engine_seam.VolumeCreate(volume=volume, size_bytes=size_bytes))
+        await self.engine.call(engine_seam.VolumeLimit(volume=volume, max_in_use_bytes=MIB))
+        return await self.site.open(self.engine, volume, start)
 
     async def open(self, device: int, start: str) -> seam.IscsiSource:
         assert self.site is not None
@@ -439,9 +461,23 @@ async def test_a_disk_goes_to_another_volume_while_its_machine_runs(host: Host):
     back = msgspec.structs.replace(await host.open(MEMORY_VOLUME, "m3"), **a_part)
     await host.agent.call(msgspec.structs.replace(mirror, source=back))
     await host.agent.call(msgspec.structs.replace(pivot, to=opening_meant(back)))
-    await until(host.has_address)
-    await host.agent.call(seam.DiskDetach(uuid=host.uuid, device=9))
+    await host.agent.call(seam.DomainDestroy(uuid=host.uuid))
     await refused(pivot, "NOT_FOUND")
+    await host.agent.call(stop)
+
+
+async def test_a_volume_that_takes_too_little_ends_a_copy_and_the_machine_runs_on(host: Host):
+    await host.create()
+    target = await host.open_too_little("m1")
+    mirror = DiskMirror(uuid=host.uuid, start_id="s1", device=0, source=target)
+    for _ in range(2):
+        with pytest.raises(SeamError) as refused:
+            await host.agent.call(mirror)
+        assert refused.value.code == "STORAGE"
+    await host.agent.call(DiskMirrorStop(uuid=host.uuid, device=0, to=opening_meant(target)))
+    seen = await host.seen()
+    assert seen is not None
+    assert seen.state == "running"
 
 
 async def test_drive_takes_and_gives_a_medium(host: Host):
