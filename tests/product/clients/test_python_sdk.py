@@ -139,7 +139,7 @@ def test_names_in_any_script(pool: ServedPool, session: Any) -> None:
         assert vm in session.xenapi.VM.get_by_name_label(name)
     with pytest.raises(xmlrpc.client.ProtocolError) as caught:  # what no XML can carry
         session.xenapi.VM.set_name_label(vm, "\x07")
-    assert caught.value.errcode == 500
+    assert caught.value.errcode == 400
     assert session.xenapi.VM.get_name_label(vm) == ""
 
 
