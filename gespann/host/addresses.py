@@ -59,6 +59,7 @@ class Addresses:
         self._lock = asyncio.Lock()
         self._jobs: set[asyncio.Task[None]] = set()
         self._unmade = ""  # the change that is made after its answer
+        self._why: dict[str, str] = {}  # a change that could not be made after its answer -> what was in the way
         self.move_door: Callable[[bool], Awaitable[None]] | None = None
 
     @property
@@ -176,6 +177,7 @@ class Addresses:
                     await self._make_or_take_back(change)
                 except SeamError as error:
                     log.error("%s: taken back: %s", change.change_id, error)
+                    self._why[change.change_id] = f": {error}"
             if self._unmade == change.change_id:
                 self._unmade = ""
 
@@ -228,7 +230,7 @@ class Addresses:
     def _asked_for(self, change_id: str) -> Change:
         last = self._kept.last
         if last is None or last.change_id != change_id:
-            raise SeamError("NOT_FOUND", "the change has been taken back")
+            raise SeamError("NOT_FOUND", f"the change has been taken back{self._why.get(change_id, '')}")
         if change_id == self._unmade:
             raise SeamError("BAD_STATE", "the change has not been made yet")
         return last

@@ -6,7 +6,7 @@ from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import work_of
 from gespann.pool.plan import bond_plans
 from gespann.pool.plan.shapes import Plan
-from gespann.pool.reconcile.host_facts import ensure_networks, refresh_host
+from gespann.pool.reconcile.host_facts import refresh_host
 
 
 @implements("Bond.create")
@@ -47,6 +47,5 @@ def _host_of(call: Call, bond: str) -> str:
 
 async def _change(call: Call, planner: Callable[[], Plan], host: Callable[[], str]) -> object:
     result = await work_of(call.pool).run(planner)
-    if await refresh_host(call.pool, host()):
-        await ensure_networks(call.pool, host())
+    await refresh_host(call.pool, host())
     return result

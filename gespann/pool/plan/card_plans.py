@@ -34,9 +34,13 @@ def _act(db: Database, pif: str, name: str, value: str) -> Act:
     return Act("card-property", {**args, "before": before, "after": {**before, name: value}})
 
 
-def cards_without_gro(db: Database, host: str) -> list[str]:
-    """Those that are not as the kernel makes them."""
-    records = [db.get("PIF", pif) for pif in db.get("host", host)["PIFs"]]
-    there = [record for record in records if record["VLAN"] == -1]
-    there = [record for record in there if record["currently_attached"] or record["bond_slave_of"] != NULL_REF]
-    return [str(record["device"]) for record in there if record["properties"].get("gro") == "off"]
+def cards_unlike(db: Database, host: str, found: dict[str, bool]) -> dict[str, bool]:
+    """``found``: cards with generic receive offload, or without. Those that are not as their records say, with what
+    they are to have: a host that has started anew has its cards as the kernel makes them."""
+    unlike: dict[str, bool] = {}
+    for pif in db.get("host", host)["PIFs"]:
+        record = db.get("PIF", pif)
+        wanted = record["properties"].get("gro", "") == "on"
+        if record["VLAN"] == -1 and record["properties"].get("gro") and found.get(record["device"], wanted) != wanted:
+            unlike[record["device"]] = wanted
+    return unlike

@@ -5,7 +5,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from gespann.pool.model.database import Database, Transaction
-from gespann.pool.plan.card_plans import cards_without_gro
+from gespann.pool.plan.card_plans import cards_unlike
 from gespann.pool.plan.network_plans import attached_vlans
 from gespann.pool.reconcile.bond_facts import member_fields, show_bonds, show_vlans
 from gespann.pool.reconcile.host_boots import note_boot
@@ -42,17 +42,21 @@ async def refresh_host(pool: "Pool", host: str) -> bool:
     with pool.db.transaction() as tx:
         show_facts(tx, host, facts, wire_time(pool.clock.now()), networks)
         note_boot(pool.db, tx, host, facts.boot_id)
+    await _ensure_properties(pool, host, facts)
     return True
 
 
-async def ensure_networks(pool: "Pool", host: str) -> None:
-    """A host that has started anew has no VLANs, and its cards are as the kernel has them. Bonds and addresses its
-    agent looks after by itself."""
-    for card in cards_without_gro(pool.db, host):
+async def _ensure_properties(pool: "Pool", host: str, facts: FactsReply) -> None:
+    found = {interface.device: interface.gro for interface in facts.interfaces if interface.gro is not None}
+    for card, gro in cards_unlike(pool.db, host, found).items():
         try:
-            await ask(pool, host, CardProperty(device=card, gro=False), timeout_s=FACTS_WITHIN_S)
+            await ask(pool, host, CardProperty(device=card, gro=gro), timeout_s=FACTS_WITHIN_S)
         except XenApiError as error:
-            log.warning("gro of %s is not off: %s", card, error)
+            log.warning("gro of %s is not %s: %s", card, GRO[gro], error)
+
+
+async def ensure_vlans(pool: "Pool", host: str) -> None:
+    """A host that has started anew has none of them. Bonds and addresses its agent looks after by itself."""
     for vlan in attached_vlans(pool.db, host):
         target = vlan.pop("host")
         try:

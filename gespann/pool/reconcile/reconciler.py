@@ -22,7 +22,7 @@ from gespann.pool.reconcile.data_shedding import Shedding
 from gespann.pool.reconcile.domains import look_at_host, refresh_guest
 from gespann.pool.reconcile.guest_ends import GuestEnds
 from gespann.pool.reconcile.held_up import HeldUp
-from gespann.pool.reconcile.host_facts import ensure_networks, refresh_host, show_live
+from gespann.pool.reconcile.host_facts import ensure_vlans, refresh_host, show_live
 from gespann.pool.reconcile.snapshot_schedules import SnapshotSchedules
 from gespann.pool.reconcile.storage_alerts import StorageAlerts
 from gespann.pool.reconcile.storage_losses import note_losses
@@ -132,12 +132,12 @@ class Reconciler:
 
     async def _greet(self, host: str) -> None:
         if self.pool.db.find("host", host) is not None and await refresh_host(self.pool, host):
-            await ensure_networks(self.pool, host)
+            await ensure_vlans(self.pool, host)
             self._look_soon(host)
 
     async def _meet(self, host: str) -> None:
         if await refresh_host(self.pool, host):
-            await ensure_networks(self.pool, host)
+            await ensure_vlans(self.pool, host)
             await self._look(host)
 
     async def _adopt(self, host: str) -> None:

@@ -131,7 +131,8 @@ class AddressesAreKept(Step):
             await ask(run.pool, args["host"], AddressesKeep(change_id=run.operation_id))
         except HostRefused as error:
             if error.seam_code == "NOT_FOUND":
-                raise self._refused(run, "the host took the change back before it was told to keep it") from error
+                text = f"the host took the change back before it was told to keep it ({error.params[-1]})"
+                raise self._refused(run, text) from error
             raise
 
     def way(self, run: Run) -> str:

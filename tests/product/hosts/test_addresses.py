@@ -2,6 +2,7 @@
 cut a host off."""
 
 import json
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from gespann.lab.node import Node, wait_until
 from gespann.seams import host_agent as seam
 from gespann.seams.host_addresses import AddressesChange, Addressing, InterfaceAddresses
 from gespann.system.json_lines import JsonLinesClient
+from tests.conftest import ROOT
 from tests.product.host.real_host import apart
 from tests.product.hosts.real_pool import WAIT_S, Pool
 
@@ -30,6 +32,14 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 def has(node: Node, device: str) -> list[str]:
     shown = json.loads(node.run(["ip", "-j", "-4", "addr", "show", "dev", device]).stdout)
     return [f"{one['local']}/{one['prefixlen']}" for link in shown for one in link.get("addr_info", [])]
+
+
+def gro(node: Node, device: str) -> str:
+    """What the kernel does with segments that the card receives."""
+    words = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from gespann.host.offload import gro; print(gro({device!r}))"
+    )
+    return node.run([sys.executable, "-c", words]).stdout.strip()
 
 
 def pif_of(pool: Pool, name: str, device: str) -> str:
@@ -84,6 +94,11 @@ def test_a_host_gets_other_addresses_and_keeps_them(pool: Pool) -> None:
     assert (mode, netmask) == ("DHCP", "255.255.255.0")
     assert has(node, "xenbr2") == [f"{leased}/24"]
 
+    before = gro(node, "eth1")  # as the kernel makes it
+    pool.xe(f"pif-param-set uuid={stor} properties:gro={'off' if before == 'True' else 'on'}")
+    told = gro(node, "eth1")
+    assert {before, told} == {"True", "False"}
+
     # that by which the coordinator reaches it
     before = node.address("mgmt")
     pool.xe(f"pif-reconfigure-ip uuid={mgmt} mode=static IP={new_mgmt} netmask=255.255.255.0")
@@ -101,6 +116,7 @@ def test_a_host_gets_other_addresses_and_keeps_them(pool: Pool) -> None:
     wait_until(lambda: bool(has(node, "xenbr2")), WAIT_S, "a lease again: its card has another MAC address")
     assert has(node, "eth1") == [f"{new_stor}/24"]
     pool.until(live, "true")
+    wait_until(lambda: gro(node, "eth1") == told, WAIT_S, "the card does again what it was told")
     assert pool.xe(f"host-param-get uuid={pool.hosts['host2']} param-name=address") == new_mgmt != before
 
     # without a server there is no lease, and nothing changes

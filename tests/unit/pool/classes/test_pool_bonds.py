@@ -190,6 +190,21 @@ async def test_a_kernel_without_bonding_and_an_agent_that_refuses(world: World) 
     await world.call("Bond.create", net, pifs, "", "active-backup", {})
 
 
+async def test_a_member_that_cannot_bond_what_it_is_managed_by_says_why(world: World) -> None:
+    """It answers before it tries."""
+    host = await far_four_cards(world)
+    (far,) = world.far.values()
+    far.hypervisor.knows_bonds = False
+    net, pifs = await network(world), [card(world, "eth0", host), card(world, "eth1", host)]
+    before = world.snapshot()
+    answer = await refusal(world, "Bond.create", net, pifs, "", "active-backup", {})
+    assert answer[:2] == ["PIF_CONFIGURATION_ERROR", pifs[0]]
+    assert "took the change back" in answer[2]
+    assert "Unknown device type" in answer[2]
+    assert world.snapshot() == before
+    assert world.work.stalled == []
+
+
 async def test_the_management_goes_over_to_the_bond_and_back(world: World) -> None:
     host = await far_four_cards(world)
     bond = await make(world, "eth1", "eth0", host=host)
