@@ -20,6 +20,7 @@ from gespann.pool.classes import (
     pool_succession,
     snapshot,
     sr,
+    sr_probe,
     vbd,
     vdi,
     vdi_changes,
@@ -43,6 +44,7 @@ HANDLER_MODULES = (
     *(
         snapshot,
         sr,
+        sr_probe,
         vbd,
         vdi,
         vdi_changes,

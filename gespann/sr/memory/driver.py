@@ -79,7 +79,7 @@ class MemoryDriver:
             f"<Aggregate>{escape(sr.storage_pool)}</Aggregate></SR>"
             for uuid, sr in sorted(self.storage.srs.items())
         )
-        return f'<?xml version="1.0" ?><SRlist>{srs}</SRlist>'
+        return f'<?xml version="1.0" ?><SRlist>{srs}{self._storage_pools()}</SRlist>'
 
     @_faulty
     async def create(self, sr: Sr, physical_size_bytes: int) -> dict[str, str]:
@@ -325,14 +325,16 @@ class MemoryDriver:
         return volume
 
     def _storage_pools_xml(self) -> str:
+        return f'<?xml version="1.0" ?><StoragePools>{self._storage_pools()}</StoragePools>'
+
+    def _storage_pools(self) -> str:
         capacity = self.storage.capacity_bytes
         free = capacity - self.storage.allocated_bytes()
-        pools = "".join(
+        return "".join(
             f"<StoragePool><Name>{escape(name)}</Name><Default>{str(index == 0).lower()}</Default><Members>1</Members>"
             f"<Volumes>0</Volumes><Capacity>{capacity}</Capacity><Freespace>{free}</Freespace></StoragePool>"
             for index, name in enumerate(self.storage.storage_pools)
         )
-        return f'<?xml version="1.0" ?><StoragePools>{pools}</StoragePools>'
 
 
 def _lineage(volume: Volume) -> str:

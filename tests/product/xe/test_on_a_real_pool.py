@@ -109,6 +109,13 @@ async def test_the_interface_of_a_vm_that_runs_is_locked(shell: Shell) -> None:
     assert await shell.get("vif", vif, "currently-attached") == "false"
 
 
+async def test_what_a_storage_offers(shell: Shell) -> None:
+    offered = await shell.xe(f"sr-probe-ext type=memory {CONFIG}")
+    assert "configuration : target: a; username: grpadmin; storagepool: default" in " ".join(offered.split())
+    sr = await make_sr(shell)
+    assert f"uuid: {sr}" in await shell.xe(f"sr-probe-ext type=memory {CONFIG}")
+
+
 async def test_the_part_of_the_processors_of_a_vm_that_runs(shell: Shell) -> None:
     vm = await shell.xe("vm-create name-label=web1")
     await shell.xe(f"vm-param-set uuid={vm} VCPUs-params:weight=512")
