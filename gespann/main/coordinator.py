@@ -204,7 +204,9 @@ class Coordinator:
         if term.how == "emergency" and not known:
             text = (
                 f"This host leads the pool (epoch {term.epoch}) from a copy of the database that was the latest at"
-                f" {term.taken_at}: what the pool was told after that is not in it"
+                f" {term.taken_at}: what the pool was told after that is not in it. The host that led before goes on"
+                " acknowledging changes if it is only cut off; audit.log in its data directory lists them, from that"
+                " time on"
             )
             post(db, self.clock, COPY_MESSAGE, COPY_PRIORITY, "Pool", self.succession.pool_uuid, text)
 

@@ -115,6 +115,7 @@ async def test_the_coordinator_is_gone_for_good_and_comes_back_all_the_same() ->
         assert "was connected to this host a moment ago" in refused.stderr
         assert await second.xe("host-is-in-emergency-mode") == "false"
 
+        await first.xe("vm-create name-label='vm acknowledged last'")
         await first.kill("coordinator")
         await second.until("host-is-in-emergency-mode", "true")
         assert "Master IP address" in (await second.try_xe("vm-list")).stderr
@@ -123,11 +124,12 @@ async def test_the_coordinator_is_gone_for_good_and_comes_back_all_the_same() ->
         assert "It leads by a copy of the database that was the latest at 20" in said
         await second.until("pool-list params=master --minimal", uuids["h2"])
         await shown_running(second, vm, uuids["h2"])
-        assert await second.xe("message-list name=POOL_MASTER_TRANSITION --minimal")
+        assert "audit.log" in await second.xe("message-list name=POOL_MASTER_TRANSITION params=body --minimal")
         # the first one's agent lives, and obeys; its coordinator finds that out when it comes back
         await second.until(f"host-param-get uuid={uuids['h1']} param-name=host-metrics-live", "true")
         first.start("coordinator")
         await first.until("host-list", f"Master IP address: {second.address}")
+        assert "'vm acknowledged last'" in (first.base / "cd/audit.log").read_text(), "it lists what it acknowledged"
         await second.xe(f"vm-start uuid={await second.xe('vm-create name-label=after')} on={uuids['h1']}")
 
         # and the other way round: who leads is stopped and cut off, goes on later, and has not heard of anything
