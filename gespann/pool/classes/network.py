@@ -7,6 +7,7 @@ from uuid import uuid4
 from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import assert_free, set_fields
 from gespann.pool.nbd.front import look_again
+from gespann.pool.plan.reachable_networks import assert_reachable
 from gespann.pool.steps.host_door import ask
 from gespann.seams.host_agent import BridgeEnsure
 from gespann.seams.xenapi.errors import XenApiError
@@ -83,4 +84,5 @@ async def attach(call: Call, network: str, host: str) -> None:
     record = call.pool.db.get("network", network)
     if not record["managed"]:  # an interface that is in no bridge
         raise XenApiError("NETWORK_UNMANAGED", [network])
+    assert_reachable(call.pool.db, host, network)
     await ask(call.pool, host, BridgeEnsure(bridge=record["bridge"], mtu=record["MTU"]))

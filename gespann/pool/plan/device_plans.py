@@ -5,6 +5,7 @@ from gespann.pool.plan.device_numbers import disk_name, disk_number
 from gespann.pool.plan.domain_spec import Names, disk_shape, nic_shape, open_act
 from gespann.pool.plan.legal_moves import assert_vbd, assert_vif
 from gespann.pool.plan.placement import assert_usable
+from gespann.pool.plan.reachable_networks import assert_reachable
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
 from gespann.pool.plan.storage_view import assert_attached
 from gespann.pool.steps.openings import Start, all_openings, start_of
@@ -116,6 +117,7 @@ def plan_plug_vif(db: Database, vif: str) -> Plan:
     assert_vif(db, vif, "plug")
     record = db.get("VIF", vif)
     start, vm_uuid = _running(db, record["VM"]), db.get("VM", record["VM"])["uuid"]
+    assert_reachable(db, start.host, record["network"])
     nic = nic_shape(db, vif)
     acts = (
         Act("bridge-ready", {"host": start.host, "bridge": nic["bridge"], "mtu": nic["mtu"]}),

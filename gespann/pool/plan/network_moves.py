@@ -3,6 +3,7 @@
 from gespann.pool.model.database import Database
 from gespann.pool.plan.domain_spec import locking_shape, nic_shape
 from gespann.pool.plan.legal_moves import other_operation
+from gespann.pool.plan.reachable_networks import assert_reachable
 from gespann.pool.plan.shapes import Act, Lock, Plan, operation
 from gespann.pool.steps.openings import start_of
 from gespann.seams.xenapi.errors import XenApiError
@@ -23,6 +24,7 @@ def plan_move(db: Database, vif: str, network: str) -> Plan:
     locks = (Lock("VIF", vif), Lock("VM", record["VM"], shared=True))
     if start is None or not record["currently_attached"]:
         return Plan("VIF.move", (Act("records-write", {"set": [("VIF", vif, {"network": network})]}),), locks)
+    assert_reachable(db, start.host, network)
     before = nic_shape(db, vif)
     after = {**before, "bridge": there["bridge"], "mtu": record["MTU"] or there["MTU"], **locking_shape(record, there)}
     args = {"host": start.host, "vm_uuid": db.get("VM", record["VM"])["uuid"], "vif": vif, "network": network}

@@ -1,6 +1,7 @@
 """Chooses the host for a VM, or says why there is none."""
 
 from gespann.pool.model.database import Database
+from gespann.pool.plan.reachable_networks import unreachable
 from gespann.pool.plan.storage_view import attached_hosts, disks_of, is_live, peek
 from gespann.pool.plan.vm_limits import reserved_bytes
 from gespann.seams.xenapi.datamodel import NULL_REF
@@ -33,6 +34,8 @@ def obstacle(db: Database, vm: str, host: str, leaving: frozenset[str] = frozens
         vdi = peek(db, "VDI", ref)
         if vdi is not None and ref not in leaving and host not in attached_hosts(db, vdi["SR"]):
             return XenApiError("VM_REQUIRES_SR", [vm, vdi["SR"]])
+    if network := unreachable(db, host, (db.get("VIF", vif)["network"] for vif in wanted["VIFs"])):
+        return XenApiError("HOST_CANNOT_ATTACH_NETWORK", [host, network])
     free = free_memory_bytes(db, host)
     needed = reserved_bytes(wanted, None)
     if needed > free:

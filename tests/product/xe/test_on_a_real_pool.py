@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shlex
 import shutil
 import tempfile
@@ -15,6 +16,8 @@ from threading import Thread
 import pytest
 
 from gespann.host.fake import FakeHypervisor
+from gespann.host.fake.machine import none_at_all
+from gespann.host.membership import Membership
 from gespann.host.server import AgentServer
 from gespann.main.coordinator import Coordinator, Settings
 from gespann.pool.api.server import Address
@@ -56,7 +59,7 @@ async def shell() -> AsyncIterator[Shell]:
     (base / "password").write_text(PASSWORD)
     storage = MemoryStorage()
     hypervisor = FakeHypervisor(storage=StrictStorage(storage), run_dir=base / "agent")
-    agent = AgentServer(hypervisor, base / "agent/agent.sock")
+    agent = AgentServer(hypervisor, base / "agent/agent.sock", Membership(base / "agent"))
     await agent.start()
     settings = Settings(
         data=base / "data",
@@ -421,3 +424,45 @@ async def test_the_first_machine_of_the_documentation(shell: Shell, tmp_path: Pa
     assert said.decode().rstrip().endswith("All objects destroyed")
     assert await shell.xe("vm-list is-control-domain=false --minimal") == ""
     assert await shell.xe("vdi-list --minimal") == ""
+
+
+async def test_cards_are_bonded_and_two_again(shell: Shell) -> None:
+    for device in ("eth1", "eth2"):
+        shell.hypervisor.cards[device] = none_at_all()
+    host = await shell.xe("host-list --minimal")
+    await shell.xe(f"pif-scan host-uuid={host}")
+    one, two = [await shell.xe(f"pif-list device={device} --minimal") for device in ("eth1", "eth2")]
+    network = await shell.xe("network-create name-label=bonded bridge=bondbr")
+    asked = f"bond-create network-uuid={network} pif-uuids="
+    for words, answer in (
+        (f"{one},{two}", "a Linux bond has nothing like it: active-backup and lacp are there"),
+        (f"{one} mode=lacp", "A bond needs more interfaces than this."),
+        (f"{one},{two} mode=trunk", "trunk"),
+        (f"{one},{two} mode=lacp properties:lacp-time=soon", "lacp-time"),
+    ):
+        ended = await shell.try_xe(asked + words)
+        assert (ended.status, ended.stdout) == (1, "")
+        assert answer in ended.stderr
+    bond = await shell.xe(f"{asked}{one},{two} mode=lacp properties:lacp-time=fast mac=02:00:00:00:00:77")
+    master = await shell.get("bond", bond, "master")
+    rows = (await shell.xe("bond-list params=mode,slaves,links-up,primary-slave")).split("\n")
+    shown = dict(re.split(r" \( RO\) *: ", row.strip()) for row in rows)
+    assert sorted(shown.pop("slaves").split("; ")) == sorted([one, two])
+    assert shown == {"mode": "lacp", "links-up": "2", "primary-slave": one}
+    assert await shell.get("pif", one, "bond-slave-of") == await shell.get("pif", master, "bond-master-of") == bond
+    assert await shell.get("pif", master, "MAC") == "02:00:00:00:00:77"
+    assert "belongs to a bond already" in (await shell.try_xe(f"{asked}{one},{two} mode=lacp")).stderr
+    await shell.xe(f"bond-param-set uuid={bond} properties:hashing_algorithm=src_mac")
+    assert shell.hypervisor.bonds["bond0"].hashing == "src_mac"
+    await shell.xe(f"bond-set-mode uuid={bond} mode=active-backup")
+    assert await shell.get("bond", bond, "mode") == "active-backup"
+    await shell.xe(f"pif-param-set uuid={master} properties:gro=off")
+    assert shell.hypervisor.without_gro == {"bond0", "eth1", "eth2"}
+    tagged = await shell.xe("network-create name-label=tagged")
+    vlan = await shell.xe(f"vlan-create pif-uuid={master} vlan=7 network-uuid={tagged}")
+    pif = await shell.get("vlan", vlan, "untagged-PIF")
+    await shell.xe(f"pif-reconfigure-ip uuid={pif} mode=static IP=10.0.7.5 netmask=255.255.255.0")
+    assert await shell.get("pif", pif, "IP") == "10.0.7.5"
+    await shell.xe(f"bond-destroy uuid={bond}")
+    assert await shell.xe("bond-list") == ""
+    assert (await shell.get("pif", pif, "IP"), await shell.get("pif", pif, "device")) == ("10.0.7.5", "eth1")

@@ -11,7 +11,7 @@ from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
 from tests.unit.pool.bond_scenes import far_four_cards, four_cards, network, vif_on, vlan_on
 from tests.unit.pool.network_scenes import card
-from tests.unit.pool.world import World
+from tests.unit.pool.world import World, vif_fields
 
 
 async def refusal(world: World, method: str, *params: object) -> list[str]:
@@ -89,6 +89,27 @@ async def test_it_is_there_again_when_the_host_has_started_anew(world: World) ->
     assert machine.cards["eth2"].ipv4 == Addressing(mode="none")
     await world.reconciler._greet(world.host)
     assert machine.without_gro == {"bond0", "eth2", "eth3"}
+
+
+async def test_the_network_of_a_bonded_card_leads_nowhere_on_that_host(world: World) -> None:
+    host = await far_four_cards(world)
+    net = world.get("PIF", card(world, "eth3"))["network"]
+    vm = await world.make_vm()
+    vif = await world.call("VIF.create", vif_fields(vm, net))
+    await make(world, "eth2", "eth3")
+    nowhere = ["HOST_CANNOT_ATTACH_NETWORK", world.host, net]
+    assert await refusal(world, "VM.start_on", vm, world.host, False, False) == nowhere
+    assert await refusal(world, "network.attach", net, world.host) == nowhere
+    await world.call("VM.start", vm, False, False)  # elsewhere
+    assert world.get("VM", vm)["resident_on"] == host
+    assert (await refusal(world, "VM.pool_migrate", vm, world.host, {}))[0] == "HOST_CANNOT_ATTACH_NETWORK"
+    await world.call("VM.hard_shutdown", vm)
+    other = await world.call("VIF.create", vif_fields(vm, await network(world, "inner"), device="1"))
+    await world.call("VIF.destroy", vif)
+    await world.call("VM.start_on", vm, world.host, False, False)
+    assert await refusal(world, "VIF.move", other, net) == nowhere
+    loose = await world.call("VIF.create", vif_fields(vm, net, device="2"))
+    assert await refusal(world, "VIF.plug", loose) == nowhere
 
 
 async def test_modes_and_properties(world: World) -> None:
