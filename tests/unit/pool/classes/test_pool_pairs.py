@@ -223,7 +223,8 @@ def went_well(names: tuple[str, str], meeting: Meeting) -> bool:
     if meeting.first != DONE:  # the other one made it stop
         return names in CUTS_SHORT and (meeting.first, meeting.second) == (CANCELLED, DONE)
     if not meeting.second or meeting.came_after:
-        return meeting.second in ("", DONE, BUSY, BAD_STATE, "HANDLE_INVALID", "VDI_IN_USE")
+        already = ("DEVICE_ALREADY_ATTACHED", "DEVICE_ALREADY_DETACHED")  # the same request, after the other was done
+        return meeting.second in ("", DONE, BUSY, BAD_STATE, "HANDLE_INVALID", "VDI_IN_USE", *already)
     if frozenset(names) in TOGETHER:
         return meeting.second == DONE
     return meeting.second == BUSY or (meeting.second == BAD_STATE and names[0] in ENDS)
