@@ -16,9 +16,8 @@ from gespann.host.fake.facts import fake_facts
 from gespann.host.fake.guest import FakeDomain, GuestBehaviour, lock_of, started
 from gespann.host.fake.images import FakeImages
 from gespann.host.fake.landing import STOOD_STILL_S, Expected, Sending, expect, expected, forget
-from gespann.host.fake.machine import FakeMachine
-from gespann.host.fake.memory import load_domains, save_domains
-from gespann.host.fake.mirrors import FakeMirrors
+from gespann.host.fake.memory import load_domains
+from gespann.host.fake.moving_disks import MovingDisks
 from gespann.host.fake.saved import SavedMemory, read_memory, spoil, write_memory, written_bytes
 from gespann.host.fake.storage import AnyStorage, FakeStorage, Source, holder_of
 from gespann.host.hypervisor import Told
@@ -39,14 +38,14 @@ from gespann.seams.host_agent import (
 )
 from gespann.seams.host_machine import Trigger
 from gespann.seams.host_migration import Landing, MigrateSend
-from gespann.seams.host_mirror import MirrorTarget, opening_meant
+from gespann.seams.host_mirror import opening_meant
 from gespann.seams.json_lines import SeamError
 
 UNPLUG_VCPU_S = 5.0
 Sleep = Callable[[float], Awaitable[None]]
 
 
-class FakeHypervisor(FakeMachine):
+class FakeHypervisor(MovingDisks):
     """``run_dir`` given: domains survive a restart of the agent's process, as real ones do, and have console sockets.
     ``images`` given (real ``qemu-nbd`` works without a hypervisor): image exports go there."""
 
@@ -63,17 +62,10 @@ class FakeHypervisor(FakeMachine):
         memory_bytes: int = 64 * 1024**3,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        super().__init__(hostname)
-        self.storage: FakeStorage = storage if storage is not None else AnyStorage()
-        self.run_dir = run_dir
+        super().__init__(hostname, storage if storage is not None else AnyStorage(), run_dir)
         self.memory_bytes = memory_bytes
-        self.default_behaviour = GuestBehaviour()
         self.images = images if images is not None else FakeImages(self.storage, run_dir)
         self.memory = SavedMemory(self.storage)
-        self.mirrors = FakeMirrors(self.storage)
-        self._behaviours: dict[str, GuestBehaviour] = {}
-        self._running: dict[str, FakeDomain] = {}
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._sending = Sending()
         self._stopped: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -442,34 +434,7 @@ class FakeHypervisor(FakeMachine):
             for disk in there.spec.disks:
                 await self.storage.close(f"{uuid}/{there.spec.start_id}/{disk.device}")
 
-    async def disk_mirror(self, uuid: str, start_id: str, device: int, source: IscsiSource) -> None:
-        self._maybe_fail("disk_mirror")
-        await self.mirrors.take(self._find(uuid), start_id, device, source, self._behaviour(uuid).mirror_s)
-
-    async def disk_mirror_progress(self, uuid: str, device: int) -> float:
-        self._maybe_fail("disk_mirror_progress")
-        return self.mirrors.progress(uuid, device)
-
-    async def disk_mirror_stop(self, uuid: str, device: int, to: MirrorTarget) -> None:
-        self._maybe_fail("disk_mirror_stop")
-        await self.mirrors.stop(self._running.get(uuid), uuid, device, to)
-
-    async def disk_pivot(self, uuid: str, start_id: str, device: int, to: MirrorTarget) -> None:
-        async with self._locks[uuid]:
-            self._maybe_fail("disk_pivot")
-            await self.mirrors.pivot(self._find(uuid), start_id, device, to)
-            self._save()
-
     # --- inside
-
-    def _find(self, uuid: str) -> FakeDomain:
-        running = self._running.get(uuid)
-        if running is None:
-            raise SeamError("NOT_FOUND", f"no domain {uuid} runs here")
-        return running
-
-    def _behaviour(self, uuid: str) -> GuestBehaviour:
-        return self._behaviours.get(uuid, self.default_behaviour)
 
     def _of_this_start(self, spec: DomainSpec) -> Domain | None:
         """EXISTS if what runs is of another start."""
@@ -587,10 +552,6 @@ class FakeHypervisor(FakeMachine):
             running.domain, disks=sorted(running.serials), nics=sorted(running.macs)
         )
         self._save()
-
-    def _save(self) -> None:
-        if self.run_dir is not None:
-            save_domains(self.run_dir, list(self._running.values()))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -93,9 +93,8 @@ class FakeMirrors:
             raise SeamError("BAD_STATE", f"disk {device} is not exchanged: it is not in step with that volume")
         del self._copies[key]
         holder = holder_of(running.domain, device)
-        await self._storage.close(copy.holder)
         await self._storage.close(holder)
-        await self._storage.open(holder, copy.source, False)
+        await self._storage.hand_on(copy.holder, holder)
         running.lead_to[device] = to
 
     async def end(self, uuid: str, device: int) -> None:

@@ -22,6 +22,10 @@ class FakeStorage(Protocol):
 
     async def close(self, holder: str) -> None: ...
 
+    async def hand_on(self, holder: str, to: str) -> None:
+        """What the one has open, the other has from now on: the same session under another name."""
+        ...
+
     def admits_writes(self, holder: str) -> bool:
         """False: the array would refuse what this machine, which has the disk open, writes now."""
         ...
@@ -46,6 +50,9 @@ class AnyStorage:
 
     async def close(self, holder: str) -> None:
         self.open_now.pop(holder, None)
+
+    async def hand_on(self, holder: str, to: str) -> None:
+        self.open_now[to] = self.open_now.pop(holder)
 
     def admits_writes(self, holder: str) -> bool:
         return True

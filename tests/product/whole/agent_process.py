@@ -75,6 +75,15 @@ class HeldSessions(AnyStorage):
         self._end(self._file(holder))
         await super().close(holder)
 
+    async def hand_on(self, holder: str, to: str) -> None:
+        path, new = self._file(holder), self._file(to)
+        held = json.loads(path.read_text())
+        for left in path.parent.glob(f"{path.stem}.*"):
+            left.rename(new.with_suffix(left.suffix))
+        new.write_text(json.dumps({**held, "holder": to}))
+        self._holders = {target: to if one == holder else one for target, one in self._holders.items()}
+        await super().hand_on(holder, to)
+
     @classmethod
     def end_all(cls, run_dir: Path) -> None:
         for path in (run_dir / "held").glob("*.json"):

@@ -19,10 +19,10 @@ OPERATIONS = (
     "revert",
     "snapshot",
     "resize of a disk in use",
-    "move of a disk in use",
     "checkpoint",
     "suspend",
     "resume",
+    "move of a disk in use",
 )
 
 

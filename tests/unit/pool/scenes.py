@@ -158,12 +158,6 @@ async def _running_disk_and_sr(world: World) -> tuple[str, str]:
     return disks[0], sr
 
 
-async def _paused_disk_and_sr(world: World) -> tuple[str, str]:
-    vm, disks, sr = await _running_with_two_disks_and_sr(world)
-    await world.call("VM.pause", vm)
-    return disks[0], sr
-
-
 async def _move_both(world: World, subject: tuple[str, list[str], str]) -> str:
     vm, disks, sr = subject
     network = next(iter(world.db.all("network")))
@@ -604,7 +598,6 @@ SCENES: dict[str, Scene] = {
     "VDI.copy": Scene(_two_srs, call("VDI.copy")),
     "VDI.pool_migrate": Scene(_plugged_disk_and_sr, call("VDI.pool_migrate", {})),
     "VDI.pool_migrate of a running VM's": Scene(_running_disk_and_sr, call("VDI.pool_migrate", {})),
-    "VDI.pool_migrate of a paused VM's": Scene(_paused_disk_and_sr, call("VDI.pool_migrate", {})),
     "VM.migrate_send": Scene(_running_with_two_disks_and_sr, _move_both),
     "VDI.copy_into": Scene(_source_target_base, call("VDI.copy")),
     "VDI.resize": Scene(_attached_vdi, _resize_online),

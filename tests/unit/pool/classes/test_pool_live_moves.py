@@ -92,6 +92,16 @@ async def test_it_goes_on_with_what_it_had_and_what_it_writes_meanwhile(world: W
     world.assert_nothing_orphaned()
 
 
+async def test_a_paused_machine_stays_paused(world: World) -> None:
+    vm, (vdi, _), there = await machine(world, state="Paused")
+    moved = await world.call("VDI.pool_migrate", vdi, there, {})
+    assert (world.get("VDI", moved)["SR"], running(world, vm).domain.state) == (there, "paused")
+    assert world.get("VM", vm)["power_state"] == "Paused"
+    await world.call("VM.unpause", vm)
+    assert running(world, vm).domain.state == "running"
+    world.assert_nothing_orphaned()
+
+
 async def test_meanwhile_machine_and_disk_are_left_alone(world: World) -> None:
     vm, (vdi, data), there = await machine(world)
     task = await begin(world, vm, vdi, there)
