@@ -312,9 +312,18 @@ class Snapshots:
 
     async def restore_undo(self, sr: Sr, vdi_uuid: str, kept_uuid: str) -> None:
         volume, kept = names.vdi_volume(sr.uuid, vdi_uuid), names.vdi_volume(sr.uuid, kept_uuid)
-        if kept in await self._group.snapshots(volume):
+        there = await self._group.snapshots(volume)
+        if kept in there:
             await self._restore(sr, Door(volume, kept), kept)
             await self._delete(Door(volume, kept))
+            return
+        for name in await self._unnamed(volume, names.canonical_uuid(kept_uuid), there):
+            await self._delete(Door(volume, name))
+
+    async def _unnamed(self, volume: str, uuid: str, there: list[str]) -> list[str]:
+        """Made for this VDI and described, when something kept it from being named as well."""
+        shown = [await self._group.snapshot(volume, name) for name in there if not names.is_vdi_name(name)]
+        return [one.name for one in shown if one is not None and _uuid_told(one.description) == uuid]
 
     async def _remove_made_by_itself(self, sr: Sr, volume: str, kept: str) -> None:
         """Snapshots with the name that the array gives, made since ``kept`` was, that nobody has described, scheduled
@@ -348,6 +357,14 @@ def refuse_missing(door: Door | None, volume: ArrayVolume | None, vdi_uuid: str)
 def _is_of(volume: ArrayVolume, vdi_uuid: str) -> bool:
     kept = metadata_of(volume)
     return not kept.deleted and kept.uuid == names.canonical_uuid(vdi_uuid)
+
+
+def _uuid_told(description: str) -> str:
+    """ "" for what is no VDI's."""
+    try:
+        return metadata.decode(description).uuid
+    except metadata.BadMetadata:
+        return ""
 
 
 def as_snapshot(owner: ArrayVolume, snapshot: ArraySnapshot) -> Volume:

@@ -243,6 +243,18 @@ async def test_one_command_fails(rehearsed: Rehearsed, kind: FaultKind) -> None:
     assert failed, "this kind of fault was never felt"
 
 
+@pytest.mark.parametrize("rehearsed", ["volume_restore"], indirect=True)
+async def test_a_restore_that_is_cut_off_anywhere_can_be_undone(rehearsed: Rehearsed) -> None:
+    """Also between making what is kept and giving it its name."""
+    for number in range(rehearsed.commands):
+        for kind in ("drop-before", "drop-after"):
+            rehearsed.again(Fault(kind, number, times=NEVER_MORE_COMMANDS))
+            assert await rehearsed.run() is not None
+            await rehearsed.driver.volume_restore_undo(rehearsed.sr, DISK, KEPT)
+            where = f"{kind} from {number} on: {rehearsed.array.commands[number : number + 1]}"
+            assert rehearsed.array.state.shown() == rehearsed.before.shown(), where
+
+
 async def test_the_array_stays_away_from_some_command_on(rehearsed: Rehearsed) -> None:
     for number in range(rehearsed.commands):
         for kind in ("drop-before", "drop-after"):
