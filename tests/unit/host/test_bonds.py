@@ -28,6 +28,7 @@ SHAPE: dict[str, Any] = {
 
 class Agent:
     def __init__(self, path: Path) -> None:
+        path.mkdir(exist_ok=True)
         self.machine = FakeHypervisor(run_dir=path / "run")
         self.server = AgentServer(self.machine, path / "agent.sock", Membership(path))
         self.machine.cards["eth1"] = none_at_all()
@@ -118,6 +119,80 @@ async def test_one_that_cannot_be_taken_back_at_once_is_taken_back_later(agent: 
     assert agent.machine.vlans == {("eth0", 100): "br100"}
     with pytest.raises(SeamError, match="taken back"):
         await agent.tell(AddressesKeep(change_id="one"))
+
+
+class Crash(BaseException):
+    """The agent's process ends."""
+
+
+CHANGES = ("bond_set", "bond_remove", "addresses_set", "vlan_ensure", "vlan_remove", "bridge_ensure")
+
+
+def dies_at(agent: Agent, moment: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Before and after each change of the machine is a moment. Gives those that have passed."""
+    passed: list[str] = []
+
+    def meet(name: str) -> None:
+        passed.append(name)
+        if len(passed) - 1 == moment:
+            raise Crash(name)
+
+    def meeting(name: str, method: Any) -> Any:
+        async def both(*args: Any, **named: Any) -> Any:
+            meet(f"before {name}")
+            answer = await method(*args, **named)
+            meet(f"after {name}")
+            return answer
+
+        return both
+
+    for name in CHANGES:
+        monkeypatch.setattr(agent.machine, name, meeting(name, getattr(agent.machine, name)))
+    return passed
+
+
+async def about_to(what: str, path: Path) -> tuple[Agent, BondChange]:
+    """With a VLAN on the first card, or on the bond, and the second one a port of a bridge."""
+    agent, shape, on = Agent(path), BondShape(**SHAPE), "eth0"
+    await agent.tell(VlanEnsure(device="eth0", tag=100, bridge="br100"))
+    agent.machine.ports["eth1"] = "xenbr1"
+    if what != "made":
+        vlan = VlanEnds(device="eth0", tag=100, bridge="br100")
+        await agent.tell(BondChange(change_id="first", device="bond0", shape=shape, vlans=[vlan]))
+        await agent.tell(AddressesKeep(change_id="first"))
+        on = "bond0"
+    vlans = [VlanEnds(device=on, tag=100, bridge="br100")] if what != "changed" else []
+    wanted = {"made": shape, "changed": BondShape(**SHAPE, fast=True), "taken apart": None}[what]
+    return agent, BondChange(change_id="second", device="bond0", shape=wanted, vlans=vlans)
+
+
+@pytest.mark.parametrize("what", ["made", "changed", "taken apart"])
+async def test_an_agent_that_dies_in_a_change_takes_it_back_when_it_starts(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red without the file that is written before the first change (``Addresses._change``)."""
+    agent, change = await about_to(what, tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        moments = dies_at(agent, -1, patched)
+        await agent.tell(change)
+    await agent.server.addresses.close()
+    assert len(moments) >= 4
+    for number, moment in enumerate(moments):
+        path = tmp_path / str(number)
+        agent, change = await about_to(what, path)
+        before, vlans, kept = agent.state()[:3], dict(agent.machine.vlans), agent.server.addresses._kept.bonds
+        with monkeypatch.context() as patched:
+            dies_at(agent, number, patched)
+            with pytest.raises(Crash):
+                await agent.tell(change)
+        await agent.server.addresses.close()
+        agent.server = AgentServer(agent.machine, path / "agent.sock", Membership(path))
+        await agent.server.addresses._restore()
+        assert agent.state()[:3] == before, f"dead {moment}"
+        assert agent.machine.vlans == vlans, f"dead {moment}"
+        assert agent.server.addresses._kept.bonds == kept, f"dead {moment}"
+        assert agent.server.addresses._kept.last is None, f"dead {moment}"
+        await agent.server.addresses.close()
 
 
 async def _no_sleep(delay_s: float) -> None:
