@@ -220,22 +220,24 @@ class Reconciler:
 
     async def _attach_again(self, srs: set[str]) -> None:
         """A driver must hold its SRs again after a restart. One that cannot be reached stays plugged in the records:
-        its VMs may run on, and it is tried again."""
-        for sr in srs:
-            if self.pool.db.find("SR", sr) is None or not attached_hosts(self.pool.db, sr):
-                self._unreached.discard(sr)
-                continue
-            try:
-                driver = driver_of(self.pool, sr)
-                with storage_words(sr):
-                    await driver.attach(sr_as_driver_sees_it(self.pool.db, sr))
-                    await refresh_stat(self.pool, sr)
-                self._unreached.discard(sr)
-                self._alerts.measured(sr)
-            except XenApiError as error:
-                log.warning("SR %s cannot be reached: %s", self.pool.db.get("SR", sr)["uuid"], error)
-                self._unreached.add(sr)
-                self._alerts.lost(sr, error)
+        its VMs may run on, and it is tried again. Side by side: an array that is silent is waited for once."""
+        await asyncio.gather(*(self._attach_one_again(sr) for sr in srs))
+
+    async def _attach_one_again(self, sr: str) -> None:
+        if self.pool.db.find("SR", sr) is None or not attached_hosts(self.pool.db, sr):
+            self._unreached.discard(sr)
+            return
+        try:
+            driver = driver_of(self.pool, sr)
+            with storage_words(sr):
+                await driver.attach(sr_as_driver_sees_it(self.pool.db, sr))
+                await refresh_stat(self.pool, sr)
+            self._unreached.discard(sr)
+            self._alerts.measured(sr)
+        except XenApiError as error:
+            log.warning("SR %s cannot be reached: %s", self.pool.db.get("SR", sr)["uuid"], error)
+            self._unreached.add(sr)
+            self._alerts.lost(sr, error)
 
     async def _discard_unfinished(self) -> None:
         for vm in list(self._unfinished):
@@ -304,16 +306,19 @@ class Reconciler:
                     self._ask_soon(record["uuid"])
 
     async def _measure_storage(self, srs: set[str]) -> None:
-        for sr in srs:
-            if self.pool.db.find("SR", sr) is not None and attached_hosts(self.pool.db, sr):
-                try:
-                    await refresh_stat(self.pool, sr)
-                    if self.pool.db.find("SR", sr) is not None:
-                        self._alerts.measured(sr)
-                except XenApiError as error:
-                    log.warning("SR %s does not tell its sizes: %s", sr, error)
-                    if self.pool.db.find("SR", sr) is not None and getattr(error, "nobody_answered", False):
-                        self._alerts.lost(sr, error)
+        await asyncio.gather(*(self._measure(sr) for sr in srs))
+
+    async def _measure(self, sr: str) -> None:
+        if self.pool.db.find("SR", sr) is None or not attached_hosts(self.pool.db, sr):
+            return
+        try:
+            await refresh_stat(self.pool, sr)
+            if self.pool.db.find("SR", sr) is not None:
+                self._alerts.measured(sr)
+        except XenApiError as error:
+            log.warning("SR %s does not tell its sizes: %s", sr, error)
+            if self.pool.db.find("SR", sr) is not None and getattr(error, "nobody_answered", False):
+                self._alerts.lost(sr, error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         job = asyncio.get_running_loop().create_task(_guarded(work))

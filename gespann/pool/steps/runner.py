@@ -299,8 +299,8 @@ class Work:
             await self._resume(entry)
 
     async def retry_stalled(self) -> None:
-        for entry in list(self._stalled.values()):
-            await self._retry(entry)
+        """Side by side: somebody who is silent is waited for once."""
+        await asyncio.gather(*(self._retry(entry) for entry in list(self._stalled.values())))
 
     @property
     def stalled(self) -> list[str]:

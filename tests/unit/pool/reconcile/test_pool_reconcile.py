@@ -1,5 +1,6 @@
 """What happens by itself, without anybody asking."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,7 @@ from gespann.pool.plan.allowed_operations import rules_mark
 from gespann.pool.reconcile import reconciler as reconciler_module
 from gespann.pool.steps.notices import PRIORITY
 from gespann.seams.json_lines import SeamError
-from gespann.seams.sr_driver import Opening, VolumeSpec
+from gespann.seams.sr_driver import Opening, Sr, SrStat, VolumeSpec
 from gespann.seams.xenapi.errors import XenApiError
 from gespann.seams.xenapi.unfinished import going_label, unfinished_label
 from tests.unit.pool.world import DEVICE_CONFIG, MIB, World, until
@@ -378,3 +379,22 @@ async def test_allowed_operations_are_derived_anew_only_under_other_rules(world,
 def test_other_capabilities_are_other_rules():
     assert rules_mark({"a": ["VDI_CLONE"]}) == rules_mark({"a": ["VDI_CLONE"]})
     assert rules_mark({"a": ["VDI_CLONE"]}) != rules_mark({"a": []})
+
+
+async def test_storage_that_is_silent_is_waited_for_by_all_repositories_at_once(world: World) -> None:
+    """One after the other, each would wait through the silence of those before, and so would all else in a round."""
+    for name in ("one", "two", "three"):
+        await world.make_sr(name)
+    stat, all_asked = world.driver.stat, asyncio.Event()
+    asked: list[str] = []
+
+    async def wait_for_the_others(sr: Sr) -> SrStat:
+        asked.append(sr.uuid)
+        if len(asked) == 3:
+            all_asked.set()
+        await all_asked.wait()
+        return await stat(sr)
+
+    world.driver.stat = wait_for_the_others  # type: ignore[method-assign]
+    await world.reconciler.round(12)
+    assert len(set(asked)) == 3
