@@ -167,7 +167,7 @@ const disks = (await call('VM.get_record', [session, copy])).VBDs
 for (const ref of disks) await work('VDI.destroy', (await call('VBD.get_record', [session, ref])).VDI)
 await work('VM.destroy', copy)
 await work('VM.destroy', snapshot)
-await assert.rejects(call('Bond.create', [session, 'OpaqueRef:NULL', [], '', 'balance-slb', {}]), { message: 'MESSAGE_METHOD_UNKNOWN' })
+await assert.rejects(call('Bond.create', [session, 'OpaqueRef:NULL', [], '', 'balance-slb', {}]), { message: 'VALUE_NOT_SUPPORTED' })
 
 await call('Async.VM.hard_shutdown', [session, vm])
 await until(_ => _.class === 'vm' && _.ref === vm && _.snapshot.power_state === 'Halted')
