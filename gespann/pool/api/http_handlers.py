@@ -73,6 +73,7 @@ class HttpRequest:
     responded: bool = False
     result: str = ""  # of the task: XML text of its value
     is_http_1_0: bool = False
+    _first: bytes = field(default=b"", init=False, repr=False)  # of the body, read already
 
     @property
     def knows_its_length(self) -> bool:
@@ -83,16 +84,22 @@ class HttpRequest:
         return int(self.headers.get("content-length", "0") or 0)
 
     async def is_only_looking(self) -> bool:
-        """Some clients first send an empty request, to see whether they would be sent elsewhere: answered."""
-        if self.headers.get("content-length") != "0":
+        """Some clients first send an empty request, to see whether they would be sent elsewhere: answered. One that
+        does not know its length promises as much there too, without a task, leaves with the head of the answer, and
+        sends its real request at once. So what that would be refused for is to be refused before this is asked."""
+        if self.headers.get("content-length") == "0":
+            await self.respond(200)
+            return True
+        if self.knows_its_length or "task_id" in self.query:
             return False
-        await self.respond(200)
-        return True
+        await self.begin_response(200, {})
+        self._first = await anext(self.body(early_eof_ok=True), b"")
+        return not self._first
 
     async def accept_early(self) -> None:
         """The thin client of old sends its file only after the answer to its head. It speaks HTTP/1.0 and does not care
         what the answer is, since it watches the task; everybody else is told when the work is done."""
-        if self.is_http_1_0:
+        if self.is_http_1_0 and not self.responded:
             await self.begin_response(200, {})
 
     async def body(self, *, early_eof_ok: bool = False) -> AsyncIterator[bytes]:
@@ -103,6 +110,9 @@ class HttpRequest:
             await self.begin_response(200, {})
         if self.headers.get("expect", "").lower() == "100-continue":
             self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._first:
+            first, self._first = self._first, b""
+            yield first
         ended = False
         while True:
             try:

@@ -5,6 +5,7 @@ from gespann.pool.classes.context import work_of
 from gespann.pool.images import formats
 from gespann.pool.plan.disk_plans import plan_export, plan_import
 from gespann.pool.plan.image_plans import plan_export_image, plan_import_image
+from gespann.pool.plan.shapes import Plan
 from gespann.pool.reconcile.storage_scan import scan_when_possible
 from gespann.pool.steps.runner import Memory
 from gespann.seams.xenapi.errors import XenApiError
@@ -43,16 +44,18 @@ async def import_raw_vdi(request: HttpRequest) -> None:
     """Answered when everything is on the storage, unless the client waits for an answer before it sends."""
     vdi, pool = _vdi(request), request.pool
     format_name = formats.CHUNKED if _is_chunked(request) else _format(request)
+
+    def planner() -> Plan:
+        if format_name == RAW:
+            return plan_import(pool.db, vdi, pool.iscsi_prefix)
+        return plan_import_image(pool.db, vdi, format_name, pool.iscsi_prefix)
+
+    if not request.knows_its_length:
+        await work_of(pool).assert_possible(planner)
     if await request.is_only_looking():
         return
     await request.accept_early()
-    memory: Memory = {"body": request.body(early_eof_ok=True)}
-    if format_name == RAW:
-        await work_of(pool).run(lambda: plan_import(pool.db, vdi, pool.iscsi_prefix), task=request.task, memory=memory)
-    else:
-        await work_of(pool).run(
-            lambda: plan_import_image(pool.db, vdi, format_name, pool.iscsi_prefix), task=request.task, memory=memory
-        )
+    await work_of(pool).run(planner, task=request.task, memory={"body": request.body(early_eof_ok=True)})
     await scan_when_possible(pool, pool.db.get("VDI", vdi)["SR"])
     await request.respond(200)
 

@@ -100,8 +100,14 @@ class Work:
         watcher = asyncio.create_task(watch())
         job.add_done_callback(lambda _: watcher.cancel())
 
-    async def _begin(self, planner: Callable[[], Plan]) -> tuple[Entry, Plan]:
+    async def assert_possible(self, planner: Callable[[], Plan]) -> None:
+        """What ``run`` would be refused for at once. Nothing is done."""
         operation_id = f"OpaqueRef:{uuid.uuid4()}"
+        plan, _ = await self._claim(operation_id, planner)
+        self.locks.release(operation_id, list(plan.locks))
+
+    async def _claim(self, operation_id: str, planner: Callable[[], Plan]) -> tuple[Plan, dict[str, Entry]]:
+        """The plan, with its locks taken, and what is given up for it."""
         cleared: set[str] = set()
         given_up: dict[str, Entry] = {}
         while True:
@@ -110,7 +116,7 @@ class Work:
                 plan = planner()  # from here to the locks nothing awaits, so what was decided still holds
                 given_up = {key: one for key, one in given_up.items() if key in self._stalled}
                 self.locks.take(operation_id, list(plan.locks), frozenset(given_up))
-                break
+                return plan, given_up
             except XenApiError as refusal:
                 holder = self._holder(refusal)
                 if holder is None or holder in cleared:
@@ -122,6 +128,10 @@ class Work:
                         raise
                     given_up[holder] = self._stalled[holder]
                 cleared.add(holder)
+
+    async def _begin(self, planner: Callable[[], Plan]) -> tuple[Entry, Plan]:
+        operation_id = f"OpaqueRef:{uuid.uuid4()}"
+        plan, given_up = await self._claim(operation_id, planner)
         for one in given_up.values():
             log.warning("%s is given up for %s", one.operation, plan.operation)
             plan = replace(plan, acts=(*plan.acts, *plan.supersedes[one.operation](one.acts)))

@@ -94,6 +94,31 @@ async def test_an_empty_request_only_looks_where_to_go(world: World, door: Path)
     assert world.moments.passed == []
 
 
+async def test_whoever_does_not_know_its_length_may_look_first_too(world: World, door: Path) -> None:
+    """The Node client: its first request promises as much as its second, and is in nobody's way while it ends."""
+    vdi = await world.make_vdi(await world.make_sr())
+    request = f"PUT /import_raw_vdi?vdi={vdi}"
+    reader, writer = await asyncio.open_unix_connection(door)
+    promise = f"session_id={world.session} HTTP/1.1\r\nHost: x\r\nContent-Length: {UNKNOWN_LENGTH}\r\n\r\n"
+    writer.write(f"{request}&{promise}".encode())
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    status, _ = await ask(door, world, request, b"x" * 5000, UNKNOWN_LENGTH)
+    assert status == 200
+    assert contents(world, vdi)[:5001] == b"x" * 5000 + b"\0"
+    passed = list(world.moments.passed)
+    writer.close()
+    await reader.read()
+    assert world.moments.passed == passed
+
+
+async def test_whoever_only_looks_is_refused_what_would_be_refused(world: World, door: Path) -> None:
+    vm = await world.make_vm_with_disk(await world.make_sr())
+    vdi = world.get("VBD", world.get("VM", vm)["VBDs"][0])["VDI"]
+    await world.call("VM.start", vm, False, False)
+    status, words = await ask(door, world, f"PUT /import_raw_vdi?vdi={vdi}", b"", UNKNOWN_LENGTH)
+    assert (status, words.split()[0]) == (500, b"VDI_IN_USE")
+
+
 async def console(
     door: Path, world: World, vm: str, protocol: str
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
