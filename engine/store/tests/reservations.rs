@@ -353,13 +353,13 @@ fn who_writes_in_place_in_the_file_of_a_deleted_thick_volume_loses_nothing() {
     let mut more = true;
     for round in 0.. {
         for chunk in 0..CHUNKS {
-            volume.write_at(&[round as u8 + chunk as u8; 4096], chunk * CHUNK + 8192).unwrap();
+            volume.write_at(&[(round + chunk) as u8; 4096], chunk * CHUNK + 8192).unwrap();
         }
         if !more {
             for chunk in 0..CHUNKS {
                 let mut bytes = [0; 4096];
                 volume.read_at(&mut bytes, chunk * CHUNK + 8192).unwrap();
-                assert_eq!(bytes, [round as u8 + chunk as u8; 4096], "chunk {chunk}");
+                assert_eq!(bytes, [(round + chunk) as u8; 4096], "chunk {chunk}");
             }
             break;
         }
