@@ -137,10 +137,9 @@ class RealHost(Host):
     async def open_too_little(self, start: str) -> seam.IscsiSource:
         assert self.site is not None
         assert self.engine is not None
-        there = (await self.engine.call(engine_seam.VolumeList())).volumes
-        (size_bytes,) = [one.size_bytes for one in there if one.volume == ROOT_VOLUME]
         self.volumes[TOO_LITTLE] = volume = uuids.uuid4().hex
-        await self.engine.call(engine_seam.VolumeCreate(volume=volume, size_bytes=size_bytes))
+        await self.engine.call(engine_seam.VolumeClone(source=ROOT_VOLUME, volume=volume))
+        # It has more already: the engine holds it from here on, and need not notice first that it grows.
         await self.engine.call(engine_seam.VolumeLimit(volume=volume, max_in_use_bytes=MIB))
         return await self.site.open(self.engine, volume, start)
 
