@@ -2,7 +2,7 @@
 
 from gespann.pool.model.database import Transaction
 from gespann.pool.steps.domain_steps import ask_of_machine, disk_with_source
-from gespann.pool.steps.host_door import HostRefused, ask
+from gespann.pool.steps.host_door import HostRefused, ask, ask_unless_gone
 from gespann.pool.steps.registry import Refused, Run, Step, step
 from gespann.seams.engine_socket import Request
 from gespann.seams.host_agent import Disk, DiskAttach, DiskDetach, DiskResize, Nic, NicAttach, NicDetach
@@ -13,11 +13,7 @@ ANSWER_MARGIN_S = 20.0
 
 
 async def _unless_gone(run: Run, request: Request, timeout_s: float) -> None:
-    try:
-        await ask(run.pool, run.args["host"], request, timeout_s=timeout_s + ANSWER_MARGIN_S)
-    except HostRefused as error:
-        if error.seam_code != "NOT_FOUND":
-            raise
+    await ask_unless_gone(run.pool, run.args["host"], request, timeout_s + ANSWER_MARGIN_S)
 
 
 async def _unplug(run: Run, class_name: str, ref: str, request: Request) -> None:
@@ -156,11 +152,7 @@ class NicMove(Step):
 
     async def undo(self, run: Run) -> None:
         request = NicAttach(uuid=run.args["vm_uuid"], nic=Nic(**run.args["before"]))
-        try:
-            await ask(run.pool, run.args["host"], request)
-        except HostRefused as error:
-            if error.seam_code != "NOT_FOUND":
-                raise
+        await ask_unless_gone(run.pool, run.args["host"], request)
 
     def commit(self, run: Run, tx: Transaction) -> None:
         if tx.exists("VIF", run.args["vif"]):

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from gespann.pool.model.database import Transaction
-from gespann.pool.steps.host_door import HostRefused, ask
+from gespann.pool.steps.host_door import HostRefused, ask, ask_unless_gone
 from gespann.pool.steps.openings import Start, forget_start, record_start
 from gespann.pool.steps.reboots import ask_for_reboot
 from gespann.pool.steps.registry import Refused, Run, Step, step
@@ -225,11 +225,7 @@ class _PauseOrNot(Step):
         await ask_of_machine(run, run.args["vm_uuid"], self._request(run, self.pauses))
 
     async def undo(self, run: Run) -> None:
-        try:
-            await ask(run.pool, run.args["host"], self._request(run, not self.pauses))
-        except HostRefused as error:
-            if error.seam_code != "NOT_FOUND":
-                raise
+        await ask_unless_gone(run.pool, run.args["host"], self._request(run, not self.pauses))
 
     def _request(self, run: Run, paused: bool) -> Request:
         uuid = run.args["vm_uuid"]

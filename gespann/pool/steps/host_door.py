@@ -89,6 +89,15 @@ async def ask(pool: "Pool", host: str, request: Request, timeout_s: float = ANSW
         raise HostOffline(host) from error
 
 
+async def ask_unless_gone(pool: "Pool", host: str, request: Request, timeout_s: float = ANSWER_WITHIN_S) -> None:
+    """The same of a machine that may have ended: then there is nothing to be done."""
+    try:
+        await ask(pool, host, request, timeout_s)
+    except HostRefused as error:
+        if error.seam_code != "NOT_FOUND":
+            raise
+
+
 @contextlib.asynccontextmanager
 async def socket_here(pool: "Pool", host: str, path: str) -> AsyncIterator[str]:
     """A path on this machine that leads to a Unix socket of that host."""

@@ -14,7 +14,7 @@ import msgspec
 
 from gespann.pool.model.database import Transaction
 from gespann.pool.steps.domain_steps import disk_with_source
-from gespann.pool.steps.host_door import HostRefused, ask
+from gespann.pool.steps.host_door import HostRefused, ask, ask_unless_gone
 from gespann.pool.steps.openings import Start, forget_start, record_start
 from gespann.pool.steps.record_steps import with_volume
 from gespann.pool.steps.registry import Refused, Run, Step, step
@@ -154,11 +154,7 @@ class GuestGoesOn(Step):
     name = "guest-goes-on"
 
     async def do(self, run: Run) -> None:
-        try:
-            await ask(run.pool, run.args["host"], DomainUnpause(uuid=run.args["vm_uuid"]))
-        except HostRefused as error:
-            if error.seam_code != "NOT_FOUND":
-                raise
+        await ask_unless_gone(run.pool, run.args["host"], DomainUnpause(uuid=run.args["vm_uuid"]))
 
     def commit(self, run: Run, tx: Transaction) -> None:
         tx.set("VM", run.args["vm"], power_state="Running")

@@ -11,6 +11,7 @@ from gespann.pool.model.database import Transaction
 from gespann.pool.steps.domain_steps import disk_with_source
 from gespann.pool.steps.host_door import HostOffline, HostRefused, ask
 from gespann.pool.steps.openings import Start, record_start
+from gespann.pool.steps.record_steps import show_downtime
 from gespann.pool.steps.registry import Refused, Run, Step, step
 from gespann.pool.steps.vm_records import show_moved
 from gespann.seams.host_agent import Domain, DomainDestroy, DomainList, DomainSpec, DomainUnpause, IscsiSource
@@ -199,10 +200,7 @@ class DomainGoOn(Step):
             show_moved(tx, args["vm"], args["host"], domain, run.pool.tls_port)
         else:  # till the reconciler sees that it has ended
             tx.set("VM", args["vm"], resident_on=args["host"], scheduled_to_be_resident_on=NULL_REF)
-        if "stood_still_ms" in run.notes and run.task is not None and tx.exists("task", run.task.ref):
-            other_config = tx.get("task", run.task.ref)["other_config"]
-            shown = {**other_config, "downtime_ms": str(run.notes["stood_still_ms"])}
-            tx.set("task", run.task.ref, other_config=shown)
+        show_downtime(run, tx)
 
 
 @step

@@ -20,9 +20,9 @@ import msgspec
 
 from gespann.pool.model import kept_changes
 from gespann.pool.model.database import Transaction
-from gespann.pool.steps.host_door import HostRefused, ask
+from gespann.pool.steps.host_door import HostRefused, ask, ask_unless_gone
 from gespann.pool.steps.openings import forget_opening
-from gespann.pool.steps.record_steps import with_volume
+from gespann.pool.steps.record_steps import show_downtime, with_volume
 from gespann.pool.steps.registry import Refused, Run, Step, step
 from gespann.pool.steps.storage_door import driver_of, sr_as_driver_sees_it, storage_words
 from gespann.seams.host_agent import DiskResize, DomainPause, DomainUnpause, IscsiSource
@@ -107,11 +107,8 @@ class DiskMirrored(Step):
         args, to = run.args, _to(run, run.args["opening_id"])
         if to is None:
             return
-        try:
-            await ask(run.pool, args["host"], DiskMirrorStop(uuid=args["vm_uuid"], device=args["device"], to=to))
-        except HostRefused as error:
-            if error.seam_code != "NOT_FOUND":
-                raise
+        stop = DiskMirrorStop(uuid=args["vm_uuid"], device=args["device"], to=to)
+        await ask_unless_gone(run.pool, args["host"], stop)
 
 
 async def _show_progress(run: Run) -> None:
@@ -124,11 +121,7 @@ async def _show_progress(run: Run) -> None:
 
 async def _unpause(run: Run) -> None:
     if run.args["runs"]:
-        try:
-            await ask(run.pool, run.args["host"], DomainUnpause(uuid=run.args["vm_uuid"]))
-        except HostRefused as error:
-            if error.seam_code != "NOT_FOUND":
-                raise
+        await ask_unless_gone(run.pool, run.args["host"], DomainUnpause(uuid=run.args["vm_uuid"]))
 
 
 @step
@@ -236,10 +229,7 @@ class DiskGoOn(Step):
             await ask(run.pool, run.args["host"], request)
 
     def commit(self, run: Run, tx: Transaction) -> None:
-        if "stood_still_ms" in run.notes and run.task is not None and tx.exists("task", run.task.ref):
-            other_config = tx.get("task", run.task.ref)["other_config"]
-            shown = {**other_config, "downtime_ms": str(run.notes["stood_still_ms"])}
-            tx.set("task", run.task.ref, other_config=shown)
+        show_downtime(run, tx)
 
 
 @step
@@ -266,11 +256,7 @@ class VolumeSettle(Step):
 
     async def _stop(self, run: Run, to: MirrorTarget) -> None:
         request = DiskMirrorStop(uuid=run.args["vm_uuid"], device=run.args["device"], to=to)
-        try:
-            await ask(run.pool, run.args["host"], request)
-        except HostRefused as error:
-            if error.seam_code != "NOT_FOUND":
-                raise
+        await ask_unless_gone(run.pool, run.args["host"], request)
 
     def commit(self, run: Run, tx: Transaction) -> None:
         args = run.args

@@ -25,6 +25,14 @@ class RecordsWrite(Step):
             tx.set(class_name, ref, **with_volume(run, fields))
 
 
+def show_downtime(run: Run, tx: Transaction) -> None:
+    """In the task: for how long the guest stood still. ``notes["stood_still_ms"]``; after a crash nobody knows."""
+    if "stood_still_ms" in run.notes and run.task is not None and tx.exists("task", run.task.ref):
+        other_config = tx.get("task", run.task.ref)["other_config"]
+        shown = {**other_config, "downtime_ms": str(run.notes["stood_still_ms"])}
+        tx.set("task", run.task.ref, other_config=shown)
+
+
 def with_volume(run: Run, fields: dict[str, Any]) -> dict[str, Any]:
     fields = dict(fields)
     vdi_uuid = fields.pop("volume", None)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+IP = "/bin/ip"  # by its place: busybox's shell would take its own
 BOOT_S = 400.0
 RUN_S = 240.0
 POLL_S = 0.05

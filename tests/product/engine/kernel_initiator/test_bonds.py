@@ -1,10 +1,8 @@
 """What an agent does for bonds, and for addresses on VLANs, done by Debian's kernel: its words to ``ip`` are run in the
 guest that has the modules. Two of the guest's cards lead to another machine (a network namespace)."""
 
-import asyncio
 import json
-import shlex
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,8 @@ from gespann.host.kernel_addresses import KernelAddresses
 from gespann.seams.host_addresses import AddressesChange, AddressesKeep, Addressing, InterfaceAddresses
 from gespann.seams.host_bonds import BondChange, BondShape
 from gespann.seams.host_network import VlanEnds
-from gespann.system import processes
-from tests.product.engine.kernel_initiator.guest import Guest, wait_for
-from tests.product.engine.kernel_initiator.linux_host import LinuxHost
-from tests.product.engine.kernel_initiator.wires import Wires
+from tests.product.engine.kernel_initiator.guest import IP, Guest, wait_for
 
-IP = "/bin/ip"  # by its place: busybox's shell would take its own
 NEAR, FAR = "198.18.78.1/24", "198.18.78.2/24"
 TAGGED, FAR_TAGGED = "198.18.79.1/24", "198.18.79.2/24"
 FAR_ADDRESS = FAR.partition("/")[0]
@@ -39,19 +33,8 @@ class Kernel:
 
 
 @pytest.fixture
-def guest(booted: tuple[LinuxHost, Wires], monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
+def guest(ip_of_guest: Guest) -> Iterator[Guest]:
     """The other machine has a bond of its own, and VLAN 100 on it."""
-    found = booted[0].guest
-
-    async def in_guest(words: Sequence[str], *, check: bool = True, **_: Any) -> processes.Result:
-        assert words[0] == "ip"
-        command = shlex.join([IP, *words[1:]])
-        ended = await asyncio.to_thread(found.attempt, command)
-        if check and ended.status:
-            raise processes.CommandFailed(command, ended.status, ended.err)
-        return processes.Result(command, ended.status, ended.out, ended.err)
-
-    monkeypatch.setattr(processes, "run_async", in_guest)
     lines = [
         "netns add beyond",
         "link add card1 type veth peer name wire1 netns beyond",
@@ -68,10 +51,10 @@ def guest(booted: tuple[LinuxHost, Wires], monkeypatch: pytest.MonkeyPatch) -> I
         "link set card2 up",
         f"addr add {NEAR} dev card1",
     ]
-    found.run(" && ".join(f"{IP} {line}" for line in lines))
-    yield found
+    ip_of_guest.run(" && ".join(f"{IP} {line}" for line in lines))
+    yield ip_of_guest
     every = ("bond0", "gsbond", "gstag", "card1", "card2")
-    found.attempt("; ".join([*(f"{IP} link del {name}" for name in every), f"{IP} netns del beyond"]))
+    ip_of_guest.attempt("; ".join([*(f"{IP} link del {name}" for name in every), f"{IP} netns del beyond"]))
 
 
 @pytest.fixture

@@ -1,10 +1,5 @@
 """What an agent does for VLANs, done by Debian's kernel: its words to ``ip`` are run in the guest that has modules."""
 
-import asyncio
-import shlex
-from collections.abc import Sequence
-from typing import Any
-
 import pytest
 
 from gespann.host import vlans
@@ -12,28 +7,14 @@ from gespann.host.bridges import bridge_ensure
 from gespann.seams.host_network import vlan_interface
 from gespann.seams.json_lines import SeamError
 from gespann.system import processes
-from tests.product.engine.kernel_initiator.guest import Guest
-from tests.product.engine.kernel_initiator.linux_host import LinuxHost
-from tests.product.engine.kernel_initiator.wires import Wires
+from tests.product.engine.kernel_initiator.guest import IP, Guest
 
-IP = "/bin/ip"  # by its place: busybox's shell would take its own
 CARD, TAG, BRIDGE = "gscard", 100, "gstag"
 
 
 @pytest.fixture
-def guest(booted: tuple[LinuxHost, Wires], monkeypatch: pytest.MonkeyPatch) -> Guest:
+def guest(ip_of_guest: Guest) -> Guest:
     """A card of it leads to another machine (a network namespace), which has that VLAN."""
-    found = booted[0].guest
-
-    async def in_guest(words: Sequence[str], *, check: bool = True, **_: Any) -> processes.Result:
-        assert words[0] == "ip"
-        command = shlex.join([IP, *words[1:]])
-        ended = await asyncio.to_thread(found.attempt, command)
-        if check and ended.status:
-            raise processes.CommandFailed(command, ended.status, ended.err)
-        return processes.Result(command, ended.status, ended.out, ended.err)
-
-    monkeypatch.setattr(processes, "run_async", in_guest)
     for line in (
         "netns add far",
         f"link add {CARD} type veth peer name wire netns far",
@@ -43,8 +24,8 @@ def guest(booted: tuple[LinuxHost, Wires], monkeypatch: pytest.MonkeyPatch) -> G
         f"-n far addr add 198.18.77.2/24 dev wire.{TAG}",
         f"-n far link set wire.{TAG} up",
     ):
-        found.run(f"{IP} {line}")
-    return found
+        ip_of_guest.run(f"{IP} {line}")
+    return ip_of_guest
 
 
 async def test_frames_of_a_tag_get_to_a_bridge_and_from_it(guest: Guest) -> None:
