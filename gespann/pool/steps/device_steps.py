@@ -12,13 +12,13 @@ UNPLUG_WITHIN_S = 30.0
 ANSWER_MARGIN_S = 20.0
 
 
-async def _unless_gone(run: Run, request: Request, timeout_s: float) -> None:
-    await ask_unless_gone(run.pool, run.args["host"], request, timeout_s + ANSWER_MARGIN_S)
+async def _unless_gone(run: Run, request: Request) -> None:
+    await ask_unless_gone(run.pool, run.args["host"], request, UNPLUG_WITHIN_S + ANSWER_MARGIN_S)
 
 
 async def _unplug(run: Run, class_name: str, ref: str, request: Request) -> None:
     try:
-        await _unless_gone(run, request, UNPLUG_WITHIN_S)
+        await _unless_gone(run, request)
     except HostRefused as error:
         if error.seam_code in ("REFUSED", "TIMEOUT"):
             raise Refused("DEVICE_DETACH_REJECTED", [class_name, ref, error.params[-1]]) from error
@@ -43,7 +43,7 @@ class DiskPlug(Step):
 
     async def undo(self, run: Run) -> None:
         request = DiskDetach(uuid=run.args["vm_uuid"], device=run.args["disk"]["device"], timeout_s=UNPLUG_WITHIN_S)
-        await _unless_gone(run, request, UNPLUG_WITHIN_S)
+        await _unless_gone(run, request)
 
     def commit(self, run: Run, tx: Transaction) -> None:
         _show(tx, "VBD", run.args["vbd"], attached=True, device=run.args["device_name"])
@@ -76,7 +76,7 @@ class DiskGrow(Step):
     async def do(self, run: Run) -> None:
         size_bytes = run.pool.db.get("VDI", run.args["vdi"])["virtual_size"]
         request = DiskResize(uuid=run.args["vm_uuid"], device=run.args["device"], size_bytes=size_bytes)
-        await _unless_gone(run, request, UNPLUG_WITHIN_S)
+        await _unless_gone(run, request)
 
 
 @step
@@ -93,7 +93,7 @@ class MediumInsert(Step):
     async def undo(self, run: Run) -> None:
         if run.args["host"]:
             disk = disk_with_source(run, run.args["empty"])
-            await _unless_gone(run, DiskAttach(uuid=run.args["vm_uuid"], disk=disk), UNPLUG_WITHIN_S)
+            await _unless_gone(run, DiskAttach(uuid=run.args["vm_uuid"], disk=disk))
 
     def commit(self, run: Run, tx: Transaction) -> None:
         tx.set("VBD", run.args["vbd"], VDI=run.args["vdi"], empty=False)
@@ -132,7 +132,7 @@ class NicPlug(Step):
 
     async def undo(self, run: Run) -> None:
         request = NicDetach(uuid=run.args["vm_uuid"], device=run.args["nic"]["device"], timeout_s=UNPLUG_WITHIN_S)
-        await _unless_gone(run, request, UNPLUG_WITHIN_S)
+        await _unless_gone(run, request)
 
     def commit(self, run: Run, tx: Transaction) -> None:
         _show(tx, "VIF", run.args["vif"], attached=True)
@@ -174,7 +174,7 @@ class NicLock(Step):
 
     async def undo(self, run: Run) -> None:
         request = NicAttach(uuid=run.args["vm_uuid"], nic=Nic(**run.args["before"]))
-        await _unless_gone(run, request, UNPLUG_WITHIN_S)
+        await _unless_gone(run, request)
 
     def commit(self, run: Run, tx: Transaction) -> None:
         if tx.exists("VIF", run.args["vif"]):

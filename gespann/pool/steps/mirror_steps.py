@@ -104,11 +104,15 @@ class DiskMirrored(Step):
 
     async def undo(self, run: Run) -> None:
         """A host on which the machine is no more has nothing to end."""
-        args, to = run.args, _to(run, run.args["opening_id"])
-        if to is None:
-            return
-        stop = DiskMirrorStop(uuid=args["vm_uuid"], device=args["device"], to=to)
-        await ask_unless_gone(run.pool, args["host"], stop)
+        await _end_copy(run, run.args["opening_id"])
+
+
+async def _end_copy(run: Run, opening_id: str) -> None:
+    """To the volume of that opening, if it has ever begun."""
+    to = _to(run, opening_id)
+    if to is not None:
+        stop = DiskMirrorStop(uuid=run.args["vm_uuid"], device=run.args["device"], to=to)
+        await ask_unless_gone(run.pool, run.args["host"], stop)
 
 
 async def _show_progress(run: Run) -> None:
@@ -243,9 +247,7 @@ class VolumeSettle(Step):
     async def do(self, run: Run) -> None:
         args = run.args
         if self._stays(run):
-            to = _to(run, args["new_opening_id"])
-            if to is not None:
-                await self._stop(run, to)
+            await _end_copy(run, args["new_opening_id"])
             gone = (args["new_sr"], args["new_uuid"], args["new_opening_id"])
         else:
             gone = (args["sr"], args["vdi_uuid"], args["opening_id"])
@@ -253,10 +255,6 @@ class VolumeSettle(Step):
 
     def _stays(self, run: Run) -> bool:
         return run.args["vdi"] in run.notes["stay"]
-
-    async def _stop(self, run: Run, to: MirrorTarget) -> None:
-        request = DiskMirrorStop(uuid=run.args["vm_uuid"], device=run.args["device"], to=to)
-        await ask_unless_gone(run.pool, run.args["host"], request)
 
     def commit(self, run: Run, tx: Transaction) -> None:
         args = run.args
