@@ -28,7 +28,7 @@ use arguments::{Arguments, Asked};
 use engine::Engine;
 use gespann_iscsi::Budget;
 use gespann_store::disk::OsDisk;
-use gespann_store::{MappedStore, Options};
+use gespann_store::{MappedStore, Options, Store, StoreError, VolumeId};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -150,15 +150,39 @@ fn finish(engine: &Engine) -> Result<(), String> {
         }
     }
     for info in engine.store.list().map_err(|error| error.to_string())? {
-        let flushed = engine
-            .store
-            .open(info.volume)
-            .map_err(|error| error.to_string())
-            .and_then(|volume| volume.flush().map_err(|e| e.to_string()));
-        if let Err(reason) = flushed {
+        if let Err(reason) = settle(engine.store.as_ref(), info.volume) {
             unfinished += 1;
             log!(Error, "volume {}: {reason}", info.volume);
         }
     }
     if unfinished > 0 { Err(format!("{unfinished} volumes could not be finished in order")) } else { Ok(()) }
+}
+
+/// What a volume was given reaches stable storage. One that has been deleted since it was listed needs nothing more:
+/// requests that were admitted before the end are still at work.
+fn settle(store: &dyn Store, volume: VolumeId) -> Result<(), String> {
+    match store.open(volume) {
+        Ok(volume) => volume.flush().map_err(|error| error.to_string()),
+        Err(StoreError::NotFound(_)) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_deleted_at_the_last_moment_is_no_failure_of_the_end() {
+        let folder = std::env::temp_dir().join(format!("gespann-settle-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let store = MappedStore::open(Arc::new(OsDisk::open(&folder).unwrap()), Options::default()).unwrap();
+        let volume = VolumeId([7; 16]);
+        store.create(volume, 1 << 20, false).unwrap();
+        settle(&store, volume).unwrap();
+        store.delete(volume).unwrap();
+        settle(&store, volume).unwrap();
+        drop(store);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }
