@@ -91,6 +91,7 @@ bench-engine: ## the engine against Debian's targets and its own limits; cores; 
 	@$(PYTHON) -m bench.engine
 	@$(PYTHON) -m bench.engine_cores
 	@$(PYTHON) -m bench.engine_sessions
+	@$(PYTHON) -m bench.engine_waits
 	@$(PYTHON) -m bench.engine_pieces
 
 .PHONY: bench-snapshots

@@ -25,6 +25,8 @@ Usage: gespann-engine --data DIR --socket PATH [options]
   --data-timeout S       seconds a session has to send the data of a command while others wait for memory (default 20)
   --checkpoint-after KIB length of the log of the volumes' maps from which on a checkpoint is made, 4 to 1048576
                          (default 32768)
+  --busy-poll US         microseconds for which a session stays awake when its next command usually follows at once, 0 to
+                         1000, 0: never (default 50); half of the processors at most are kept awake so
   --log-level LEVEL      error, warning, info or debug (default info); the log goes to standard error
   --version, --help
 
@@ -58,6 +60,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn microseconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(count @ 0..=1000) => Ok(Duration::from_micros(count)),
+        _ => Err(format!("{text:?} is no number of microseconds from 0 to 1000")),
+    }
+}
+
 fn mebibytes(text: &str) -> Result<u64, String> {
     match text.parse::<u64>() {
         Ok(count @ 16..=65_536) => Ok(count << 20),
@@ -86,6 +95,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
         ping_after: Duration::from_secs(10),
         missed_pings: 3,
         data: Duration::from_secs(20),
+        busy_poll: Duration::from_micros(50),
     };
     while let Some(word) = words.next() {
         if matches!(word.as_str(), "check" | "export") {
@@ -110,6 +120,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
             "--write-data" => write_data_bytes = mebibytes(&value()?)?,
             "--checkpoint-after" => checkpoint_after_bytes = Some(kibibytes(&value()?)?),
             "--data-timeout" => timing.data = seconds(&value()?)?,
+            "--busy-poll" => timing.busy_poll = microseconds(&value()?)?,
             "--log-level" => log_level = level(&value()?)?,
             _ => return Err(format!("{word:?} is not known; see --help")),
         }

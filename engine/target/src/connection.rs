@@ -3,6 +3,7 @@
 //! All PDUs that one read brings are served before anything is sent, so many answers leave with one write. Files are read
 //! and written here, in place: there is no hand-over to another thread.
 
+pub mod busy_poll;
 mod commands;
 mod full_feature;
 mod login;
@@ -33,6 +34,8 @@ pub struct Timing {
     pub missed_pings: u32,
     /// For the data of a command, while other sessions wait for the room that it takes.
     pub data: Duration,
+    /// How long a session whose next command follows at once stays awake for it.
+    pub busy_poll: Duration,
 }
 
 /// Why a connection ends, for the log. `None`: in order.

@@ -6,6 +6,7 @@
 //! is still about to appear.
 
 use crate::access;
+use crate::connection::busy_poll::Pollers;
 use crate::connection::pipe::Pipes;
 use crate::export::Export;
 use crate::gate::Gate;
@@ -92,6 +93,7 @@ pub struct Engine {
     pub sessions: Sessions,
     pub session_limits: SessionLimits,
     pub write_data: Arc<Budget>,
+    pub pollers: Pollers,
     pub pipes: Pipes,
     /// For measuring only: what is written is in memory, and lost with the target.
     pub memory_volumes: bool,
@@ -142,6 +144,7 @@ impl Engine {
             sessions: Sessions::default(),
             session_limits: SessionLimits::default(),
             write_data: Budget::new(WRITE_DATA_BYTES),
+            pollers: Pollers::default(),
             pipes: Pipes::default(),
             memory_volumes: false,
             policy: RwLock::default(),

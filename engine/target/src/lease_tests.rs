@@ -161,7 +161,8 @@ impl Bench {
         let listener = portal::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let portal = listener.local_addr().unwrap();
         let serving = engine.clone();
-        let timing = Timing { login: DEADLINE, ping_after: DEADLINE, missed_pings: 1, data: DEADLINE };
+        let timing =
+            Timing { login: DEADLINE, ping_after: DEADLINE, missed_pings: 1, data: DEADLINE, busy_poll: Duration::ZERO };
         thread::spawn(move || portal::accept_all(&serving, &listener, &Limits::default(), timing));
         Self { engine, faults, judge, portal }
     }

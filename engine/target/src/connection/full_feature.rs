@@ -1,6 +1,7 @@
 //! A session after its login: PDUs in, answers out, and what is no SCSI command.
 
-use super::wire::{SEND_TIMEOUT, Wire, is_timeout};
+use super::busy_poll::BusyPoll;
+use super::wire::{SEND_TIMEOUT, Wait, Wire, is_timeout};
 use super::{End, Timing};
 use crate::engine::Engine;
 use crate::execute::Outcome;
@@ -70,6 +71,7 @@ pub struct FullFeature<'a> {
     identity: Identity,
     peer: SocketAddr,
     pub disk: Option<Disk>,
+    busy_poll: BusyPoll<'a>,
     /// Of what was read last, what went straight to its place.
     placed_bytes: usize,
 }
@@ -106,7 +108,8 @@ impl<'a> FullFeature<'a> {
             entry,
         });
         let (session, deferred) = (Session::new(established, engine.write_data.clone()), Vec::new());
-        let mut this = Self { engine, wire, session, deferred, identity, peer, disk, placed_bytes: 0 };
+        let busy_poll = BusyPoll::new(&engine.pollers, timing.busy_poll);
+        let mut this = Self { engine, wire, session, deferred, identity, peer, disk, busy_poll, placed_bytes: 0 };
         this.serve(timing)
     }
 
@@ -207,8 +210,30 @@ impl<'a> FullFeature<'a> {
 
     /// More of the stream: how many bytes. Data of a long Data-Out goes straight to its place.
     fn receive(&mut self) -> io::Result<usize> {
-        let Some(place) = self.session.place() else { return self.wire.read() };
-        let (count, placed) = self.wire.read_to(place)?;
+        if let Some(turn) = self.busy_poll.turn() {
+            loop {
+                match self.hear(Wait::Never) {
+                    Err(error) if is_timeout(&error) => {}
+                    heard => {
+                        self.busy_poll.found();
+                        return heard;
+                    }
+                }
+                if !turn.goes_on() {
+                    break;
+                }
+            }
+            self.busy_poll.missed();
+        }
+        let begun = Instant::now();
+        let heard = self.hear(Wait::Asleep);
+        self.busy_poll.slept(begun.elapsed());
+        heard
+    }
+
+    fn hear(&mut self, how: Wait) -> io::Result<usize> {
+        let Some(place) = self.session.place() else { return self.wire.read(how) };
+        let (count, placed) = self.wire.read_to(place, how)?;
         self.placed_bytes = placed;
         Ok(count)
     }

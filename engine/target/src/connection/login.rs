@@ -1,6 +1,6 @@
 //! The login phase of a connection.
 
-use super::wire::{Wire, is_timeout};
+use super::wire::{Wait, Wire, is_timeout};
 use super::{End, Timing};
 use crate::gatekeeper::Door;
 use gespann_iscsi::login::Identity;
@@ -37,7 +37,7 @@ pub fn log_in(wire: &mut Wire, door: &mut Door<'_>, peer: SocketAddr, timing: Ti
                     return Err(Some(format!("no login within {} s", timing.login.as_secs())));
                 }
                 wire.stream.set_read_timeout(Some(left)).map_err(failed)?;
-                match wire.read() {
+                match wire.read(Wait::Asleep) {
                     Ok(1..) => {}
                     Ok(0) => return Err((wire.decoder.received() > 0).then(|| format!("{peer} left during login"))),
                     Err(error) if is_timeout(&error) => {}

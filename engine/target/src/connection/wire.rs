@@ -3,7 +3,7 @@
 use super::pipe::Pipe;
 use gespann_iscsi::{Decoder, Out};
 use gespann_store::Volume;
-use std::io::{self, ErrorKind, IoSliceMut, Read};
+use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -67,32 +67,44 @@ impl Wire {
     }
 
     /// How many bytes have come; 0 at the end of the stream.
-    pub fn read(&mut self) -> io::Result<usize> {
-        loop {
-            match (&*self.stream).read(self.decoder.space()) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-                Ok(count) => {
-                    self.decoder.filled(count);
-                    return Ok(count);
-                }
-            }
-        }
+    pub fn read(&mut self, how: Wait) -> io::Result<usize> {
+        let count = receive(&self.stream, &mut [IoSliceMut::new(self.decoder.space())], how)?;
+        self.decoder.filled(count);
+        Ok(count)
     }
 
     /// Reads into `place` first and, when that is full, for the decoder; how much in all, and how much into `place`.
-    pub fn read_to(&mut self, place: &mut [u8]) -> io::Result<(usize, usize)> {
+    pub fn read_to(&mut self, place: &mut [u8], how: Wait) -> io::Result<(usize, usize)> {
         let wanted = place.len();
-        let mut slices = [IoSliceMut::new(place), IoSliceMut::new(self.decoder.space_beside())];
-        loop {
-            match (&*self.stream).read_vectored(&mut slices) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-                Ok(count) => {
-                    self.decoder.filled(count.saturating_sub(wanted));
-                    return Ok((count, count.min(wanted)));
-                }
-            }
+        let count = receive(&self.stream, &mut [IoSliceMut::new(place), IoSliceMut::new(self.decoder.space_beside())], how)?;
+        self.decoder.filled(count.saturating_sub(wanted));
+        Ok((count, count.min(wanted)))
+    }
+}
+
+/// What to do when nothing has come yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Until something comes, or the socket's time is over.
+    Asleep,
+    /// Not at all: `WouldBlock`.
+    Never,
+}
+
+fn receive(stream: &TcpStream, slices: &mut [IoSliceMut<'_>], how: Wait) -> io::Result<usize> {
+    let flags = if how == Wait::Never { libc::MSG_DONTWAIT } else { 0 };
+    // SAFETY: all zeroes is a message of no parts.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    (message.msg_iov, message.msg_iovlen) = (slices.as_mut_ptr().cast(), slices.len());
+    loop {
+        // SAFETY: an IoSliceMut is an iovec, and these outlive the call.
+        let count = unsafe { libc::recvmsg(stream.as_raw_fd(), &mut message, flags) };
+        match usize::try_from(count) {
+            Ok(count) => return Ok(count),
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
         }
     }
 }
@@ -109,7 +121,7 @@ mod tests {
     use gespann_store::faulty::{Faults, FaultyVolume};
     use gespann_store::memory::MemoryVolume;
     use std::fs::File;
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     fn connected() -> (Wire, TcpStream) {
