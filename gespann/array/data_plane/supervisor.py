@@ -65,7 +65,9 @@ class EngineSupervisor:
         wait_s, start_again_at_s = LOOK_S, 0.0
         while True:
             await self._clock.sleep(LOOK_S)
-            if not self._dead() and await self._answers():
+            if await self._answers():
+                if self._dead():
+                    self._process = None  # another has the data, and was only slow: it is adopted
                 wait_s, start_again_at_s = LOOK_S, 0.0
                 continue
             if self._process is not None and not self._dead():

@@ -8,6 +8,7 @@ import time
 import zlib
 from pathlib import Path
 
+from tests.listening import listens
 from tests.product.engine.engine_process import EngineProcess
 
 BOOT_S = 400.0
@@ -123,7 +124,7 @@ class Guest:
             self.process = subprocess.Popen(self.command(), stderr=log)
         ports = [self.console, *self.witnesses]
         deadline = time.monotonic() + 120
-        while not all(port.path.exists() for port in ports):
+        while not all(listens(port.path) for port in ports):
             assert self.process.poll() is None, (self.folder / "qemu.log").read_text()
             assert time.monotonic() < deadline, "QEMU did not open its sockets"
             time.sleep(0.02)
@@ -139,9 +140,9 @@ class Guest:
         """One line of shell; what it printed. It must succeed."""
         self.prompts += 1
         # The words are split so that the echo of the line does not look like the mark itself.
-        self.console.write(f"{command}; echo EN''D{self.prompts} $?\r")
         with self.console.news:
-            self.console.text = ""
+            self.console.text = ""  # before: the answer may be here before we go on
+        self.console.write(f"{command}; echo EN''D{self.prompts} $?\r")
         found = self.console.expect(rf"(?s)(.*)END{self.prompts} (\d+)\n")
         assert found[2] == "0", f"{command}: {found[1]}"
         return found[1]

@@ -12,6 +12,7 @@ from gespann.seams.engine_socket import Access, Configure, SessionList, Target, 
 from tests.fault.engine.moments import MOMENTS, Deaths
 from tests.fault.engine.wire import Session
 from tests.fault.engine.writer import read_whole
+from tests.listening import listens
 from tests.product.engine.engine_process import Control, EngineProcess
 
 MIB = 1 << 20
@@ -59,7 +60,7 @@ def read_volume(engine: EngineProcess, volume: str) -> bytes:
 
 def wait_for_door(door: Path, gate: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + 120
-    while not door.exists():
+    while not listens(door):
         assert gate.poll() is None, gate.communicate()[1]
         assert time.monotonic() < deadline, "qemu-nbd does not open"
         time.sleep(0.02)

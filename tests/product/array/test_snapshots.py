@@ -1,12 +1,10 @@
 """Snapshots by the group CLI over the real engine, looked at by a real initiator."""
 
-import asyncio
 import contextlib
 import signal
 
 import pytest
 
-from gespann.array.data_plane.link import HELLO
 from gespann.seams.engine_socket import VolumeList
 from gespann.seams.json_lines import SeamLost
 from gespann.system.processes import is_running, kill_session, run_async
@@ -91,19 +89,12 @@ async def test_a_collection_and_what_a_killed_group_and_engine_find_again(group)
     kill_session(pid)
     group.start()
     await group.until_up()
-    await until_configured(group)
     await qemu_io(group, target, "read -P 7 0 1M")
     for volume in ("data", "log"):
         shown = await group.show(volume)
         assert (shown["Snapshots"], shown["Status"]) == ("1", "online")
     infos = (await group.engine(VolumeList())).volumes
     assert sorted(info.origin is None for info in infos) == [False, False, True, True]
-
-
-async def until_configured(group) -> None:
-    async with asyncio.timeout(120):
-        while not (await group.engine(HELLO)).configured:  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.05)
 
 
 async def test_template_and_thin_clones(group):

@@ -80,7 +80,7 @@ class HeldSessions(AnyStorage):
         held = json.loads(path.read_text())
         for left in path.parent.glob(f"{path.stem}.*"):
             left.rename(new.with_suffix(left.suffix))
-        new.write_text(json.dumps({**held, "holder": to}))
+        write_whole(new.with_suffix(".json"), {**held, "holder": to})
         self._holders = {target: to if one == holder else one for target, one in self._holders.items()}
         await super().hand_on(holder, to)
 
@@ -100,7 +100,7 @@ class HeldSessions(AnyStorage):
         path = self._file(holder)
         self._end(path)
         process = self._start(path, source, read_only)
-        path.write_text(json.dumps({"holder": holder, "pid": process.pid, "read_only": read_only}))
+        write_whole(path, {"holder": holder, "pid": process.pid, "read_only": read_only})
         said = path.with_suffix(".out")
         async with asyncio.timeout(OPEN_WITHIN_S):
             while "iB" not in said.read_text():
@@ -140,6 +140,13 @@ class HeldSessions(AnyStorage):
                 pass
         for left in path.parent.glob(f"{path.stem}.*"):
             left.unlink()
+
+
+def write_whole(path: Path, what: dict[str, Any]) -> None:
+    """Whoever is killed here, and whoever reads meanwhile, has all of it or what was there before."""
+    beside = path.with_suffix(".new")
+    beside.write_text(json.dumps(what))
+    beside.rename(path)
 
 
 def hypervisor(options: argparse.Namespace) -> MovingHypervisor:

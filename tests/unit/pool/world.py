@@ -568,12 +568,8 @@ def cd_fields(vm: str, vdi: str = NULL_REF) -> dict[str, Any]:
     return vbd_fields(vm, vdi, type="CD", mode="RO", empty=vdi == NULL_REF)
 
 
-async def until(condition: Any, turns: int = 2000) -> None:
-    """Waits for a condition, in turns of the loop; fails if it never holds."""
-    import asyncio
-
-    for _ in range(turns):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it never came true")
+async def until(condition: Any) -> None:
+    """Waits for a condition; fails if it never holds."""
+    async with asyncio.timeout(120):
+        while not condition():  # noqa: ASYNC110 - nothing there tells when it changes
+            await asyncio.sleep(0.001)

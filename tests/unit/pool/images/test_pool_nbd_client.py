@@ -11,6 +11,7 @@ from gespann.host.fake.nbd import FakeMedium, NbdSession
 from gespann.pool.images.nbd import NbdError, nbd_client
 from gespann.seams.xenapi.errors import XenApiError
 from gespann.system import processes
+from tests.listening import listens
 
 MIB = 1024 * 1024
 SIZE = 9 * MIB + 4096
@@ -26,7 +27,7 @@ async def serve_qemu(directory: Path, read_only: bool = False) -> AsyncIterator[
     process = await processes.start([*words, f"--socket={directory}/nbd", str(directory / "disk")])
     try:
         async with asyncio.timeout(120):
-            while not (directory / "nbd").exists():
+            while not listens(directory / "nbd"):
                 assert process.returncode is None
                 await asyncio.sleep(0.01)
         yield f"{directory}/nbd"
