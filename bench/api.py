@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from xmlrpc.client import dumps
 
-from bench.record import ROOT, keep, machine, table
+from bench.record import ROOT, in_words, keep, machine, table
 from bench.targets import cpu_seconds, end, free_port, wait_until
 from gespann.pool.model.database import Database, Transaction
 
@@ -303,8 +303,7 @@ def page(result: dict[str, Any]) -> str:
         " the database, the agent of one host on the fake hypervisor. Clients on the same machine, by HTTP without"
         " TLS; answers are received whole and not parsed. *First*: nothing of the answer was ready yet. *Processor*:"
         " what the coordinator itself used, whatever else ran on the machine.\n"
-        f"Machine: {run['cpu']}, {run['cores']} cores, load {run['load_before']} before the run.\n\n"
-        + table(["what", "median", "least", "most", "aim"], rows)
+        f"Machine: {in_words(run)}.\n\n" + table(["what", "median", "least", "most", "aim"], rows)
     )
 
 

@@ -13,13 +13,12 @@ import json
 import os
 import statistics
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.quiet import enter_own_network, surroundings
-from bench.record import ROOT, file_system_of, keep, machine, table
+from bench.quiet import add_directory, enter_own_network, measured
+from bench.record import ROOT, in_words, keep, table
 from bench.targets import (
     Engine,
     Istgt,
@@ -168,8 +167,7 @@ def page(result: dict[str, Any]) -> str:
         f"`make bench-engine`: {how['repetitions']} repetitions of {how['seconds']} s each, interleaved, medians; "
         f"a disk of {how['span_mib']} MiB on {how['file_system']}, over loopback, {how['surroundings']}; "
         f"{', '.join(how['packages'])}.\n"
-        f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']} "
-        "before the run. All numbers of each repetition are in `engine.json`.\n\n"
+        f"Machine: {in_words(how['machine'])}. All numbers of each repetition are in `engine.json`.\n\n"
         "`memory` is the engine with its volumes in memory, `file` is the generator's own io_uring on a local file:\n"
         'the two limits. `nbdkit` speaks NBD. "A core each": target and generator are bound to one core each, as if\n'
         "on two machines; otherwise the system places them, and while others want a core it puts a target that often\n"
@@ -188,7 +186,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.6, help="of each workload")
     parser.add_argument("--span-mib", type=int, default=1024, help="size of the disk")
-    parser.add_argument("--directory", type=Path, default=ROOT / "var", help="the file system to measure on")
+    add_directory(parser)
     return parser.parse_args()
 
 
@@ -197,20 +195,8 @@ def main() -> None:
     for package in PACKAGES:
         unpacked(package)  # while the network that it comes from is there
     enter_own_network("bench.engine")
-    options.directory.mkdir(parents=True, exist_ok=True)
-    before = machine()
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as folder:
-        directory = Path(folder)
-        taken = run_all(options, directory)
-        how = {
-            "repetitions": options.repetitions,
-            "seconds": options.seconds,
-            "span_mib": options.span_mib,
-            "file_system": file_system_of(directory),
-            "surroundings": surroundings(),
-            "packages": [release(package) for package in PACKAGES],
-            "machine": before,
-        }
+    taken, how = measured(options, lambda directory: run_all(options, directory))
+    how["packages"] = [release(package) for package in PACKAGES]
     result = {"how": how, "medians": medians(taken), "runs": taken}
     keep("engine", result, page(result))
     for name, row in result["medians"].items():

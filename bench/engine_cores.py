@@ -12,13 +12,12 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from bench.engine import MIB, bind, build_generator, fill_disk
-from bench.quiet import enter_own_network, surroundings
-from bench.record import ROOT, file_system_of, keep, machine, table
+from bench.quiet import add_directory, enter_own_network, measured
+from bench.record import in_words, keep, table
 from bench.targets import Engine, MemoryEngine
 
 SPAN_MIB = 256
@@ -123,8 +122,7 @@ def page(result: dict[str, Any]) -> str:
         f"generators bound to the same cores; `memory` is the engine with "
         f"its volumes in memory, the loop is a process for each core: the limits; "
         f"disks of {SPAN_MIB} MiB on {how['file_system']}, {how['surroundings']}.\n"
-        f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']} "
-        "before the run. All numbers are in `engine-cores.json`.\n\n"
+        f"Machine: {in_words(how['machine'])}. All numbers are in `engine-cores.json`.\n\n"
         + table(
             ["workload", "one core, one initiator", "two and two", "ratio", "two and two, on one volume", "ratio"], rows
         )
@@ -135,23 +133,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.engine_cores", description="One core and two.")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each case")
-    parser.add_argument("--directory", type=Path, default=ROOT / "var", help="the file system to measure on")
+    add_directory(parser)
     options = parser.parse_args()
     enter_own_network("bench.engine_cores")
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
         raise SystemExit("there is only one core")
-    before = machine()
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as folder:
-        directory = Path(folder)
-        taken = run_all(options, directory, cores)
-        how = {
-            "repetitions": options.repetitions,
-            "seconds": options.seconds,
-            "file_system": file_system_of(directory),
-            "surroundings": surroundings(),
-            "machine": before,
-        }
+    taken, how = measured(options, lambda directory: run_all(options, directory, cores))
     middle = {name: {case: statistics.median(all_of) for case, all_of in row.items()} for name, row in taken.items()}
     result = {"how": how, "medians": middle, "runs": taken}
     keep("engine-cores", result, page(result))

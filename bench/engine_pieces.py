@@ -9,15 +9,14 @@ import argparse
 import os
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.engine import MIB
-from bench.quiet import enter_own_network, surroundings
-from bench.record import ROOT, file_system_of, keep, machine, table
+from bench.quiet import add_directory, enter_own_network, measured
+from bench.record import keep, table
 
 PIECES_KIB = (16, 32, 64, 256, 1024)
 SPAN_MIB = 256
@@ -51,23 +50,22 @@ def one_size(directory: Path, piece_kib: int) -> dict[str, float]:
     return {key: round(value, 2) for key, value in found.items()}
 
 
+def run_all(options: argparse.Namespace, directory: Path) -> dict[int, list[dict[str, float]]]:
+    runs: dict[int, list[dict[str, float]]] = {piece: [] for piece in PIECES_KIB}
+    for _ in range(options.repetitions):
+        for piece in PIECES_KIB:
+            runs[piece].append(one_size(directory, piece))
+            print(f"pieces of {piece:4} KiB  {runs[piece][-1]}", flush=True)
+    return runs
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.engine_pieces", description="How long a write should be.")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--directory", type=Path, default=ROOT / "var", help="the file system to measure on")
+    add_directory(parser)
     options = parser.parse_args()
     enter_own_network("bench.engine_pieces")
-    before = machine()
-    options.directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as folder:
-        directory = Path(folder)
-        runs: dict[int, list[dict[str, float]]] = {piece: [] for piece in PIECES_KIB}
-        for _ in range(options.repetitions):
-            for piece in PIECES_KIB:
-                runs[piece].append(one_size(directory, piece))
-                print(f"pieces of {piece:4} KiB  {runs[piece][-1]}", flush=True)
-        how: dict[str, Any] = {"repetitions": options.repetitions, "file_system": file_system_of(directory)}
-        how |= {"surroundings": surroundings(), "machine": before}
+    runs, how = measured(options, lambda directory: run_all(options, directory))
     middle = {
         piece: {key: statistics.median(run[key] for run in all_of) for key in all_of[0]}
         for piece, all_of in runs.items()

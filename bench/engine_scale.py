@@ -9,7 +9,6 @@ storage.
 import argparse
 import asyncio
 import json
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from typing import Any
 from bench.engine import MIB, build_generator, fill_disk
 from bench.engine_sessions import status_of
 from bench.engine_snapshots import SIZE_BYTES, VOLUME, Snapshots, du, overwrite, spread
-from bench.quiet import enter_own_network, surroundings
-from bench.record import ROOT, file_system_of, keep, machine, table
+from bench.quiet import add_directory, enter_own_network, measured
+from bench.record import in_words, keep, table
 from bench.targets import Engine
 from gespann.seams.engine_socket import VERSION, Hello, VolumeClone, VolumeCreate
 from gespann.system.json_lines import JsonLinesClient
@@ -96,8 +95,7 @@ def page(how: dict[str, Any], found: dict[str, Any]) -> str:
         "# Snapshots and clones at full size\n\n"
         f"`make bench-snapshots`: a volume of 40 GiB with {how['span_mib'] / 1024:.0f} GiB written on "
         f"{how['file_system']}, {found['overwrites']:,} random overwrites, {how['surroundings']}.\n"
-        f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']} "
-        "before the run. All numbers are in `engine-scale.json`.\n\n"
+        f"Machine: {in_words(how['machine'])}. All numbers are in `engine-scale.json`.\n\n"
         + table([f"{LOOK} of each", "pause p50 us", "pause max us", "whole p50 ms", "whole max ms", "engine MiB"], rows)
         + f"\nOn the disk at the end: {found['on_disk_bytes'] / 2**30:.2f} GiB.\n"
     )
@@ -107,19 +105,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.engine_scale", description="Snapshots at full size.")
     parser.add_argument("--span-mib", type=int, default=7168, help="what of the 40 GiB is written")
     parser.add_argument("--overwrites", type=int, default=1_000_000)
-    parser.add_argument("--directory", type=Path, default=ROOT / "var", help="the file system to measure on")
+    add_directory(parser)
     options = parser.parse_args()
     enter_own_network("bench.engine_scale")
-    before = machine()
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as folder:
-        directory = Path(folder)
-        found = run_all(options, directory)
-        how = {
-            "span_mib": options.span_mib,
-            "file_system": file_system_of(directory),
-            "surroundings": surroundings(),
-            "machine": before,
-        }
+    found, how = measured(options, lambda directory: run_all(options, directory))
     keep("engine-scale", {"how": how, "found": found}, page(how, found))
 
 

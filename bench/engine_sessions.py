@@ -7,16 +7,16 @@ long as is said.
 
 import argparse
 import resource
+import shutil
 import socket
 import statistics
 import struct
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from bench.quiet import enter_own_network, surroundings
-from bench.record import ROOT, keep, machine, table
+from bench.quiet import add_directory, enter_own_network, measured
+from bench.record import in_words, keep, table
 from bench.targets import ADDRESS, Engine, cpu_seconds
 
 LOGINS = 4000
@@ -162,27 +162,29 @@ def page(result: dict[str, Any]) -> str:
         "Memory is the growth of the engine's resident set, with the stacks of its threads as far as they are in use\n"
         "(each may grow to 256 KiB); the kernel's side of a connection is not in it. All numbers are in\n"
         "`engine-sessions.json`.\n"
-        f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']} "
-        "before the run.\n\n" + table(["", ""], rows)
+        f"Machine: {in_words(how['machine'])}.\n\n" + table(["", ""], rows)
     )
+
+
+def run_all(options: argparse.Namespace, directory: Path) -> list[dict[str, float]]:
+    runs: list[dict[str, float]] = []
+    for repetition in range(options.repetitions):
+        folder = directory / str(repetition)
+        runs.append(measure_logins(folder / "logins") | measure_memory(folder / "memory"))
+        shutil.rmtree(folder)
+        print(runs[-1], flush=True)
+    return runs
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.engine_sessions", description="What a session costs.")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--directory", type=Path, default=ROOT / "var", help="where the disks are")
+    add_directory(parser)
     options = parser.parse_args()
     enter_own_network("bench.engine_sessions")
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    before = machine()
-    runs: list[dict[str, float]] = []
-    for _ in range(options.repetitions):
-        with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as folder:
-            directory = Path(folder)
-            runs.append(measure_logins(directory / "logins") | measure_memory(directory / "memory"))
-            print(runs[-1], flush=True)
-    how = {"repetitions": options.repetitions, "surroundings": surroundings(), "machine": before}
+    runs, how = measured(options, lambda directory: run_all(options, directory))
     middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
     result = {"how": how, "medians": middle, "runs": runs}
     keep("engine-sessions", result, page(result))

@@ -20,7 +20,6 @@ import asyncio
 import json
 import statistics
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -29,8 +28,8 @@ from typing import Any
 
 from bench import snapshot_stalls
 from bench.engine import MIB, Workload, build_generator, fill_disk, measure
-from bench.quiet import enter_own_network, surroundings
-from bench.record import ROOT, file_system_of, keep, machine, table
+from bench.quiet import add_directory, enter_own_network, measured
+from bench.record import in_words, keep, table
 from bench.snapshot_stalls import SETTLE_S, WRITES, Run, write_beside
 from bench.targets import Engine, LocalFile, MeasuredTarget, sparse_file
 from gespann.seams.engine_socket import (
@@ -310,8 +309,8 @@ def page(how: dict[str, Any], found: dict[str, Any]) -> str:
         "# Snapshots and clones\n\n"
         f"`make bench-snapshots`: a volume of 40 GiB with {how['span_mib']} MiB written on {how['file_system']}, "
         f"{found['overwrites']} random overwrites, {how['surroundings']}.\n"
-        f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']} "
-        f"before the run, which took {how['took_s'] / 60:.0f} minutes. All numbers are in `engine-snapshots.json`.\n\n"
+        f"Machine: {in_words(how['machine'])}, which took {how['took_s'] / 60:.0f} minutes. "
+        "All numbers are in `engine-snapshots.json`.\n\n"
         + table(["snapshots", "pause p50 us", "pause max us", "whole p50 ms", "whole max ms"], rows)
         + "\n"
         + snapshot_stalls.page(stall["each"])
@@ -356,23 +355,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of each kind of writers")
     parser.add_argument("--stalls", type=int, default=100, help="snapshots of which each is looked at by itself")
     parser.add_argument("--rate-rounds", type=int, default=5, help="of writers before and after a snapshot")
-    parser.add_argument("--directory", type=Path, default=ROOT / "var", help="the file system to measure on")
+    add_directory(parser)
     options = parser.parse_args()
     enter_own_network("bench.engine_snapshots")
-    before = machine()
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as folder:
-        directory = Path(folder)
-        began = time.monotonic()
-        found = run_all(options, directory)
-        how = {
-            "took_s": time.monotonic() - began,
-            "span_mib": options.span_mib,
-            "seconds": options.seconds,
-            "rate_rounds": options.rate_rounds,
-            "file_system": file_system_of(directory),
-            "surroundings": surroundings(),
-            "machine": before,
-        }
+    found, how = measured(options, lambda directory: run_all(options, directory))
     keep("engine-snapshots", {"how": how, "found": found}, page(how, found))
 
 

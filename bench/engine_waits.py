@@ -11,13 +11,12 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from bench.engine import MIB, build_generator, fill_disk
-from bench.quiet import enter_own_network, surroundings
-from bench.record import ROOT, file_system_of, keep, machine, table
+from bench.quiet import add_directory, enter_own_network, measured
+from bench.record import in_words, keep, table
 from bench.targets import Engine, cpu_seconds
 
 SPAN_MIB = 256
@@ -108,8 +107,7 @@ def page(result: dict[str, Any]) -> str:
         "# Waiting awake or asleep\n\n"
         f"`make bench-engine`: 4 KiB at random places, depth 1, {how['repetitions']} repetitions of {how['seconds']} s "
         f"each, interleaved, medians; a disk of {SPAN_MIB} MiB on {how['file_system']}, {how['surroundings']}.\n"
-        f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']} "
-        "before the run. All numbers are in `engine-waits.json`.\n\n"
+        f"Machine: {in_words(how['machine'])}. All numbers are in `engine-waits.json`.\n\n"
         "An engine that polls for up to 50 us where that pays (the default), and one that always sleeps; times are of "
         "one and of the other.\n\n"
         + table(
@@ -123,20 +121,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.engine_waits", description="Waiting awake or asleep.")
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each case")
-    parser.add_argument("--directory", type=Path, default=ROOT / "var", help="the file system to measure on")
+    add_directory(parser)
     options = parser.parse_args()
     enter_own_network("bench.engine_waits")
-    before = machine()
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as folder:
-        directory = Path(folder)
-        taken = run_all(options, directory)
-        how = {
-            "repetitions": options.repetitions,
-            "seconds": options.seconds,
-            "file_system": file_system_of(directory),
-            "surroundings": surroundings(),
-            "machine": before,
-        }
+    taken, how = measured(options, lambda directory: run_all(options, directory))
     result = {"how": how, "medians": medians(taken), "runs": taken}
     keep("engine-waits", result, page(result))
 

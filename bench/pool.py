@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.record import ROOT, keep, machine, table
+from bench.record import ROOT, in_words, keep, machine, table
 from gespann.demo.job import BOOT_TIMEOUT_S, TEMPLATE, Job
 from gespann.demo.show import Show
 from gespann.demo.site import Site
@@ -84,9 +84,7 @@ def page(result: dict[str, Any]) -> str:
         " started, forced down and uninstalled. Parts are named `operation: step`, as the coordinator logs them:"
         " `volume-` steps wait for the array, `domain-` steps for the agent, libvirt and QEMU. Guests run"
         f" {how['accelerator']}.\n"
-        f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']}"
-        " before"
-        " the run.\n\n" + table(["what", "median s", "least s", "most s"], rows)
+        f"Machine: {in_words(how['machine'])}.\n\n" + table(["what", "median s", "least s", "most s"], rows)
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.api import Client
-from bench.record import ROOT, keep, machine, table
+from bench.record import ROOT, in_words, keep, machine, table
 from bench.targets import cpu_seconds, end, free_port, put_first, wait_until
 from gespann.demo.job import TEMPLATE, Job
 from gespann.demo.show import Show
@@ -238,8 +238,7 @@ def page(result: dict[str, Any]) -> str:
         f"`make bench-many`: {how['vms']} VMs cloned from one template and started, each by a client of its own, all"
         f" at the same time, {how['rounds']} rounds. The hypervisor is the fake one; group, engine, and the SSH between"
         f" driver and group are real. Goal: {GOAL_S:g} s. Steps are the median of one round's VMs.\n"
-        f"Machine: {how['machine']['cpu']}, {how['machine']['cores']} cores, load {how['machine']['load_before']}"
-        " before the run.\n\n" + table(["what", "median", "least", "most"], rows)
+        f"Machine: {in_words(how['machine'])}.\n\n" + table(["what", "median", "least", "most"], rows)
     )
     if result.get("guests"):
         text += (

@@ -31,6 +31,10 @@ def machine() -> dict[str, Any]:
     }
 
 
+def in_words(machine: dict[str, Any]) -> str:
+    return f"{machine['cpu']}, {machine['cores']} cores, load {machine['load_before']} before the run"
+
+
 def file_system_of(path: Path) -> str:
     return subprocess.run(
         ["findmnt", "-no", "FSTYPE", "-T", path], capture_output=True, text=True, check=True
