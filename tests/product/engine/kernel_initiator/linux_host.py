@@ -13,6 +13,7 @@ from tests.product.engine.kernel_initiator.guest import Guest, Job, wait_for
 from tests.product.engine.kernel_initiator.wires import PORT, Wires
 
 PAGE = Path(__file__).resolve().parents[4] / "docs/howto/linux-host.md"
+PATIENT = "uxsock_timeout 120000"  # ms: a slow machine's daemon answers late
 INITIATOR = "iqn.1993-08.org.debian:01:0123456789ab"
 
 
@@ -116,7 +117,8 @@ class LinuxHost:
     def start_multipath(self, more: str = "") -> None:
         """``more``: a line for ``defaults``."""
         self.guest.write(
-            "/etc/multipath.conf", setting("multipath.conf").replace("defaults {", f"defaults {{\n    {more}")
+            "/etc/multipath.conf",
+            setting("multipath.conf").replace("defaults {", f"defaults {{\n    {PATIENT}\n    {more}"),
         )
         self.run("multipathd </dev/null >/dev/null 2>&1")
         wait_for(lambda: self.guest.attempt("multipathd show daemon").out.startswith("pid "), "multipathd")

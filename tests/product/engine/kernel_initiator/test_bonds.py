@@ -19,7 +19,6 @@ from tests.product.engine.kernel_initiator.guest import IP, Guest, wait_for
 NEAR, FAR = "198.18.78.1/24", "198.18.78.2/24"
 TAGGED, FAR_TAGGED = "198.18.79.1/24", "198.18.79.2/24"
 FAR_ADDRESS = FAR.partition("/")[0]
-PING = "ping -c 1 -W {} " + FAR_ADDRESS
 
 
 class Kernel:
@@ -106,7 +105,8 @@ async def test_a_bond_carries_what_its_cards_did(guest: Guest, agent: Addresses,
     assert (has["miimon"], has["ad_user_port_key"]) == (bonds.LINK_LOOKED_AT_EVERY_MS, 5)
     both = "grep -q 'Number of ports: 2' /proc/net/bonding/bond0"
     wait_for(lambda: guest.attempt(both).status == 0, "both machines agree that two cards are one")
-    guest.run(f"{PING.format(5)} && {PING.format(5).replace(FAR_ADDRESS, FAR_TAGGED.partition('/')[0])}")
+    answers(guest)
+    answers(guest, FAR_TAGGED.partition("/")[0])
     interfaces, tagged_ones, _ = await facts.interfaces()
     members = {one.device: one for one in interfaces if one.bond == "bond0"}
     assert members.keys() == {"card1", "card2"}
@@ -119,7 +119,7 @@ async def test_a_bond_carries_what_its_cards_did(guest: Guest, agent: Addresses,
     await bonds.bond_set(shape(mac))
     assert "Failure Count: 1" not in guest.run("cat /proc/net/bonding/bond0")
     guest.run(f"{IP} -n beyond link set wire1 down")
-    wait_for(lambda: guest.attempt(PING.format(1)).status == 0, "an answer without the first card")
+    answers(guest)
 
     # another mode, beside a switch that knows no bonds
     index, active = link(guest, "bond0")["ifindex"], shape(mac, mode="active-backup")
@@ -127,7 +127,7 @@ async def test_a_bond_carries_what_its_cards_did(guest: Guest, agent: Addresses,
     await told(agent, AddressesKeep(change_id="mode"))
     assert (options(guest)["mode"], link(guest, "bond0")["ifindex"]) == ("active-backup", index)
     _other_machine_has_a_switch(guest)
-    wait_for(lambda: guest.attempt(PING.format(1)).status == 0, "an answer by the active card")
+    answers(guest)  # by the active card
 
     # the machine starts anew with its own configuration
     begins = [*(f"link del {name}" for name in ("bond0", "gsbond", "gstag")), f"addr add {NEAR} dev card1"]
@@ -135,7 +135,7 @@ async def test_a_bond_carries_what_its_cards_did(guest: Guest, agent: Addresses,
     anew = Addresses(Kernel(tmp_path / "run"), tmp_path)  # type: ignore[arg-type]
     await anew._restore()
     assert [ipv4(guest, name) for name in ("gsbond", "gstag", "card1")] == [[NEAR], [TAGGED], []]
-    wait_for(lambda: guest.attempt(PING.format(1)).status == 0, "an answer after the start")
+    answers(guest)
 
     # a change that nobody keeps: it is taken apart, and is there again
     back = VlanEnds(device="bond0", tag=100, bridge="gstag")
@@ -146,8 +146,13 @@ async def test_a_bond_carries_what_its_cards_did(guest: Guest, agent: Addresses,
     assert anew._kept.last is not None
     await anew._take_back(anew._kept.last)
     assert [ipv4(guest, name) for name in ("gsbond", "card1")] == [[NEAR], []]
-    guest.run(PING.format(5))
+    answers(guest)
     await anew.close()
+
+
+def answers(guest: Guest, address: str = FAR_ADDRESS) -> None:
+    """Sooner or later: each of the two machines has to find out that the other's cards are one, or which is active."""
+    wait_for(lambda: guest.attempt(f"ping -c 1 -W 1 {address}").status == 0, f"an answer of {address}")
 
 
 def _other_machine_has_a_switch(guest: Guest) -> None:
