@@ -77,6 +77,7 @@ class DataPlane:
         self._failure: str | None = None
         self.current = asyncio.Event()  # the engine has the policy of the database
         self.present: frozenset[str] = frozenset()  # the volumes that the engine had when last asked, or got since
+        self._meanwhile: list[dict[str, bool]] = []  # for each inventory under way, what has come (True) or gone since
         self.on_current: Callable[[], Awaitable[None]] | None = None
         self.on_lost: Callable[[str], None] | None = None
         client.on_up = self._up
@@ -99,10 +100,17 @@ class DataPlane:
         return await self._client.call(request, timeout_s)
 
     async def inventory(self) -> dict[str, VolumeInfo]:
-        """The engine's volumes by NAA."""
-        reply = await self.call(VolumeList())
+        """The engine's volumes by NAA, at some moment of this call. Others make and delete volumes meanwhile, and their
+        answers may come first: what they know is newer than the list."""
+        meanwhile: dict[str, bool] = {}
+        self._meanwhile.append(meanwhile)
+        try:
+            reply = await self.call(VolumeList())
+        finally:
+            self._meanwhile = [other for other in self._meanwhile if other is not meanwhile]
         volumes = {info.volume: info for info in reply.volumes}
-        self.present = frozenset(volumes)
+        gained = {naa for naa, there in meanwhile.items() if there}
+        self.present = (frozenset(volumes) | gained) - (meanwhile.keys() - gained)
         return volumes
 
     async def space(self) -> Any:
@@ -147,9 +155,13 @@ class DataPlane:
 
     def gained(self, naa: str) -> None:
         self.present |= {naa}
+        for news in self._meanwhile:
+            news[naa] = True
 
     def gone(self, naa: str) -> None:
         self.present -= {naa}
+        for news in self._meanwhile:
+            news[naa] = False
 
     def mark_stale(self) -> None:
         """The whole policy is pushed again as soon as that can be done."""

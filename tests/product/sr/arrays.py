@@ -190,7 +190,7 @@ async def qemu_opens(source: IscsiSource, initiators: list[asyncio.subprocess.Pr
 async def group_over(engine: EngineClient, tmp_path: Path) -> AsyncIterator[tuple[Group, dict[str, str]]]:
     group = Group(tmp_path / "group", engine, SystemClock(), ssh=("127.0.0.1", 0))
     group.set_up("lab", PASSWORD, "127.0.0.1")
-    await group.start()
+    await group.start(wait_for_engine_s=120.0)
     config = {"target": "127.0.0.1", "port": str(group.ssh_port), "username": "grpadmin", "password": PASSWORD}
     try:
         yield group, {**config, "storagepool": "default"}

@@ -4,14 +4,23 @@ works."""
 
 import os
 import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from tests.product.whole.life import HALTED, RUNNING, bring, state_of
-from tests.product.whole.whole import AGENT, ENGINE, GROUP, HOSTNAME, Whole, is_clear
+from tests.product.whole.whole import AGENT, ENGINE, GROUP, HOSTNAME, Whole, is_clear, running
 
 pytestmark = pytest.mark.engine
 MIDDLE = 2  # of the pieces on the SSH connection, and of the engine's messages
+
+
+@pytest.fixture
+async def whole(engine_path: Path, ssh_host_keys: Path) -> AsyncIterator[Whole]:
+    async with running(engine_path, ssh_host_keys, gives_up_soon=True) as made:
+        made.sr = await made.make_sr()
+        yield made
 
 
 async def fails_and_then_works(whole: Whole, mend, *words: str) -> None:

@@ -49,8 +49,9 @@ class GroupAtAddress(GroupProcess):
 
 
 class Whole:
-    def __init__(self, base: Path, engine_path: Path, keys: Path) -> None:
+    def __init__(self, base: Path, engine_path: Path, keys: Path, *, gives_up_soon: bool) -> None:
         self.base = base
+        self._env = {**os.environ, "PYTHONPATH": str(ROOT), **({"GIVES_UP_SOON": "1"} if gives_up_soon else {})}
         self.address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(2, 255)}"
         launcher = base / "engine"
         launcher.write_text(f'#!/bin/sh\nexec {engine_path} --data "$2" --socket "$4.real" --portal "$6"\n')
@@ -130,8 +131,7 @@ class Whole:
             agent, run, data, address = self._coordinator(name)
             words = ["tests.product.whole.coordinator_process", "--run", str(run), "--data", str(data)]
             words += ["--agent", str(agent), "--listen", address, "--nbd-port", str(self.nbd_port)]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        self.processes[name] = start_logged([sys.executable, "-m", *words], self.base / f"{name}.log", env=env)
+        self.processes[name] = start_logged([sys.executable, "-m", *words], self.base / f"{name}.log", env=self._env)
 
     def _coordinator(self, name: str) -> tuple[Path, Path, Path, str]:
         """Its agent's socket, RUN, DATA, and where it listens."""
@@ -287,9 +287,10 @@ def is_clear(error: str) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def running(engine_path: Path, keys: Path) -> AsyncIterator[Whole]:
+async def running(engine_path: Path, keys: Path, *, gives_up_soon: bool = False) -> AsyncIterator[Whole]:
+    """``gives_up_soon``: who is silent is waited for some seconds only."""
     base = Path(tempfile.mkdtemp(prefix="g", dir="/tmp"))  # short: a socket's path has 107 bytes at most
-    whole = Whole(base, engine_path, keys)
+    whole = Whole(base, engine_path, keys, gives_up_soon=gives_up_soon)
     try:
         await whole.begin()
         yield whole
