@@ -7,8 +7,11 @@ from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import assert_free, work_of
 from gespann.pool.model.database import Transaction
 from gespann.pool.plan import repository_plans
+from gespann.pool.pool import Pool
 from gespann.pool.reconcile.storage_scan import scan_when_possible
 from gespann.pool.steps.storage_door import driver_for_type
+from gespann.seams.sr_driver import DriverInfo
+from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
 from gespann.system import log
 
@@ -21,13 +24,25 @@ def _hidden(call: Call, sr: str, device_config: dict[str, str]) -> tuple[dict[st
     return shown, secrets
 
 
+def with_local_name(pool: Pool, device_config: dict[str, str], info: DriverInfo, sr: str = "") -> dict[str, str]:
+    """How the hosts log in, where all of them have to do it by one name: that of the repository's other PBDs, if it has
+    any."""
+    master = next((record["master"] for record in pool.db.all("pool").values()), NULL_REF)
+    host = pool.db.find("host", master)
+    pbds = pool.db.get("SR", sr)["PBDs"] if sr else []
+    names = [pool.db.get("PBD", pbd)["device_config"].get("localIQN", "") for pbd in pbds]
+    names.append(str(host["iscsi_iqn"]) if host is not None else "")
+    return repository_plans.with_local_name(device_config, info.configuration.keys(), next(filter(None, names), ""))
+
+
 @implements("PBD.create")
 async def create(call: Call, args: dict[str, Any]) -> str:
     db, sr, host = call.pool.db, args["SR"], args["host"]
     for ref in db.get("SR", sr)["PBDs"]:
         if db.get("PBD", ref)["host"] == host:
             raise XenApiError("PBD_EXISTS", [sr, host, ref])
-    shown, secrets = _hidden(call, sr, args["device_config"])
+    info = driver_for_type(call.pool, db.get("SR", sr)["type"]).info
+    shown, secrets = _hidden(call, sr, with_local_name(call.pool, args["device_config"], info, sr))
     with db.transaction() as tx:
         repository_plans.make_secrets(tx, secrets)
         fields = {"SR": sr, "host": host, "device_config": shown, "other_config": args.get("other_config", {})}
@@ -82,7 +97,8 @@ async def set_device_config(call: Call, pbd: str, value: dict[str, str]) -> None
     if record["currently_attached"]:
         raise XenApiError("OPERATION_NOT_ALLOWED", ["PBD.set_device_config: the PBD is plugged"])
     assert_free(call.pool, "SR", record["SR"])
-    shown, secrets = _hidden(call, record["SR"], value)
+    info = driver_for_type(call.pool, db.get("SR", record["SR"])["type"]).info
+    shown, secrets = _hidden(call, record["SR"], with_local_name(call.pool, value, info, record["SR"]))
     with db.transaction() as tx:
         repository_plans.make_secrets(tx, secrets)
         _drop_secrets(tx, call, pbd, shown.values())

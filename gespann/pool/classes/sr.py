@@ -1,19 +1,21 @@
 """XenAPI class SR."""
 
+import re
 from collections.abc import Mapping
+from uuid import uuid4
 
 from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import assert_free, capabilities_of, set_fields, work_of
+from gespann.pool.classes.pbd import with_local_name
 from gespann.pool.plan import legal_moves, repository_plans
 from gespann.pool.plan.storage_view import attached_hosts, is_live
-from gespann.pool.pool import Pool
 from gespann.pool.reconcile.storage_scan import scan_sr, scan_when_possible
 from gespann.pool.steps.storage_door import device_config_with_secrets, driver_for_type, storage_words
-from gespann.seams.sr_driver import DriverInfo
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
 from gespann.system import log
 
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 #: state file and redo log of a pool with high availability, as every guide of the original names it
 HA_MINIMUM_BYTES = 356 * 1024 * 1024
 
@@ -22,14 +24,6 @@ def _hide_from_log(device_config: Mapping[str, str], secret_keys: frozenset[str]
     for key, value in device_config.items():
         if repository_plans.is_secret(key, secret_keys):
             log.hide(value)
-
-
-def _with_local_name(pool: Pool, device_config: dict[str, str], info: DriverInfo) -> dict[str, str]:
-    """How the hosts log in, where all of them have to do it by one name."""
-    master = next((record["master"] for record in pool.db.all("pool").values()), NULL_REF)
-    host = pool.db.find("host", master)
-    iqn = str(host["iscsi_iqn"]) if host is not None else ""
-    return repository_plans.with_local_name(device_config, info.configuration.keys(), iqn)
 
 
 @implements("SR.create")
@@ -49,7 +43,7 @@ async def create(
     pool = call.pool
     info = driver_for_type(pool, sr_type).info
     _hide_from_log(device_config, info.secret_keys)
-    device_config = _with_local_name(pool, device_config, info)
+    device_config = with_local_name(pool, device_config, info)
     fields = {
         "name_label": name_label,
         "name_description": name_description,
@@ -73,6 +67,13 @@ async def make(call: Call, *params: object) -> str:
     raise XenApiError("MESSAGE_DEPRECATED", [])
 
 
+def _one_spelling(uuid: str) -> str:
+    """Lower case with dashes. UUID_INVALID for anything else than a uuid."""
+    if not _UUID.fullmatch(uuid):
+        raise XenApiError("UUID_INVALID", ["SR", uuid[:128]])
+    return uuid.lower()
+
+
 @implements("SR.introduce")
 async def introduce(
     call: Call,
@@ -84,8 +85,10 @@ async def introduce(
     shared: bool,
     sm_config: dict[str, str],
 ) -> str:
-    """The record of a repository that is on the storage already; its PBDs are made and plugged next."""
+    """The record of a repository that is on the storage already; its PBDs are made and plugged next. However its uuid
+    is spelled, it is one repository: two records of it would each give its disks away."""
     driver_for_type(call.pool, sr_type)
+    uuid = _one_spelling(uuid) if uuid else str(uuid4())
     if any(record["uuid"] == uuid for record in call.pool.db.all("SR").values()):
         raise XenApiError("SR_UUID_EXISTS", [uuid])
     fields = {
@@ -107,7 +110,7 @@ async def probe(call: Call, host: str, device_config: dict[str, str], sr_type: s
     if "SR_PROBE" not in driver.info.capabilities:
         raise XenApiError("SR_OPERATION_NOT_SUPPORTED", [NULL_REF])
     _hide_from_log(device_config, driver.info.secret_keys)
-    device_config = _with_local_name(call.pool, device_config, driver.info)
+    device_config = with_local_name(call.pool, device_config, driver.info)
     with storage_words(NULL_REF):
         return await driver.probe(device_config_with_secrets(call.pool.db, device_config), sm_config)
 

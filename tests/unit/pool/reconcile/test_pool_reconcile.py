@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -205,6 +206,46 @@ async def test_an_sr_comes_back_from_its_array_alone(world: World) -> None:
     fields = {"SR": again, "host": world.host, "device_config": DEVICE_CONFIG, "other_config": {}}
     await world.call("PBD.plug", await world.call("PBD.create", fields))
     assert [world.get("VDI", v)["uuid"] for v in world.get("SR", again)["VDIs"]] == [uuids[1]]
+
+
+async def test_hosts_that_log_in_by_one_name_do_so_too_when_an_sr_comes_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who introduces it says no more than who has made it: target, name, which LUN."""
+    info = world.driver.info
+    keys = {**info.configuration, "localIQN": "Name by which all hosts log in"}
+    monkeypatch.setattr(world.driver, "info", replace(info, configuration=keys))
+    await world.call("host.set_iscsi_iqn", world.host, "iqn.2026-11.org.example:first")
+    sr = await world.make_sr()
+    (pbd,) = world.get("SR", sr)["PBDs"]
+    assert world.get("PBD", pbd)["device_config"]["localIQN"] == "iqn.2026-11.org.example:first"
+    uuid = world.get("SR", sr)["uuid"]
+    await world.call("PBD.unplug", pbd)
+    await world.call("SR.forget", sr)
+    again = await world.call("SR.introduce", uuid, "array", "", "memory", "user", True, {})
+    fields = {"SR": again, "host": world.host, "device_config": DEVICE_CONFIG, "other_config": {}}
+    pbd = await world.call("PBD.create", fields)
+    assert world.get("PBD", pbd)["device_config"]["localIQN"] == "iqn.2026-11.org.example:first"
+    await world.call("host.set_iscsi_iqn", world.host, "iqn.2026-11.org.example:renamed")
+    await world.call("PBD.set_device_config", pbd, DEVICE_CONFIG)
+    assert world.get("PBD", pbd)["device_config"]["localIQN"] == "iqn.2026-11.org.example:first"
+
+
+async def test_an_sr_is_introduced_once_however_its_uuid_is_spelled(world: World) -> None:
+    """Two records of one repository would each give its disks to machines."""
+    sr = await world.make_sr()
+    uuid = world.get("SR", sr)["uuid"]
+    for spelled in (uuid, uuid.upper()):
+        with pytest.raises(XenApiError) as refused:
+            await world.call("SR.introduce", spelled, "again", "", "memory", "user", True, {})
+        assert [refused.value.code, *refused.value.params] == ["SR_UUID_EXISTS", uuid]
+    for wrong in ("zz", uuid + "0", "{" + uuid + "}", uuid.replace("-", "")):
+        with pytest.raises(XenApiError) as refused:
+            await world.call("SR.introduce", wrong, "again", "", "memory", "user", True, {})
+        assert [refused.value.code, *refused.value.params] == ["UUID_INVALID", "SR", wrong]
+    new = world.get("SR", await world.call("SR.introduce", "", "new", "", "memory", "user", True, {}))["uuid"]
+    assert len(new) == len(uuid)
+    assert new != uuid
 
 
 async def test_secrets_are_in_secret_objects_only(world: World) -> None:
