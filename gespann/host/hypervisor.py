@@ -169,7 +169,9 @@ class Hypervisor(Protocol):
 
     async def migrate_end(self, uuid: str, ticket: str) -> None: ...
 
-    async def disk_mirror(self, uuid: str, start_id: str, device: int, source: IscsiSource) -> None: ...
+    async def disk_mirror(
+        self, uuid: str, start_id: str, device: int, source: IscsiSource, volume_bytes: int
+    ) -> None: ...
 
     async def disk_mirror_progress(self, uuid: str, device: int) -> float:
         """0.0 to 1.0."""

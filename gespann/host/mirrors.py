@@ -37,8 +37,11 @@ class Mirrors:
         _check(request)
         spec_check.check_start_id(request.start_id)
         spec_check.check_source(request.source)
+        spec_check.check_size(request.volume_bytes)
         log.info("mirror disk %d of %s to %r", request.device, request.uuid, request.source)
-        await self._hypervisor.disk_mirror(request.uuid, request.start_id, request.device, request.source)
+        await self._hypervisor.disk_mirror(
+            request.uuid, request.start_id, request.device, request.source, request.volume_bytes
+        )
         log.info("disk %d of %s is in step with %s", request.device, request.uuid, opening_meant(request.source).target)
         return Empty()
 

@@ -34,7 +34,10 @@ def opening_meant(source: IscsiSource) -> MirrorTarget:
 class DiskMirror(Request, frozen=True):
     """Answers when the two are in step. Repeated while it is under way, or when it is in step: the same. NOT_FOUND no
     such start or disk; BAD_STATE the disk is being mirrored to something else; STORAGE the volume could not be opened
-    or written, as when it is full: nothing is left of it then, and the guest has noticed nothing."""
+    or written, as when it is full or too small: nothing is left of it then, and the guest has noticed nothing.
+
+    ``volume_bytes``: what the volume holds. Of a larger one the guest keeps the size that it knows until its next
+    start, and cannot be told another one by ``disk.resize`` before."""
 
     op: ClassVar[str] = "disk.mirror"
     reply: ClassVar[type] = Empty
@@ -42,6 +45,7 @@ class DiskMirror(Request, frozen=True):
     start_id: str
     device: int
     source: IscsiSource
+    volume_bytes: int
 
 
 class DiskMirrorProgressReply(msgspec.Struct, frozen=True, kw_only=True):

@@ -312,6 +312,8 @@ class FakeHypervisor(MovingDisks):
         running = self._find(uuid)
         if device not in running.serials:
             raise SeamError("NOT_FOUND", f"{uuid} has no disk {device}")
+        if self.mirrors.keeps_its_size(running, device):
+            raise SeamError("BAD_STATE", f"disk {device} of {uuid} keeps the size that it has until the next start")
         running.sizes_bytes[device] = size_bytes
 
     async def nic_attach(self, uuid: str, nic: Nic) -> None:

@@ -16,6 +16,7 @@ from gespann.seams.json_lines import SeamError
 class Copy:
     source: IscsiSource
     holder: str
+    part_bytes: int = 0  # of a volume that is longer than the disk
     in_step: bool = False
     over: asyncio.Event = field(default_factory=asyncio.Event)  # ended, in whichever way
     why: str = ""  # of one that has failed
@@ -25,12 +26,24 @@ class FakeMirrors:
     def __init__(self, storage: FakeStorage) -> None:
         self._storage = storage
         self._copies: dict[tuple[str, int], Copy] = {}
+        self._parts: dict[str, int] = {}  # holder of a disk that is a part of a longer volume -> its length
         self.full: set[str] = set()  # targets that take nothing more
 
     def __contains__(self, key: tuple[str, int]) -> bool:
         return key in self._copies
 
-    async def take(self, running: FakeDomain, start_id: str, device: int, source: IscsiSource, mirror_s: float) -> None:
+    def keeps_its_size(self, running: FakeDomain, device: int) -> bool:
+        return holder_of(running.domain, device) in self._parts
+
+    async def take(
+        self,
+        running: FakeDomain,
+        start_id: str,
+        device: int,
+        source: IscsiSource,
+        volume_bytes: int,
+        mirror_s: float,
+    ) -> None:
         _need(running, start_id, device)
         key, to = (running.domain.uuid, device), opening_meant(source)
         if running.lead_to.get(device) == to:
@@ -39,11 +52,21 @@ class FakeMirrors:
         if copy is None:
             copy = Copy(source, f"{holder_of(running.domain, device)}/mirror")
             await self._storage.open(copy.holder, source, False)
+            copy.part_bytes = self._part_of(running, device, source, volume_bytes)
             self._copies[key] = copy
         elif opening_meant(copy.source) != to:
             raise SeamError("BAD_STATE", f"disk {device} is being copied to {copy.source.target}")
         if not copy.in_step:
             await self._go_over(running, device, copy, mirror_s)
+
+    def _part_of(self, running: FakeDomain, device: int, source: IscsiSource, volume_bytes: int) -> int:
+        """0: all of it. As with QEMU, the two are of one length, or there is no copying."""
+        now = self._storage.medium(_known(running, device)).size_bytes
+        disk_bytes = self._parts.get(holder_of(running.domain, device), now)
+        held_bytes = source.size_bytes or volume_bytes
+        if held_bytes < disk_bytes:
+            raise SeamError("STORAGE", f"{source.target} has {held_bytes} bytes, the disk {disk_bytes}")
+        return disk_bytes if held_bytes > disk_bytes else 0
 
     async def _go_over(self, running: FakeDomain, device: int, copy: Copy, mirror_s: float) -> None:
         uuid = running.domain.uuid
@@ -96,6 +119,9 @@ class FakeMirrors:
         await self._storage.close(holder)
         await self._storage.hand_on(copy.holder, holder)
         running.lead_to[device] = to
+        self._parts.pop(holder, None)
+        if copy.part_bytes:
+            self._parts[holder] = copy.part_bytes
 
     async def end(self, uuid: str, device: int) -> None:
         copy = self._copies.pop((uuid, device), None)

@@ -25,9 +25,10 @@ class MovingDisks(FakeMachine):
         self._running: dict[str, FakeDomain] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def disk_mirror(self, uuid: str, start_id: str, device: int, source: IscsiSource) -> None:
+    async def disk_mirror(self, uuid: str, start_id: str, device: int, source: IscsiSource, volume_bytes: int) -> None:
         self._maybe_fail("disk_mirror")
-        await self.mirrors.take(self._find(uuid), start_id, device, source, self._behaviour(uuid).mirror_s)
+        running, mirror_s = self._find(uuid), self._behaviour(uuid).mirror_s
+        await self.mirrors.take(running, start_id, device, source, volume_bytes, mirror_s)
 
     async def disk_mirror_progress(self, uuid: str, device: int) -> float:
         self._maybe_fail("disk_mirror_progress")

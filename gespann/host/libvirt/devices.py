@@ -17,6 +17,7 @@ from gespann.host.libvirt.cpu_tuning import pin_as_the_first
 from gespann.host.libvirt.domain_view import find
 from gespann.host.libvirt.domain_xml import DomainView, disk_alias, disk_xml, nic_alias, nic_xml, target_name, text
 from gespann.host.libvirt.machines import Machines
+from gespann.host.libvirt.mirror_xml import moving_disk
 from gespann.host.libvirt.power import check_sources
 from gespann.host.nic_filter import NicFilter, tap_name
 from gespann.seams.host_agent import Disk, Nic
@@ -107,9 +108,14 @@ class Devices:
         _, view = await self._machines.need(uuid)
         if device not in view.disks:
             raise SeamError("NOT_FOUND", f"{uuid} has no disk {device}")
-        flags = libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
-        name = target_name(device)
-        await self._machines.act("resize a disk of", uuid, lambda domain: domain.blockResize(name, size_bytes, flags))
+
+        def resize(domain: libvirt.virDomain) -> None:
+            disk = moving_disk(domain.XMLDesc(0), device)
+            if disk is not None and disk.is_part:
+                raise SeamError("BAD_STATE", f"disk {device} of {uuid} keeps the size that it has until the next start")
+            domain.blockResize(target_name(device), size_bytes, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
+        await self._machines.act("resize a disk of", uuid, resize)
 
     async def nic_attach(self, uuid: str, nic: Nic) -> None:
         async with self._machines.locks[uuid]:

@@ -291,8 +291,8 @@ class LibvirtHypervisor:
     async def migrate_end(self, uuid: str, ticket: str) -> None:
         await self._migration.end(ticket)
 
-    async def disk_mirror(self, uuid: str, start_id: str, device: int, source: IscsiSource) -> None:
-        await self._mirrors.mirror(uuid, start_id, device, source)
+    async def disk_mirror(self, uuid: str, start_id: str, device: int, source: IscsiSource, volume_bytes: int) -> None:
+        await self._mirrors.mirror(uuid, start_id, device, source, volume_bytes)
 
     async def disk_mirror_progress(self, uuid: str, device: int) -> float:
         return await self._mirrors.progress(uuid, device)

@@ -17,7 +17,7 @@ from gespann.host.libvirt import secrets
 from gespann.host.libvirt.domain_view import find
 from gespann.host.libvirt.domain_xml import target_name
 from gespann.host.libvirt.machines import Machines
-from gespann.host.libvirt.mirror_xml import MovingDisk, copy_xml, moving_disk, other_slot
+from gespann.host.libvirt.mirror_xml import MovingDisk, copy_xml, fitting_source, moving_disk, other_slot
 from gespann.host.libvirt.power import check_portals
 from gespann.seams.host_agent import IscsiSource
 from gespann.seams.host_mirror import MirrorTarget, opening_meant
@@ -34,7 +34,7 @@ class Mirrors:
     def __init__(self, machines: Machines) -> None:
         self._machines = machines
 
-    async def mirror(self, uuid: str, start_id: str, device: int, source: IscsiSource) -> None:
+    async def mirror(self, uuid: str, start_id: str, device: int, source: IscsiSource, volume_bytes: int) -> None:
         to = opening_meant(source)
         async with self._machines.locks[uuid]:
             disk = await self._need(uuid, start_id, device)
@@ -42,7 +42,8 @@ class Mirrors:
                 raise SeamError("BAD_STATE", f"disk {device} of {uuid} is that volume already")
             if disk.mirror is None:
                 await check_portals([source])
-                await self._begin(uuid, device, source, other_slot(uuid, device, disk.secret))
+                fitting = fitting_source(source, volume_bytes, await self._length_bytes(uuid, device))
+                await self._begin(uuid, device, fitting, other_slot(uuid, device, disk.secret))
             elif disk.mirror != to:
                 raise SeamError("BAD_STATE", f"disk {device} of {uuid} is being copied to {disk.mirror.target}")
         while True:
@@ -55,6 +56,17 @@ class Mirrors:
             if disk.in_step:
                 return
             await asyncio.sleep(LOOK_AGAIN_S)
+
+    async def _length_bytes(self, uuid: str, device: int) -> int:
+        """Of the disk, as its guest sees it."""
+
+        def work(connection: libvirt.virConnect) -> int:
+            domain = find(connection, uuid)
+            if domain is None:
+                raise SeamError("NOT_FOUND", f"no domain {uuid} runs here")
+            return int(domain.blockInfo(target_name(device))[0])
+
+        return await self._machines.connection.call(f"ask for the size of a disk of {uuid}", work)
 
     async def _begin(self, uuid: str, device: int, source: IscsiSource, slot: int) -> None:
         def work(connection: libvirt.virConnect) -> None:

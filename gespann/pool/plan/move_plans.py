@@ -102,6 +102,7 @@ def _live(
     acts = [act for one in moving for act in one.acts]
     for move in moves:
         mirrored = {"device": move["device"], "vdi": move["vdi"], "opening_id": move["new_opening_id"]}
+        mirrored["new_uuid"] = move["new_uuid"]
         acts.append(Act("disk-mirror", {**meant, **mirrored}))
     acts += [
         Act("disk-hold", {**machine, **runs}),

@@ -1,5 +1,7 @@
 """Steps on the devices of a running domain. ``vm_uuid`` names the domain; one that is gone has no devices left."""
 
+import logging
+
 from gespann.pool.model.database import Transaction
 from gespann.pool.steps.domain_steps import ask_of_machine, disk_with_source
 from gespann.pool.steps.host_door import HostRefused, ask, ask_unless_gone
@@ -7,6 +9,8 @@ from gespann.pool.steps.registry import Refused, Run, Step, step
 from gespann.seams.engine_socket import Request
 from gespann.seams.host_agent import Disk, DiskAttach, DiskDetach, DiskResize, Nic, NicAttach, NicDetach
 from gespann.seams.xenapi.datamodel import NULL_REF
+
+log = logging.getLogger(__name__)
 
 UNPLUG_WITHIN_S = 30.0
 ANSWER_MARGIN_S = 20.0
@@ -69,14 +73,20 @@ class DiskUnplug(Step):
 
 @step
 class DiskGrow(Step):
-    """args: host, vm_uuid, vdi, device. Tells a running guest the size that the storage has now."""
+    """args: host, vm_uuid, vdi, device. Tells a running guest the size that the storage has now. One whose disk has
+    moved here from storage with other units sees it at its next start."""
 
     name = "disk-grow"
 
     async def do(self, run: Run) -> None:
         size_bytes = run.pool.db.get("VDI", run.args["vdi"])["virtual_size"]
         request = DiskResize(uuid=run.args["vm_uuid"], device=run.args["device"], size_bytes=size_bytes)
-        await _unless_gone(run, request)
+        try:
+            await _unless_gone(run, request)
+        except HostRefused as error:
+            if error.seam_code != "BAD_STATE":
+                raise
+            log.warning("%s", error.params[-1])
 
 
 @step

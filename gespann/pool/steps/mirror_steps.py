@@ -75,8 +75,8 @@ class DiskMirrorName(Step):
 
 @step
 class DiskMirrored(Step):
-    """args: host, vm, vm_uuid, start_id, device, vdi, opening_id (of the volume that it goes to). Done when both hold
-    the same; they stay in step."""
+    """args: host, vm, vm_uuid, start_id, device, vdi, new_uuid and opening_id (of the volume that it goes to). Done
+    when both hold the same; they stay in step."""
 
     name = "disk-mirror"
     weight = 50
@@ -88,6 +88,7 @@ class DiskMirrored(Step):
             start_id=args["start_id"],
             device=args["device"],
             source=run.memory["sources"][args["opening_id"]],
+            volume_bytes=run.notes[f"volume:{args['new_uuid']}"]["virtual_size_bytes"],
         )
         watching = asyncio.create_task(_show_progress(run))
         try:
@@ -224,7 +225,7 @@ class DiskGoOn(Step):
             await _unpause(run)
 
     async def _tell_size(self, run: Run, move: dict[str, Any]) -> None:
-        """Another SR may round sizes up to other units; what a guest is not told now it sees at its next start."""
+        """Another SR may round sizes up to other units; what a guest cannot be told now it sees at its next start."""
         size_bytes = run.notes[f"volume:{move['new_uuid']}"]["virtual_size_bytes"]
         if size_bytes == move["size_bytes"]:
             return

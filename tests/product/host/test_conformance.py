@@ -19,7 +19,7 @@ from gespann.seams.host_machine import DomainMemory, DomainSysrq, DomainTrigger,
 from gespann.seams.host_mirror import DiskMirror, DiskMirrorProgress, DiskMirrorStop, DiskPivot, opening_meant
 from gespann.seams.json_lines import SeamError
 from gespann.system.json_lines import JsonLinesClient
-from tests.product.host.real_host import ROOT_VOLUME, Site, answers, until
+from tests.product.host.real_host import ROOT_VOLUME, Site, answers, guest_image, until
 
 #: as the kernel writes what a thread may run on that is kept to nothing
 EVERY_PROCESSOR = [Path("/proc/self/status").read_text().split("Cpus_allowed_list:\t")[1].split("\n")[0]]
@@ -37,6 +37,7 @@ class Host:
     bridge: str
     uuid: str = field(default_factory=lambda: str(uuids.uuid4()))
     events: list[seam.Event] = field(default_factory=list)
+    root_bytes: int = 64 * MIB
 
     async def open(self, device: int, start: str) -> seam.IscsiSource:
         raise AssertionError("each hypervisor has its own")
@@ -185,7 +186,8 @@ async def real_host(site: Site) -> AsyncIterator[Host]:
     events: list[seam.Event] = []
     agent, engine = site.agent(events), site.engine()
     agent.start()
-    made = RealHost(agent, "xenbr2", events=events, site=site, engine=engine)
+    root_bytes = guest_image().stat().st_size
+    made = RealHost(agent, "xenbr2", events=events, root_bytes=root_bytes, site=site, engine=engine)
     yield made
     await until(lambda: answers(agent, seam.DomainDestroy(uuid=made.uuid)))
     for volume in made.volumes.values():
@@ -420,7 +422,7 @@ async def test_a_disk_goes_to_another_volume_while_its_machine_runs(host: Host):
     await host.create(disks=[await host.disk(0), disk])
     target, other = await host.open(6, "m1"), await host.open(7, "m2")
     to = opening_meant(target)
-    mirror = DiskMirror(uuid=host.uuid, start_id="s1", device=9, source=target)
+    mirror = DiskMirror(uuid=host.uuid, start_id="s1", device=9, source=target, volume_bytes=64 * MIB)
     pivot = DiskPivot(uuid=host.uuid, start_id="s1", device=9, to=to)
     stop = DiskMirrorStop(uuid=host.uuid, device=9, to=to)
     progress = DiskMirrorProgress(uuid=host.uuid, device=9)
@@ -463,6 +465,16 @@ async def test_a_disk_goes_to_another_volume_while_its_machine_runs(host: Host):
     again = await host.open(6, "m4")
     await host.agent.call(msgspec.structs.replace(mirror, source=again))
     await host.agent.call(msgspec.structs.replace(pivot, to=opening_meant(again)))
+    longer = await host.open(MEMORY_VOLUME, "m5")  # as of storage that rounds up to larger units
+    in_longer = msgspec.structs.replace(mirror, source=longer, volume_bytes=MEMORY_VOLUME_BYTES)
+    await refused(msgspec.structs.replace(in_longer, volume_bytes=63 * MIB), "STORAGE")
+    await host.agent.call(in_longer)
+    await host.agent.call(msgspec.structs.replace(pivot, to=opening_meant(longer)))
+    await refused(seam.DiskResize(uuid=host.uuid, device=9, size_bytes=MEMORY_VOLUME_BYTES), "BAD_STATE")
+    same_again = await host.open(7, "m6")  # the guest has known one size all along
+    await host.agent.call(msgspec.structs.replace(mirror, source=same_again))
+    await host.agent.call(msgspec.structs.replace(pivot, to=opening_meant(same_again)))
+    await host.agent.call(seam.DiskResize(uuid=host.uuid, device=9, size_bytes=64 * MIB))
     await host.agent.call(seam.DomainDestroy(uuid=host.uuid))
     await refused(pivot, "NOT_FOUND")
     await host.agent.call(stop)
@@ -471,7 +483,7 @@ async def test_a_disk_goes_to_another_volume_while_its_machine_runs(host: Host):
 async def test_a_volume_that_takes_too_little_ends_a_copy_and_the_machine_runs_on(host: Host):
     await host.create()
     target = await host.open_too_little("m1")
-    mirror = DiskMirror(uuid=host.uuid, start_id="s1", device=0, source=target)
+    mirror = DiskMirror(uuid=host.uuid, start_id="s1", device=0, source=target, volume_bytes=host.root_bytes)
     for _ in range(2):
         with pytest.raises(SeamError) as refused:
             await host.agent.call(mirror)

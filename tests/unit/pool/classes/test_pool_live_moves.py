@@ -92,6 +92,33 @@ async def test_it_goes_on_with_what_it_had_and_what_it_writes_meanwhile(world: W
     world.assert_nothing_orphaned()
 
 
+def vdi_of(world: World, vm: str, number: int) -> str:
+    return str(world.get("VBD", world.get("VM", vm)["VBDs"][number])["VDI"])
+
+
+async def test_a_disk_goes_to_storage_with_larger_units(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU copies only to what is as long as the disk: of a longer volume a part is used. So the guest keeps the size
+    that it knows until its next start, also if the disk is made larger meanwhile."""
+    vm, (vdi, _), there = await machine(world)
+    size = world.get("VDI", vdi)["virtual_size"]
+    monkeypatch.setattr(world.storage, "page_bytes", 64 * MIB)
+    moved = await world.call("VDI.pool_migrate", vdi, there, {})
+    assert world.get("VDI", moved)["virtual_size"] == 64 * MIB > size
+    assert world.hypervisor.sizes_seen(world.get("VM", vm)["uuid"]) == {}
+    await world.call("VDI.resize", moved, 128 * MIB)
+    assert world.get("VDI", moved)["virtual_size"] == 128 * MIB
+    assert world.hypervisor.sizes_seen(world.get("VM", vm)["uuid"]) == {}
+    monkeypatch.undo()
+    back = await world.call("VDI.pool_migrate", moved, world.get("VDI", vdi_of(world, vm, 1))["SR"], {})
+    assert running(world, vm).domain.state == "running"
+    assert world.get("VDI", back)["virtual_size"] == 135 * MIB
+    await world.call("VM.clean_shutdown", vm)
+    await world.call("VM.start", vm, False, False)
+    await world.call("VDI.resize", back, 150 * MIB)
+    assert world.hypervisor.sizes_seen(world.get("VM", vm)["uuid"]) == {0: 150 * MIB}
+    world.assert_nothing_orphaned()
+
+
 async def test_a_paused_machine_stays_paused(world: World) -> None:
     vm, (vdi, _), there = await machine(world, state="Paused")
     moved = await world.call("VDI.pool_migrate", vdi, there, {})
@@ -182,9 +209,9 @@ async def test_no_room_there(world: World) -> None:
     mirrors = world.hypervisor.mirrors
     take = mirrors.take
 
-    async def into_full(guest: Any, start_id: str, device: int, source: Any, mirror_s: float) -> None:
+    async def into_full(guest: Any, start_id: str, device: int, source: Any, *rest: Any) -> None:
         mirrors.full.add(source.target)
-        await take(guest, start_id, device, source, mirror_s)
+        await take(guest, start_id, device, source, *rest)
 
     mirrors.take = into_full  # type: ignore[method-assign]
     assert await refusal(world, "VDI.pool_migrate", vdi, there, {}) == ["MIRROR_FAILED", vdi]
