@@ -35,12 +35,12 @@ async def note_losses(pool: "Pool") -> None:
 async def _note(pool: "Pool", sr: str) -> None:
     """What an operation makes or takes away just now is its own affair."""
     work: Work = pool.services["work"]
-    moving, without_data = work.volumes_in_motion(), dataless(pool.db)
     records = [pool.db.get("VDI", vdi) for vdi in pool.db.get("SR", sr)["VDIs"]]
-    asked = {one["uuid"] for one in records if not one["missing"]} - moving - without_data
-    with storage_words(sr):
-        gone = await driver_of(pool, sr).volumes_gone(sr_as_driver_sees_it(pool.db, sr), sorted(asked))
-    gone_for_good = set(gone) - work.volumes_in_motion() - dataless(pool.db)
+    with work.volumes_in_motion() as moving:
+        asked = {one["uuid"] for one in records if not one["missing"]} - moving - dataless(pool.db)
+        with storage_words(sr):
+            gone = await driver_of(pool, sr).volumes_gone(sr_as_driver_sees_it(pool.db, sr), sorted(asked))
+        gone_for_good = set(gone) - moving - dataless(pool.db)
     if not gone_for_good or pool.db.find("SR", sr) is None:
         return
     with pool.db.transaction() as tx:

@@ -26,13 +26,11 @@ async def scan_sr(pool: "Pool", sr: str) -> None:
     """XenApiError if the storage refuses; nothing has changed then."""
     work: Work = pool.services["work"]
     driver, seen = driver_of(pool, sr), sr_as_driver_sees_it(pool.db, sr)
-    with work.holding(Lock("SR", sr, "scan", shared=True)):
+    with work.holding(Lock("SR", sr, "scan", shared=True)), work.volumes_in_motion() as moving:
         known = {pool.db.get("VDI", vdi)["uuid"] for vdi in pool.db.get("SR", sr)["VDIs"]}
-        moving = work.volumes_in_motion()
         with storage_words(sr):
             volumes = await driver.scan(seen)
             stat = await driver.stat(seen)
-        moving |= work.volumes_in_motion()
         gone = dataless(pool.db)
         found = {volume.vdi_uuid: volume for volume in volumes if volume.vdi_uuid not in moving}
         with pool.db.transaction() as tx:

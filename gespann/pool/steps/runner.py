@@ -72,6 +72,7 @@ class Work:
         self._stalled: dict[str, Entry] = {}
         self._retries: dict[str, asyncio.Event] = {}  # those that are just being tried again
         self._changed_srs: set[str] = set()
+        self._motions: list[set[str]] = []  # for those who look at storage just now
         pool.services["work"] = self
 
     # -- requests
@@ -151,6 +152,8 @@ class Work:
             self._stalled.pop(one.id)
             self._forget(one)
         self._under_way[entry.id] = entry
+        for moving in self._motions:
+            moving |= _volumes_of(entry)
         self._cut_short[entry.id] = asyncio.Event()
         return entry, plan
 
@@ -276,14 +279,16 @@ class Work:
                 raise Held(entry.locks[0] if entry.locks else Lock("", "", entry.operation), entry.id)
         self.locks.assert_none(but)
 
-    def volumes_in_motion(self) -> set[str]:
-        """VDI uuids of volumes that operations under way make, change or take away."""
-        uuids: set[str] = set()
-        for entry in self._under_way.values():
-            for act in entry.acts:
-                uuids |= {act.args.get("vdi_uuid", ""), act.args.get("spec", {}).get("vdi_uuid", "")}
-                uuids |= {one["spec"]["vdi_uuid"] for one in act.args.get("snapshots", [])}
-        return uuids - {""}
+    @contextmanager
+    def volumes_in_motion(self) -> Iterator[set[str]]:
+        """VDI uuids of volumes that operations make, change or take away: of those under way, and, until the end of the
+        block, of each that begins, if it has ended by then as well."""
+        moving: set[str] = set().union(*map(_volumes_of, self._under_way.values()))
+        self._motions.append(moving)
+        try:
+            yield moving
+        finally:
+            self._motions = [other for other in self._motions if other is not moving]
 
     def arrivals(self) -> dict[str, str]:
         """VM -> host, of migrations that are not finished: there it stands, and its old host has it no longer."""
@@ -417,6 +422,15 @@ class Work:
                 for ref, record in table.items():
                     if record.get("current_operations") and class_name != "task":
                         tx.set(class_name, ref, current_operations={})
+
+
+def _volumes_of(entry: Entry) -> set[str]:
+    """VDI uuids."""
+    uuids: set[str] = set()
+    for act in entry.acts:
+        uuids |= {act.args.get("vdi_uuid", ""), act.args.get("spec", {}).get("vdi_uuid", "")}
+        uuids |= {one["spec"]["vdi_uuid"] for one in act.args.get("snapshots", [])}
+    return uuids - {""}
 
 
 def _nobody_answered(error: Exception) -> bool:
