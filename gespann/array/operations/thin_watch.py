@@ -59,7 +59,7 @@ class ThinWatch:
         text = f"Volume {volume.name} uses {used_percent}% of its size, maximum {volume.thin_growth_max}%: set offline."
         self._events.add("ERROR", "8.6.2", text)
         try:
-            await self._lifecycle.set_online(volume, False, thin_stopped=True)
+            await self._lifecycle.set_online(volume, False, thin_stopped=True, by_itself=True)
         except (Refusal, SeamError, SeamLost) as error:
             log.warning("%s: %s", text, error)
 
@@ -68,7 +68,7 @@ class ThinWatch:
         if volume.template:
             return
         try:
-            await self._lifecycle.set_online(volume, True)
+            await self._lifecycle.set_online(volume, True, by_itself=True)
             self._events.add("INFO", "8.6.3", f"Volume {volume.name} is below its maximum again: set online.")
         except (Refusal, SeamError, SeamLost) as error:
             log.warning("volume %s stays offline: %s", volume.name, error)

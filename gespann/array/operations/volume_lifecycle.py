@@ -196,10 +196,16 @@ class VolumeLifecycle:
 
     # Changing --------------------------------------------------------------------------------------------------------
 
-    async def set_online(self, volume: Volume, online: bool, thin_stopped: bool = False) -> None:
+    async def set_online(
+        self, volume: Volume, online: bool, *, thin_stopped: bool = False, by_itself: bool = False
+    ) -> None:
         """Answered: in force. Offline: its sessions are dropped and nothing they sent can still land. ``thin_stopped``:
-        it is the group that does so, at the volume's maximum."""
+        it is the group that does so, at the volume's maximum. ``by_itself``: nobody has asked for it. Conflict, if
+        somebody has said something else since the group decided so."""
+        decided = volume
         async with self.turn(volume) as volume:
+            if by_itself and (volume.online, volume.thin_stopped) != (decided.online, decided.thin_stopped):
+                raise Conflict(f"Volume {volume.name} has been set online or offline meanwhile.")
             if online and volume.naa not in self._data_plane.present:
                 raise Conflict(f"The data plane has no volume {volume.name}; it cannot be set online.")
             generation = volume.generation if online else volume.generation + 1

@@ -124,3 +124,26 @@ async def test_what_a_person_says_counts_more_than_what_the_group_did(group, fir
     await group.cli(f"volume select v {first}", "volume select v offline", "volume select v thin-growth-max 100%")
     await group.control.look_at_thin_volumes()
     assert not group.control.volumes.get("v").online
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+async def test_what_a_person_says_while_the_group_looks_counts_more(group, stopped):
+    """Whether the group was about to set it online again, or offline at its maximum (and online again later)."""
+    control = group.control
+    if stopped:
+        volume = await stopped_at_its_maximum(group)
+        control.volumes.change(volume.id, thin_growth_max=100)
+    else:
+        volume = await volume_of(group, thin_growth_max=80)
+        group.engine.write(volume.naa, 0, volume.size_bytes * 80 // 100)
+    async with control.lifecycle.turn(control.volumes.get("v")):
+        said = asyncio.create_task(control.lifecycle.set_online(control.volumes.get("v"), False))
+        await asyncio.sleep(0)  # it waits for its turn
+        looking = asyncio.create_task(control.look_at_thin_volumes())
+        async with asyncio.timeout(120):
+            while len(control.lifecycle._turns[volume.id]._waiters) < 2:  # noqa: ASYNC110 - the group runs in this loop
+                await asyncio.sleep(0)
+    await asyncio.gather(said, looking)
+    control.volumes.change(volume.id, thin_growth_max=100)
+    await control.look_at_thin_volumes()
+    assert not control.volumes.get("v").online
