@@ -201,5 +201,6 @@ class Lab:
     def _stop_dhcp(self) -> None:
         pid = self._dhcp_pid()
         if pid is not None:
-            os.kill(pid, 9)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
             wait_until(lambda: started_at(pid) is None, GONE_TIMEOUT_S, "end of the DHCP server")

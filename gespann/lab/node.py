@@ -1,5 +1,6 @@
 """One node of a lab: a machine that can be switched on, unplugged, entered and cut off."""
 
+import contextlib
 import json
 import os
 import signal
@@ -67,7 +68,8 @@ class NodeProcess:
 
     def signal(self, sig: signal.Signals) -> None:
         if self.pid and self.running:
-            os.kill(self.pid, sig)
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and its wrapper is about to
+                os.kill(self.pid, sig)
 
     def wait(self, timeout_s: float = 60.0) -> int:
         """The exit status. LabError if it goes on for longer."""
@@ -212,7 +214,8 @@ class Node:
     def _tell_init(self) -> None:
         pid = self.init_pid
         if pid is not None:
-            os.kill(pid, signal.SIGHUP)
+            with contextlib.suppress(ProcessLookupError):  # the power has just gone
+                os.kill(pid, signal.SIGHUP)
 
     # --- power and cables
 
@@ -246,7 +249,8 @@ class Node:
         """The cord is pulled; the kernel closes its sockets, so peers hear of it. Returns when all of it is gone."""
         pid = self.init_pid
         if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._kill_all()
         (self.directory / "boot.json").unlink(missing_ok=True)
 

@@ -73,7 +73,8 @@ class Supervisor:
         """Takes up what is new in services/, and ends what is no longer there."""
         wanted: dict[str, Service] = {}
         for path in (self.directory / "services").glob("*.json"):
-            wanted[path.stem] = Service(**json.loads(path.read_bytes()))
+            with contextlib.suppress(FileNotFoundError):  # uninstalled just now: the next word of it is on its way
+                wanted[path.stem] = Service(**json.loads(path.read_bytes()))
         for name in [name for name, item in self._running.items() if wanted.get(name) != item.service]:
             self._end(name)
         for name, service in wanted.items():

@@ -119,6 +119,8 @@ def test_up_repairs_what_has_died(directory: Path) -> None:
     boot = directory / "array/boot.json"
     pid = int(boot.read_text().split('"pid": ')[1].split(",")[0])
     os.kill(pid, signal.SIGKILL)
+    while is_running(pid):  # till all that ran in the node has ended
+        time.sleep(0.02)
     assert "The lab is up, after" in lab(directory, "up")
     assert "The lab is up already." in lab(directory, "up")
 
