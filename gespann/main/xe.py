@@ -48,6 +48,11 @@ def main() -> int:
     except OSError as error:
         sys.stderr.write(f"Error: {error.filename}: {error.strerror}\n")
         return 1
+    for word in options.words:
+        if "\n" in word:  # on the wire it would be two arguments, and the second an order that nobody gave
+            key = word.partition("=")[0].partition("\n")[0]
+            sys.stderr.write(f"Error: an argument cannot contain a line break: {key}\n")
+            return 1
     return _converse(options)
 
 

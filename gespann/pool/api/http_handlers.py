@@ -84,13 +84,15 @@ class HttpRequest:
         return int(self.headers.get("content-length", "0") or 0)
 
     async def is_only_looking(self) -> bool:
-        """Some clients first send an empty request, to see whether they would be sent elsewhere: answered. One that
-        does not know its length promises as much there too, without a task, leaves with the head of the answer, and
+        """Some clients first send an empty request without a task, to see whether they would be sent elsewhere:
+        answered. One that does not know its length promises as much there too, leaves with the head of the answer, and
         sends its real request at once. So what that would be refused for is to be refused before this is asked."""
+        if "task_id" in self.query:
+            return False
         if self.headers.get("content-length") == "0":
             await self.respond(200)
             return True
-        if self.knows_its_length or "task_id" in self.query:
+        if self.knows_its_length:
             return False
         await self.begin_response(200, {})
         self._first = await anext(self.body(early_eof_ok=True), b"")
@@ -252,6 +254,8 @@ async def answer(
     try:
         await _run(route, request)
     finally:
+        if "task_id" not in query and not task.error_code:
+            api.tasks.let_go(task)
         if route.permission not in QUIET_HTTP:
             shown = {name: value for name, value in query.items() if name in ("uuid", "ref", "vdi", "sr_id", "sr_uuid")}
             args = " ".join(f"({quoted(name)} '' {quoted(value)} '')" for name, value in shown.items())

@@ -29,9 +29,9 @@ def request(options: Options) -> bytes:
 
 
 def named_files(words: list[str]) -> frozenset[str]:
-    """The only files the server may have read or written: those on the command line."""
-    values = [word.partition("=")[2] for word in words if "=" in word]
-    return frozenset([value for value in values if value])
+    """The only files the server may have read or written: those on the command line. To one without a name, which is
+    the standard output, it may write anyway."""
+    return frozenset([word.partition("=")[2] for word in words if "=" in word])
 
 
 class OutputClosed(Exception):
@@ -164,7 +164,7 @@ class Session:
             path, url = message.text(0), message.text(1)
             move = transfer.upload if message.tag == frames.HTTP_PUT else transfer.download
             worked = self._permitted(path) and move(self._options, path, url, self._heartbeat)
-            if worked and message.tag == frames.HTTP_GET:
+            if worked and path and message.tag == frames.HTTP_GET:
                 self._received.append(path)
         self._send(frames.encode(frames.RESPONSE, frames.OK if worked else frames.FAILED))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -47,12 +48,16 @@ def _explain(text: str) -> bool:
 
 
 def upload(options: Options, path: str, url: str, beat: Callable[[], None]) -> bool:
-    """PUT of a whole file. False, with a line on stderr: it did not arrive."""
+    """PUT of a whole file, or of what comes through a pipe or from a disk. False, with a line on stderr: it did not
+    arrive."""
     try:
-        with open(path, "rb") as file:
-            size_bytes = os.fstat(file.fileno()).st_size
-            for _ in range(REDIRECTS):
-                file.seek(0)
+        with open(path, "rb", buffering=0) as file:
+            kind = os.fstat(file.fileno())
+            # of anything but a file nobody knows how long it is; an empty file must not look like a mere question
+            size_bytes = (kind.st_size if stat.S_ISREG(kind.st_mode) else 0) or None
+            for attempt in range(REDIRECTS):
+                if attempt:
+                    file.seek(0)  # OSError of a pipe: what it gave once it does not give again
                 redirect = _put(options, file.fileno(), size_bytes, url, _Heart(beat))
                 if redirect is None:
                     return True
@@ -62,15 +67,22 @@ def upload(options: Options, path: str, url: str, beat: Callable[[], None]) -> b
         return _explain(f"{path} could not be sent: {error or 'no answer that could be understood'}")
 
 
-def _put(options: Options, fd: int, size_bytes: int, url: str, heart: _Heart) -> str | None:
-    """None once the server has it, or where it sends us instead. OSError: it refuses."""
+def _put(options: Options, fd: int, size_bytes: int | None, url: str, heart: _Heart) -> str | None:
+    """None once the server has it, or where it sends us instead. ``size_bytes``: none if it ends when it ends. OSError:
+    it refuses."""
     stream, target = open_url(options, url)
     with stream:
-        stream.sendall(f"PUT {target} HTTP/1.0\r\ncontent-length: {size_bytes}\r\n\r\n".encode())
+        if size_bytes is None:
+            head = f"PUT {target} HTTP/1.1\r\nhost: {options.server}\r\nconnection: close\r\n"
+            stream.sendall(f"{head}transfer-encoding: chunked\r\n\r\n".encode())
+        else:
+            stream.sendall(f"PUT {target} HTTP/1.0\r\ncontent-length: {size_bytes}\r\n\r\n".encode())
         try:
             while data := os.read(fd, PIECE_BYTES):
-                stream.sendall(data)
+                stream.sendall(data if size_bytes is not None else b"%x\r\n%b\r\n" % (len(data), data))
                 heart.tick()
+            if size_bytes is None:
+                stream.sendall(b"0\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError):
             pass  # a server that answers early, with a redirect or a refusal, says why in its answer
         status, fields, _ = read_header(stream)
@@ -84,8 +96,9 @@ def _put(options: Options, fd: int, size_bytes: int, url: str, heart: _Heart) ->
 
 
 def download(options: Options, path: str, url: str, beat: Callable[[], None]) -> bool:
-    """GET into a new file. False, with a line on stderr: it is not all there, and what there is was removed."""
-    if os.path.exists(path):
+    """GET into a new file, or to the standard output if the path is empty. False, with a line on stderr: it is not all
+    there, and what there is was removed."""
+    if path and os.path.exists(path):
         return _explain(f"{path} exists already; it is not overwritten")
     try:
         for _ in range(REDIRECTS):
@@ -102,11 +115,12 @@ def download(options: Options, path: str, url: str, beat: Callable[[], None]) ->
                 return True
         return _explain("The server redirects without end")
     except (OSError, ConnectionRefused, WrongServer) as error:
-        return _explain(f"{path} could not be received: {error or 'no answer that could be understood'}")
+        return _explain(f"{path or 'It'} could not be received: {error or 'no answer that could be understood'}")
 
 
 def _receive(stream: socket.socket, path: str, rest: bytes, length: str | None, heart: _Heart) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    fd = os.open(path, flags, 0o600) if path else os.dup(sys.stdout.fileno())
     try:
         with os.fdopen(fd, "wb") as file:
             received = file.write(rest)
@@ -116,5 +130,6 @@ def _receive(stream: socket.socket, path: str, rest: bytes, length: str | None, 
         if length is not None and length.isdigit() and received != int(length):
             raise OSError(f"{received} bytes came, {length} were announced")
     except BaseException:
-        os.unlink(path)
+        if path:
+            os.unlink(path)
         raise

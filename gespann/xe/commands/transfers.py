@@ -79,7 +79,8 @@ async def _export(call: Call, vm: Selected) -> None:
     }
     path = "/export_metadata" if metadata else "/export"
     await transfer(call, f"Export of VM: {vm.record['uuid']}", path, query, upload=False)
-    await call.printer.remark("Export succeeded")
+    if call.arguments.required("filename"):  # else the archive is on the standard output
+        await call.printer.remark("Export succeeded")
 
 
 async def audit_log_get(call: Call) -> None:

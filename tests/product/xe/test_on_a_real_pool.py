@@ -24,7 +24,7 @@ from gespann.pool.api.server import Address
 from gespann.seams.host_agent import CpuTuning
 from gespann.sr.memory import MemoryDriver, MemoryStorage
 from tests.unit.pool.world import StrictStorage
-from tests.unit.xe.xe_process import ROOT, Ended, run_xe
+from tests.unit.xe.xe_process import ROOT, Ended, run_xe, run_xe_on_bytes
 
 PASSWORD = "correct horse"
 CONFIG = " ".join(f"device-config:{word}" for word in ("target=a", "username=grpadmin", "password=grpadmin"))
@@ -296,6 +296,25 @@ async def test_a_console(shell: Shell) -> None:
     await shell.xe("vm-start vm=web1")
     ended = await shell.try_xe("console vm=web1", typed="\r\x1d")
     assert (ended.stderr, ended.status) == ("", 0)
+
+
+async def test_a_vm_through_pipes(shell: Shell) -> None:
+    """What comes through a pipe has no length, and nothing at all is no archive."""
+    sr = await make_sr(shell)
+    await make_template(shell, sr)
+    await shell.xe("vm-install template=tiny new-name-label=web1")
+    socket = {"GESPANN_XAPI_SOCKET": str(shell.base / "run/xapi")}
+    archive, err, status = await run_xe_on_bytes(shell.base, "vm-export", "vm=web1", "filename=", **socket)
+    assert (err, status, len(archive) % 512) == ("", 0, 0)
+    words = ("vm-import", "filename=/dev/stdin", f"sr-uuid={sr}")
+    out, err, status = await run_xe_on_bytes(shell.base, *words, typed=archive, **socket)
+    assert (err, status) == ("", 0)
+    assert await shell.get("vm", out.decode().strip(), "name-label") == "web1"
+    (shell.base / "empty.xva").touch()
+    for nothing in ("/dev/null", f"{shell.base}/empty.xva"):
+        ended = await shell.try_xe(f"vm-import filename={nothing} sr-uuid={sr}")
+        assert (ended.stdout, ended.status) == ("", 1), nothing
+        assert "ended before the import was complete" in ended.stderr
 
 
 async def test_a_vm_as_a_file(shell: Shell) -> None:

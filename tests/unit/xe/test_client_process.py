@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from tests.own_nets import free_port
 from tests.unit.xe.fake_xenapi import PASSWORD, USER
 from tests.unit.xe.worlds import small_pool
-from tests.unit.xe.xe_process import ROOT, Door, run_xe, server_tls
+from tests.unit.xe.xe_process import ROOT, Door, run_xe, run_xe_on_bytes, server_tls
 
 DISK = "00000000-0000-4000-8000-000000000015"
 LOGIN = ("-u", USER, "-pw", PASSWORD)
@@ -157,6 +157,25 @@ async def test_disks_to_and_from_files(unix: str, home: Path, tmp_path: Path, do
     assert "exists already" in ended.stderr
     assert ended.status == 1
     assert out.stat().st_size == 25600
+
+
+async def test_disks_through_pipes(unix: str, home: Path, door: Door) -> None:
+    """As in ``xe vdi-export ... filename= | gzip`` and ``gunzip | xe vdi-import ... filename=/dev/stdin``."""
+    data = bytes(range(256)) * 100
+    door.files["/export_raw_vdi"] = data
+    sent = await run_xe_on_bytes(home, "vdi-export", f"uuid={DISK}", "filename=", GESPANN_XAPI_SOCKET=unix)
+    assert sent == (data, "", 0)
+    words = ("vdi-import", f"uuid={DISK}", "filename=/dev/stdin")
+    for stream in (data * 100, b""):
+        assert await run_xe_on_bytes(home, *words, typed=stream, GESPANN_XAPI_SOCKET=unix) == (b"", "", 0)
+        assert door.files["/import_raw_vdi"] == stream
+
+
+async def test_an_argument_with_a_line_break(unix: str, home: Path, door: Door) -> None:
+    """On the wire it would be two, and the second one an order that nobody gave."""
+    ended = await run_xe(home, "vm-param-set", "uuid=x", "name-label=a\nforce=true", GESPANN_XAPI_SOCKET=unix)
+    assert (ended.stderr, ended.status) == ("Error: an argument cannot contain a line break: name-label\n", 1)
+    assert not door.requests
 
 
 async def test_a_refused_transfer_leaves_no_file(unix: str, home: Path, tmp_path: Path) -> None:

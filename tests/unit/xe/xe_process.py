@@ -30,7 +30,8 @@ class Door:
             header = await reader.readuntil(b"\r\n\r\n")
             self.requests.append(header)
             fields = dict(line.lower().split(b": ", 1) for line in header.split(b"\r\n")[1:] if b": " in line)
-            body = await reader.readexactly(int(fields.get(b"content-length", b"0")))
+            chunked = fields.get(b"transfer-encoding") == b"chunked"
+            body = await (_chunks(reader) if chunked else reader.readexactly(int(fields.get(b"content-length", b"0"))))
             verb, target = header.split(b" ")[:2]
             if verb == b"POST":
                 await serve_cli(self.api, body, reader, writer, local_root=self.local_root)
@@ -60,6 +61,14 @@ class Door:
         await writer.drain()
 
 
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readuntil(b"\r\n")
+    return body
+
+
 @dataclass
 class Ended:
     stdout: str
@@ -69,6 +78,12 @@ class Ended:
 
 async def run_xe(home: Path, *words: str, typed: str = "", **environment: str) -> Ended:
     """One ``xe`` with a home of its own."""
+    out, err, status = await run_xe_on_bytes(home, *words, typed=typed.encode(), **environment)
+    return Ended(out.decode(), err, status)
+
+
+async def run_xe_on_bytes(home: Path, *words: str, typed: bytes = b"", **environment: str) -> tuple[bytes, str, int]:
+    """The same in a pipeline: output, errors, status."""
     clean = {"HOME": str(home), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **environment}
     process = await asyncio.create_subprocess_exec(
         str(XE),
@@ -79,8 +94,8 @@ async def run_xe(home: Path, *words: str, typed: str = "", **environment: str) -
         stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(120):
-        out, err = await process.communicate(typed.encode())
-    return Ended(out.decode(), err.decode(), process.returncode or 0)
+        out, err = await process.communicate(typed)
+    return out, err.decode(), process.returncode or 0
 
 
 def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
