@@ -113,7 +113,10 @@ class Dispatcher:
         values = self._decode(call, bound, params[1:] if bound.message.needs_session else params)
         who = session.who() if session else []
         if not is_async:
-            return bound.result, await self._run_told(call, bound, values, who)
+            try:
+                return bound.result, await self._run_told(call, bound, values, who)
+            finally:
+                self.tasks.let_go(task)
         task.show()
         background = asyncio.create_task(self._run_async(call, bound, values, who))
         self._background.add(background)

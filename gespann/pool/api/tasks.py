@@ -5,7 +5,8 @@
        └──cancel asked, work stops──► cancelled
 
 Every call has one. It becomes a record that clients see when it was asked for (``Async.``), when it reports progress
-or when ``show`` is called; then ``ref`` is its ref. Finished ones are kept for a while, the newest ``FINISHED_KEPT``.
+or when ``show`` is called; then ``ref`` is its ref. Finished ones are kept for a while, the newest ``FINISHED_KEPT``;
+those of calls that somebody waited for go at once.
 """
 
 import asyncio
@@ -193,6 +194,11 @@ class Tasks:
             task.finished = True
         with self._pool.db.transaction() as tx:
             tx.destroy("task", ref)
+
+    def let_go(self, task: Task) -> None:
+        """Of a call whose caller has the answer now. It was seen while it took long, and nobody will destroy it."""
+        if task.ref and task.finished and self._pool.db.find("task", task.ref) is not None:
+            self.forget(task.ref)
 
     def _drop_oldest(self) -> None:
         while len(self._finished) > FINISHED_KEPT:

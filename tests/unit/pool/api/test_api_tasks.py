@@ -88,16 +88,28 @@ async def test_synchronous_call_shows_no_task_unless_it_reports(world, work):
     async def quiet(call):
         pass
 
+    seen = []
+
     async def report(call):
         call.task.set_progress(0.5)
+        seen.extend(record["status"] for record in world.api.pool.db.all("task").values())
+
+    async def report_and_fail(call):
+        await report(call)
+        raise XenApiError("VM_MISSING_PV_DRIVERS", ["x"])
 
     work.body = quiet
     await world.call("message.destroy_many", [])
     assert not world.api.pool.db.all("task")
     work.body = report
     await world.call("message.destroy_many", [])
-    (record,) = world.api.pool.db.all("task").values()
-    assert record["status"] == "success"
+    assert seen == ["pending"]
+    assert not world.api.pool.db.all("task"), "whoever called has the answer"
+    work.body = report_and_fail
+    with pytest.raises(XenApiError):
+        await world.call("message.destroy_many", [])
+    assert seen == ["pending", "pending"]
+    assert not world.api.pool.db.all("task")
 
 
 async def test_progress_rises_and_never_falls(world, work):

@@ -25,6 +25,7 @@ async def test_what_goes_in_comes_out(world: World, door: Path) -> None:
     assert contents(world, vdi) == data + bytes(size - len(data))
     uuid = world.get("VDI", vdi)["uuid"]
     assert await ask(door, world, f"GET /export_raw_vdi/?vdi={uuid}") == (200, data + bytes(size - len(data)))
+    assert not world.db.all("task"), "nobody has asked for one, and everybody has the answer"
     assert world.openings() == []
     assert world.work.journal.entries() == []
     assert world.hypervisor.storage.open_now == {}  # type: ignore[attr-defined]
@@ -51,6 +52,7 @@ async def test_a_client_that_does_not_know_its_length_may_simply_end(world: Worl
 async def test_a_client_that_breaks_off_has_failed(world: World, door: Path) -> None:
     vdi = await world.make_vdi(await world.make_sr())
     await ask_without_answer(door, world, f"PUT /import_raw_vdi?vdi={vdi}", b"x" * 5000, 9000)
+    assert [task["error_info"][0] for task in world.db.all("task").values()] == ["CLIENT_ERROR"]
     assert world.openings() == []
     assert world.work.journal.entries() == []
     assert world.get("VDI", vdi)["current_operations"] == {}
@@ -65,6 +67,7 @@ async def test_more_than_fits_is_refused(world: World, door: Path) -> None:
     vdi = await world.make_vdi(await world.make_sr(), virtual_size=1)
     size = world.get("VDI", vdi)["virtual_size"]
     status, words = await ask(door, world, f"PUT /import_raw_vdi?vdi={vdi}", bytes(size + 1))
+    assert words.decode() == f"VDI_TOO_SMALL {vdi} {size + 1}\n"
     assert (status, words.split()[0]) == (500, b"VDI_TOO_SMALL")
     assert world.openings() == []
 
