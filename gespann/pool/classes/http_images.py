@@ -55,7 +55,12 @@ async def import_raw_vdi(request: HttpRequest) -> None:
     if await request.is_only_looking():
         return
     await request.accept_early()
-    await work_of(pool).run(planner, task=request.task, memory={"body": request.body(early_eof_ok=True)})
+    try:
+        await work_of(pool).run(planner, task=request.task, memory={"body": request.body(early_eof_ok=True)})
+    except XenApiError as error:
+        if error.code == "VDI_TOO_SMALL":  # who found that does not know the disk
+            raise XenApiError(error.code, [vdi, *error.params[1:]]) from error
+        raise
     await scan_when_possible(pool, pool.db.get("VDI", vdi)["SR"])
     await request.respond(200)
 

@@ -4,8 +4,9 @@ import re
 from typing import Any
 from uuid import uuid4
 
-from gespann.pool.api.messages import Call, implements
+from gespann.pool.api.messages import Call, implements, on_set
 from gespann.pool.classes.context import assert_free, set_fields
+from gespann.pool.classes.vif import MTU_HIGHEST, MTU_LOWEST
 from gespann.pool.nbd.front import look_again
 from gespann.pool.plan.reachable_networks import assert_reachable
 from gespann.pool.steps.host_door import ask
@@ -15,6 +16,8 @@ from gespann.seams.xenapi.errors import XenApiError
 _GIVEN = frozenset({"name_label", "name_description", "MTU", "other_config", "bridge", "managed", "tags"})
 BRIDGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # the kernel takes 15 bytes
 
+LOOPBACK = frozenset({"lo"})
+
 
 @implements("network.create")
 async def create(call: Call, args: dict[str, Any]) -> str:
@@ -23,10 +26,23 @@ async def create(call: Call, args: dict[str, Any]) -> str:
     taken = {record["bridge"] for record in call.pool.db.all("network").values()}
     if not fields.get("bridge"):
         fields["bridge"] = f"gs{uuid4().hex[:10]}"
-    elif not BRIDGE_NAME.fullmatch(fields["bridge"]) or fields["bridge"] in taken:
+    elif not BRIDGE_NAME.fullmatch(fields["bridge"]) or fields["bridge"] in taken | LOOPBACK:
         raise XenApiError("INVALID_VALUE", ["bridge", fields["bridge"]])
+    _assert_possible(fields["MTU"])
     with call.pool.db.transaction() as tx:
         return tx.create("network", fields)
+
+
+def _assert_possible(mtu: int) -> None:
+    """Of what a bridge can have; VIFs that name none of their own get it."""
+    if not MTU_LOWEST <= mtu <= MTU_HIGHEST:
+        raise XenApiError("INVALID_VALUE", ["MTU", str(mtu)])
+
+
+@on_set("network.MTU")
+async def set_mtu(call: Call, network: str, value: int) -> None:
+    _assert_possible(value)
+    set_fields(call, "network", network, MTU=value)
 
 
 @implements("network.destroy")

@@ -1,5 +1,6 @@
 """Steps on domains as a whole. A domain is meant by VM uuid and ``start_id``: news of another start changes nothing."""
 
+import logging
 from typing import Any
 
 import msgspec
@@ -27,6 +28,8 @@ from gespann.seams.host_agent import (
 )
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
+
+log = logging.getLogger(__name__)
 
 SHUTDOWN_WITHIN_S = 180.0
 ANSWER_MARGIN_S = 20.0  # the agent's own deadline comes first
@@ -62,7 +65,14 @@ class BridgeReady(Step):
     name = "bridge-ready"
 
     async def do(self, run: Run) -> None:
-        await ask(run.pool, run.args["host"], BridgeEnsure(bridge=run.args["bridge"], mtu=run.args["mtu"]))
+        try:
+            await ask(run.pool, run.args["host"], BridgeEnsure(bridge=run.args["bridge"], mtu=run.args["mtu"]))
+        except HostRefused as error:
+            found = run.pool.db.where("network", bridge=run.args["bridge"])
+            if error.seam_code != "BAD_STATE" or not found:
+                raise
+            log.warning("%s", error.params[-1])  # the host has something else of that name
+            raise Refused("HOST_CANNOT_ATTACH_NETWORK", [run.args["host"], found[0][0]]) from error
 
 
 def disk_with_source(run: Run, shape: dict[str, Any]) -> Disk:

@@ -92,6 +92,15 @@ def _throughput_kbs(owner: str, message: str, source: Callable[[dict[str, Any]],
     return Fetched(fetch)
 
 
+def _disk(vbd: dict[str, Any]) -> str:
+    """As figures of disks are called, whatever the guest calls them: 0 is xvda, 26 is xvdaa."""
+    letters, number = "", int(vbd["userdevice"]) + 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(ord("a") + rest) + letters
+    return f"xvd{letters}"
+
+
 async def _host_free_memory(call: Call, row: Row) -> Value:
     return str(await call.request("host.compute_free_memory", row.ref))
 
@@ -208,8 +217,8 @@ TABLES: dict[str, dict[str, str | Related | Computed | Fetched]] = {
     "vbd": {
         "vdi-name-label": Computed(_vdi_name, ("VDI",)),
         "attachable": Fetched(_attachable),
-        "io_read_kbs": _throughput_kbs("VM", "VM.query_data_source", lambda vbd: f"vbd_{vbd['device']}_read"),
-        "io_write_kbs": _throughput_kbs("VM", "VM.query_data_source", lambda vbd: f"vbd_{vbd['device']}_write"),
+        "io_read_kbs": _throughput_kbs("VM", "VM.query_data_source", lambda vbd: f"vbd_{_disk(vbd)}_read"),
+        "io_write_kbs": _throughput_kbs("VM", "VM.query_data_source", lambda vbd: f"vbd_{_disk(vbd)}_write"),
     },
     "vif": {
         "io_read_kbs": _throughput_kbs("VM", "VM.query_data_source", lambda vif: f"vif_{vif['device']}_rx"),

@@ -338,9 +338,9 @@ async def test_a_cancelled_import_leaves_nothing(world: World, door: Path) -> No
     reader, writer = await asyncio.open_unix_connection(door)
     head = f"PUT /import?sr_id={sr}&session_id={world.session}&task_id={task} HTTP/1.1\r\nHost: x\r\n"
     writer.write(f"{head}Content-Length: {len(archive)}\r\n\r\n".encode() + archive[: 3 * MIB])
-    await until(lambda: world.get("task", task)["progress"] > 0, 20_000)
+    await until(lambda: world.get("task", task)["progress"] > 0)
     await world.call("task.cancel", task)
-    await until(lambda: world.get("task", task)["status"] == "cancelled", 20_000)
+    await until(lambda: world.get("task", task)["status"] == "cancelled")
     assert world.snapshot() == before
     assert b"TASK_CANCELLED" in await asyncio.wait_for(reader.read(), 120)
     writer.close()

@@ -82,7 +82,7 @@ async def test_a_cancelled_copy_leaves_nothing(world: World, monkeypatch: pytest
     task = await world.call("Async.VM.copy", vm, "copy", two)
     await asyncio.wait_for(asked.wait(), 120)
     await world.call("task.cancel", task)
-    await until(lambda: world.get("task", task)["status"] not in ("pending", "cancelling"), 20_000)
+    await until(lambda: world.get("task", task)["status"] not in ("pending", "cancelling"))
     assert world.get("task", task)["status"] == "cancelled"
     assert world.snapshot() == before
 
@@ -92,7 +92,7 @@ async def test_progress_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -
     told: list[float] = []
     monkeypatch.setattr(Task, "set_progress", lambda self, fraction: told.append(fraction))
     task = await world.call("Async.VM.copy", vm, "copy", two)
-    await until(lambda: world.get("task", task)["status"] != "pending", 20_000)
+    await until(lambda: world.get("task", task)["status"] != "pending")
     assert world.get("task", task)["status"] == "success"
     assert told == sorted(told)
     assert len({fraction for fraction in told if 0.1 < fraction < 0.9}) > 2

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -14,6 +15,7 @@ from gespann.pool.rrd.figures import collector_of
 from gespann.pool.rrd.sources import rate
 from gespann.seams.json_lines import SeamError
 from gespann.seams.xenapi.errors import XenApiError
+from gespann.xe.records.computed import TABLES
 
 SOURCE = Source("cpu0", "CPU0 usage", "(fraction)", most=1.0)
 
@@ -193,6 +195,16 @@ async def test_rates_of_a_machine(running):
     assert set(expected) <= set(listed)
     assert listed["cpu0"]["units"] == "(fraction)"
     assert listed["cpu0"]["enabled"] is True
+
+
+async def test_rates_of_a_disk_on_the_command_line(running):
+    """``xe vbd-param-get``, which has to know what the figures of a disk are called."""
+    world, vm = running
+    (vbd,) = world.get("VM", vm)["VBDs"]
+    call = SimpleNamespace(request=world.call)
+    for column, rate_of in (("io_read_kbs", fake.READ_BYTES), ("io_write_kbs", fake.WRITTEN_BYTES)):
+        shown = await TABLES["vbd"][column].fetch(call, SimpleNamespace(record=world.get("VBD", vbd)))
+        assert float(shown) == pytest.approx(rate_of / 1024)
 
 
 async def test_rates_of_a_host(running):
