@@ -7,6 +7,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
+# A process that may not keep what it has compiled compiles it anew at each start, and tests start thousands.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON := .venv/bin/python
 CARGO := setup/cargo
 ENGINE := --manifest-path engine/Cargo.toml --locked
@@ -25,8 +28,7 @@ demo: ## sets up, then: create a VM, and the array makes, opens and serves its d
 .PHONY: test
 test: ## sets up, then every test: engine, Python, real guests
 	@setup/prepare test
-	$(CARGO) test $(ENGINE) --workspace --quiet
-	$(PYTHON) -m pytest -q --durations=30 --durations-min=5 $(PYTEST_ARGS)
+	@tests/run -q --durations=30 --durations-min=5 $(PYTEST_ARGS)
 
 .PHONY: crash
 crash: ## kills the engine under writers (UNDER=guest, UNDER=fio) until Ctrl-C or a loss; KILLS=n ends it, SEED=n repeats a run

@@ -37,5 +37,5 @@ def test_rust_is_formatted() -> None:
 
 def test_shell_scripts_parse() -> None:
     guest = ("guest/build-tiny", "guest/build-initiator", "guest/parts.sh")
-    for script in ("setup/prepare", "setup/cargo", ".ci/run", *guest):
+    for script in ("setup/prepare", "setup/cargo", "tests/run", ".ci/run", *guest):
         clean("bash", "-n", ROOT / script)

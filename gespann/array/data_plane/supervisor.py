@@ -6,6 +6,7 @@ The engine runs in a session of its own and is not stopped with the group: guest
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from gespann.system.processes import CommandFailed, LongRunning, Word, start_log
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.5
+LOOK_S = 0.5  # for an engine that hangs, or whose process is not known; one that dies is noticed at once
 WAIT_MOST_S = 30.0  # between starts, when the engine dies again and again
 STARTUP_S = 10.0
 
@@ -40,6 +41,8 @@ class EngineSupervisor:
         self._on_event = on_event
         self._process: LongRunning | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._watched: tuple[int, int] | None = None  # the engine's process, and a descriptor of it
+        self._ended = asyncio.Event()
 
     async def start(self) -> None:
         """Returns when an engine answers, or when it is clear that it will take longer."""
@@ -58,13 +61,14 @@ class EngineSupervisor:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
+        self._unwatch()
 
     async def _keep(self) -> None:
-        """Looks every LOOK_S. Only an engine that never answers is started more and more rarely: one that ran and dies
-        is missed by guests."""
+        """Looks every LOOK_S, and when the process ends. Only an engine that never answers is started more and more
+        rarely: one that ran and dies is missed by guests."""
         wait_s, start_again_at_s = LOOK_S, 0.0
         while True:
-            await self._clock.sleep(LOOK_S)
+            await self._until_it_is_time()
             if await self._answers():
                 if self._dead():
                     self._process = None  # another has the data, and was only slow: it is adopted
@@ -79,6 +83,36 @@ class EngineSupervisor:
             wait_s = min(wait_s * 2, WAIT_MOST_S)
             start_again_at_s = self._clock.monotonic_s() + wait_s
 
+    async def _until_it_is_time(self) -> None:
+        waits = [asyncio.ensure_future(one) for one in (self._clock.sleep(LOOK_S), self._ended.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        self._ended.clear()
+
+    def _watch(self, pid: int) -> None:
+        """Its end is heard of from now on, whoever started it."""
+        if self._watched is not None and self._watched[0] == pid:
+            return
+        self._unwatch()
+        try:
+            self._watched = pid, os.pidfd_open(pid)
+        except OSError:
+            return  # it has ended since, or is not of this machine: LOOK_S is left
+        asyncio.get_running_loop().add_reader(self._watched[1], self._has_ended)
+
+    def _unwatch(self) -> None:
+        if self._watched is not None:
+            asyncio.get_running_loop().remove_reader(self._watched[1])
+            os.close(self._watched[1])
+            self._watched = None
+
+    def _has_ended(self) -> None:
+        self._unwatch()
+        self._ended.set()
+
     def _launch(self) -> None:
         try:
             self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -87,6 +121,7 @@ class EngineSupervisor:
             self._process = None
             log.error("%s", error)
             return
+        self._watch(self._process.pid)
         log.info("engine started, process %d", self._process.pid)
 
     def _dead(self) -> bool:
@@ -96,7 +131,7 @@ class EngineSupervisor:
     async def _answers(self) -> bool:
         client = JsonLinesClient(self._socket_path, timeout_s=5.0)
         try:
-            await client.call(HELLO)
+            self._watch((await client.call(HELLO)).pid)
         except (SeamLost, SeamError):
             return False
         finally:

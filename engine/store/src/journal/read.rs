@@ -9,6 +9,7 @@ use std::sync::Arc;
 const WINDOW_BYTES: usize = 4 << 20;
 /// How far behind a torn end sound records are looked for.
 const SEARCHED_BYTES: u64 = 64 << 20;
+const ZEROES: [u8; 64] = [0; 64];
 
 #[derive(Debug)]
 pub struct FrameReader {
@@ -64,8 +65,17 @@ impl FrameReader {
 fn durable_behind(file: &Arc<dyn DiskFile>, torn_at: u64, latest: u64) -> io::Result<Option<u64>> {
     let mut rest = vec![0; file.len()?.saturating_sub(torn_at).min(SEARCHED_BYTES) as usize];
     file.read_at(&mut rest, torn_at)?;
-    for at in (0..rest.len()).step_by(8) {
-        let Some((_, payload, _)) = frame::take(&rest[at..]) else { continue };
+    let mut at = 0;
+    while at < rest.len() {
+        // A log is as long as it may become from the beginning: nearly all of this is zeroes, where no frame begins.
+        let piece = &rest[at..(at + ZEROES.len()).min(rest.len())];
+        if piece == &ZEROES[..piece.len()] {
+            at += piece.len();
+            continue;
+        }
+        let here = &rest[at..];
+        at += 8;
+        let Some((_, payload, _)) = frame::take(here) else { continue };
         if let Some(Record::Commit { confirmed, .. }) = frame::decode::<Record>(payload) {
             if confirmed > latest {
                 return Ok(Some(confirmed));
