@@ -20,11 +20,12 @@ from gespann.seams.engine_socket import (
 )
 from tests.product.engine.conftest import MIB, NAME, VOLUME
 from tests.product.engine.engine_process import Control, EngineProcess
-from tests.product.engine.initiator import NOP_OUT, RESERVED, Initiator, Patient, Pdu, Refused
+from tests.product.engine.initiator import LOGOUT, NOP_OUT, RESERVED, Initiator, Patient, Pdu, Refused
 
 pytestmark = pytest.mark.engine
 Connect = Callable[..., Initiator]
 Serve = Callable[..., Target]
+LOGGED_OUT = 0x26
 OTHER_VOLUME, OTHER_NAME = "6090a028a030f846d8d6546fbd0130c6", "iqn.2026-01.test:other"
 
 
@@ -68,6 +69,18 @@ def test_a_thousand_connections_leave_nothing_behind(
                 Initiator(engine.port).login(None).close()
     assert wait_until(lambda: no_more_than(before, engine)), threads_and_descriptors(engine)
     assert control.call(SessionList()).sessions == []
+
+
+def test_a_session_is_over_when_its_logout_is_answered(control: Control, connect: Connect, serve: Serve) -> None:
+    """Nobody sees it any more, and a volume for one host is free for the next. A thread of the engine has to be unlucky
+    for anything else, so it is tried some hundred times."""
+    serve()
+    for number in range(300):
+        initiator = connect(name=f"iqn.2026-01.test:host{number}").login(NAME)
+        initiator.send(initiator.header(LOGOUT, 0x80))
+        assert initiator.receive().opcode == LOGGED_OUT
+        if number % 2:
+            assert control.call(SessionList()).sessions == []
 
 
 def test_discovery_sessions_do_not_lock_others_out(

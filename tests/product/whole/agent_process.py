@@ -35,7 +35,7 @@ BLOCK = 512
 
 
 class HeldSessions(AnyStorage):
-    """``folder`` has a file for each holder, with its name and its process."""
+    """``folder`` has a file for each holder, with its name, its disk and its process."""
 
     def __init__(self, run_dir: Path) -> None:
         super().__init__()
@@ -43,9 +43,11 @@ class HeldSessions(AnyStorage):
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._holders: dict[str, str] = {}  # target -> who opened it last
         starts = {f"{one.domain.uuid}/{one.domain.start_id}" for one in load_domains(run_dir)}
-        for path in self.folder.glob("*.json"):  # a start that the agent's death cut short has no machine
-            holder = json.loads(path.read_text())["holder"]
-            if holder.rpartition("/")[0] not in starts:
+        for path in self.folder.glob("*.json"):
+            held = json.loads(path.read_text())
+            if held["holder"].rpartition("/")[0] in starts:
+                self._holders[held["target"]] = held["holder"]
+            else:  # a start that the agent's death cut short has no machine
                 self._end(path)
 
     async def open(self, holder: str, source: Source, read_only: bool) -> None:
@@ -100,7 +102,8 @@ class HeldSessions(AnyStorage):
         path = self._file(holder)
         self._end(path)
         process = self._start(path, source, read_only)
-        write_whole(path, {"holder": holder, "pid": process.pid, "read_only": read_only})
+        held = {"holder": holder, "target": source.target, "pid": process.pid, "read_only": read_only}
+        write_whole(path, held)
         said = path.with_suffix(".out")
         async with asyncio.timeout(OPEN_WITHIN_S):
             while "iB" not in said.read_text():

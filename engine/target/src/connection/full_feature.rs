@@ -254,7 +254,13 @@ impl<'a> FullFeature<'a> {
             }
             Step::TaskManagement(request) => self.task_management(&request)?,
             Step::SendTargets { initiator_task_tag, value } => self.send_targets(initiator_task_tag, &value),
-            Step::Logout => return Err(None),
+            Step::Logout => {
+                // Before it is answered: whoever was told that it is over finds no trace of it, and a volume that others may use.
+                if let Some(disk) = &self.disk {
+                    disk.entry.export.gate.revoke(&disk.entry.ticket);
+                }
+                return Err(None);
+            }
             Step::Close(reason) => return Err(Some(reason.to_owned())),
         }
         self.flush_if_full()
