@@ -62,3 +62,13 @@ class ManualClock:
         for _, future in due:
             if not future.done():
                 future.set_result(None)
+
+
+async def sleep_unless(event: asyncio.Event, clock: Clock, delay_s: float) -> None:
+    """Returns after so long, or as soon as the event is set."""
+    waits = [asyncio.ensure_future(one) for one in (clock.sleep(delay_s), event.wait())]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

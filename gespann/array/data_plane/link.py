@@ -30,7 +30,7 @@ from gespann.seams.engine_socket import (
     VolumeList,
 )
 from gespann.seams.json_lines import SeamError, SeamLost
-from gespann.system.clock import Clock
+from gespann.system.clock import Clock, sleep_unless
 from gespann.system.json_lines import Watch
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class DataPlane:
         self._pools = pools
         self._push_turn = asyncio.Lock()
         self._stale = asyncio.Event()
+        self._came_up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._failure: str | None = None
         self.current = asyncio.Event()  # the engine has the policy of the database
@@ -180,6 +181,7 @@ class DataPlane:
 
     def _up(self, hello: HelloReply) -> None:
         log.info("engine %s is up, boot %s, configured %s", hello.engine_version, hello.boot_id, hello.configured)
+        self._came_up.set()
         self.mark_stale()
 
     def _down(self, why: str) -> None:
@@ -192,6 +194,7 @@ class DataPlane:
         while True:
             await self._stale.wait()
             self._stale.clear()
+            self._came_up.clear()
             try:
                 await self._refresh()
             except Exception as error:  # one bad row must not end the keeper
@@ -200,7 +203,7 @@ class DataPlane:
                     log.warning("policy not in force yet: %s", error, exc_info=not foreseen)
                 self._failure = str(error)
                 self._stale.set()
-                await self._clock.sleep(RETRY_S)
+                await sleep_unless(self._came_up, self._clock, RETRY_S)
 
     async def _refresh(self) -> None:
         async with self._push_turn:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gespann.array.data_plane.link import HELLO
 from gespann.seams.json_lines import SeamError, SeamLost
-from gespann.system.clock import Clock
+from gespann.system.clock import Clock, sleep_unless
 from gespann.system.json_lines import JsonLinesClient
 from gespann.system.processes import CommandFailed, LongRunning, Word, start_logged
 
@@ -68,7 +68,8 @@ class EngineSupervisor:
         rarely: one that ran and dies is missed by guests."""
         wait_s, start_again_at_s = LOOK_S, 0.0
         while True:
-            await self._until_it_is_time()
+            await sleep_unless(self._ended, self._clock, LOOK_S)
+            self._ended.clear()
             if await self._answers():
                 if self._dead():
                     self._process = None  # another has the data, and was only slow: it is adopted
@@ -82,15 +83,6 @@ class EngineSupervisor:
             self._launch()
             wait_s = min(wait_s * 2, WAIT_MOST_S)
             start_again_at_s = self._clock.monotonic_s() + wait_s
-
-    async def _until_it_is_time(self) -> None:
-        waits = [asyncio.ensure_future(one) for one in (self._clock.sleep(LOOK_S), self._ended.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-        self._ended.clear()
 
     def _watch(self, pid: int) -> None:
         """Its end is heard of from now on, whoever started it."""
