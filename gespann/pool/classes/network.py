@@ -6,8 +6,8 @@ from uuid import uuid4
 
 from gespann.pool.api.messages import Call, implements, on_set
 from gespann.pool.classes.context import assert_free, set_fields
-from gespann.pool.classes.vif import MTU_HIGHEST, MTU_LOWEST
 from gespann.pool.nbd.front import look_again
+from gespann.pool.plan.frame_sizes import assert_mtu
 from gespann.pool.plan.reachable_networks import assert_reachable
 from gespann.pool.steps.host_door import ask
 from gespann.seams.host_agent import BridgeEnsure
@@ -28,21 +28,14 @@ async def create(call: Call, args: dict[str, Any]) -> str:
         fields["bridge"] = f"gs{uuid4().hex[:10]}"
     elif not BRIDGE_NAME.fullmatch(fields["bridge"]) or fields["bridge"] in taken | LOOPBACK:
         raise XenApiError("INVALID_VALUE", ["bridge", fields["bridge"]])
-    _assert_possible(fields["MTU"])
+    assert_mtu(fields["MTU"])
     with call.pool.db.transaction() as tx:
         return tx.create("network", fields)
 
 
-def _assert_possible(mtu: int) -> None:
-    """Of what a bridge can have; VIFs that name none of their own get it."""
-    if not MTU_LOWEST <= mtu <= MTU_HIGHEST:
-        raise XenApiError("INVALID_VALUE", ["MTU", str(mtu)])
-
-
 @on_set("network.MTU")
 async def set_mtu(call: Call, network: str, value: int) -> None:
-    _assert_possible(value)
-    set_fields(call, "network", network, MTU=value)
+    set_fields(call, "network", network, MTU=assert_mtu(value))
 
 
 @implements("network.destroy")

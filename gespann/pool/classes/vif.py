@@ -5,6 +5,7 @@ from typing import Any
 from gespann.pool.api.messages import Call, implements
 from gespann.pool.classes.context import assert_free, work_of
 from gespann.pool.plan import device_numbers, device_plans, locking_plans
+from gespann.pool.plan.frame_sizes import assert_mtu
 from gespann.pool.plan.mac_addresses import checked_mac, random_mac
 from gespann.pool.plan.network_moves import plan_move
 from gespann.pool.plan.shapes import Plan
@@ -17,7 +18,6 @@ _GIVEN = frozenset(
     }
 )
 AUTODETECT = "autodetect"
-MTU_LOWEST, MTU_HIGHEST = 68, 65535
 
 
 @implements("VIF.create")
@@ -31,8 +31,8 @@ async def create(call: Call, args: dict[str, Any]) -> str:
         fields["device"] = str(free[0])
     elif device_numbers.nic_number(fields["device"]) not in free:
         raise XenApiError("DEVICE_ALREADY_EXISTS", [fields["device"]])
-    if fields.get("MTU") and not MTU_LOWEST <= fields["MTU"] <= MTU_HIGHEST:
-        raise XenApiError("INVALID_VALUE", ["MTU", str(fields["MTU"])])
+    if fields.get("MTU"):
+        assert_mtu(fields["MTU"])
     for version, name in locking_plans.FIELDS.items():
         fields[name] = locking_plans.checked_addresses(version, fields.get(name, []))
     mac = args.get("MAC", "")

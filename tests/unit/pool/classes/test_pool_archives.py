@@ -265,6 +265,15 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], list[str]]] = {
     ),
     "two NICs in one place": (lambda: changed(lambda a: a.add_vif("Ref:12")), ["DEVICE_ALREADY_EXISTS", "0"]),
     "a strange device": (lambda: changed(lambda a: a.add_vif("Ref:12", device="x")), ["INVALID_DEVICE", "x"]),
+    "frames of 5 bytes": (lambda: changed(lambda a: a.add_vif("Ref:12", device="1", MTU="5")), ["INVALID_VALUE"]),
+    "no address": (
+        lambda: changed(lambda a: a.add_vif("Ref:12", device="1", ipv4_allowed=["x"])),
+        ["INVALID_IP_ADDRESS_SPECIFIED", "ipv4_allowed"],
+    ),
+    "a network for 5 bytes": (
+        lambda: changed(lambda a: a.objects[2]["snapshot"].update(MTU="5", name_label="else", bridge="else")),
+        ["INVALID_VALUE", "MTU", "5"],
+    ),
     "no blocks": (lambda: changed(lambda a: a.members.clear()), [UNEXPECTED, "Ref:10/00000000"]),
     "a block of no disk": (lambda: changed(rename(0, "Ref:77/00000000")), [UNEXPECTED, "Ref:10/00000000"]),
     "a block that climbs": (lambda: changed(rename(0, "Ref:10/../x")), [UNEXPECTED, "Ref:10/00000000"]),
