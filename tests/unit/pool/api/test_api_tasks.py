@@ -12,11 +12,9 @@ MISSING = "OpaqueRef:00000000-0000-0000-0000-000000000000"
 
 
 async def until(condition) -> None:
-    for _ in range(10_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("never came true")
+    async with asyncio.timeout(120):
+        while not condition():  # noqa: ASYNC110 - nothing there tells when it changes
+            await asyncio.sleep(0)
 
 
 def status(world, task: str) -> str:
