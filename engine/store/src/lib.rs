@@ -69,7 +69,7 @@ pub struct Space {
     pub reclaiming_bytes: u64,
 }
 
-/// How much all volumes together may occupy, and from which part of it on initiators are warned.
+/// How much all volumes together may occupy, and from which part of it on initiators are warned and space is short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     /// None: as much as the file system has.
@@ -223,6 +223,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn was_used(&self) -> bool {
         true
     }
+    /// Is there so little space left, or does a writer wait for some, that the background should rest little, whoever reads and
+    /// writes? As it was when limits were last looked at.
+    fn space_is_short(&self) -> bool {
+        false
+    }
     /// What the background last failed at.
     fn background_failure(&self) -> Option<String> {
         None
@@ -245,6 +250,11 @@ pub trait Volume: Send + Sync + std::fmt::Debug {
     /// Fills `buffer`; what was never written reads as zeroes.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), BlockError>;
     fn write_at(&self, data: &[u8], offset: u64) -> Result<(), BlockError>;
+    /// To be asked when a write was `NoSpace`: is space on its way back, so that the same may succeed a little later? Whoever is
+    /// told so is expected to try again, and the background hurries for him.
+    fn space_is_coming(&self) -> bool {
+        false
+    }
     /// The range reads as zeroes afterwards. A thin volume gives the space back, a thick one keeps it reserved.
     fn zero(&self, offset: u64, length: u64) -> Result<(), BlockError>;
     /// Everything answered before this call survives a crash. After one failure every later flush fails too: the

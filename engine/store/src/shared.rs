@@ -28,6 +28,12 @@ pub struct Shared {
     in_use: AtomicBool,
     /// The pool's limit is reached: no write may take more space.
     pub full: AtomicBool,
+    /// Space is short: what is on its way back should come sooner, at the cost of readers and writers.
+    pub short: AtomicBool,
+    /// Somebody waits for space that is on its way back.
+    wanted: AtomicBool,
+    /// Something was let go, and not all of it has been given back.
+    giving_back: AtomicBool,
 }
 
 impl Shared {
@@ -42,6 +48,9 @@ impl Shared {
             released: Mutex::default(),
             in_use: AtomicBool::new(false),
             full: AtomicBool::new(false),
+            short: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
+            giving_back: AtomicBool::new(true),
         }
     }
 
@@ -55,6 +64,33 @@ impl Shared {
     /// Has anybody read or written since this was asked last?
     pub fn was_used(&self) -> bool {
         self.in_use.swap(false, Ordering::Relaxed)
+    }
+
+    /// Called by who has been refused a write for lack of space: it will be asked for again if some is on its way back.
+    pub fn space_is_coming(&self) -> bool {
+        let coming = self.giving_back.load(Ordering::Acquire);
+        if coming {
+            self.wanted.store(true, Ordering::Release);
+        }
+        coming
+    }
+
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    pub fn will_give_back(&self) {
+        self.giving_back.store(true, Ordering::Release);
+    }
+
+    /// The background has found nothing more to do. `waiting`: is there anything that it cannot do yet? Asked afterwards, so that
+    /// what is let go meanwhile is not missed.
+    pub fn has_given_back(&self, waiting: impl FnOnce() -> bool) {
+        self.giving_back.store(false, Ordering::Release);
+        self.wanted.store(false, Ordering::Release);
+        if waiting() {
+            self.will_give_back();
+        }
     }
 
     pub fn changing(&self) -> RwLockReadGuard<'_, ()> {
@@ -72,6 +108,7 @@ impl Shared {
 
     pub fn release(&self, dropped: impl IntoIterator<Item = Dropped>) {
         lock(&self.released).extend(dropped);
+        self.will_give_back();
     }
 
     pub fn next_released(&self) -> Option<Dropped> {

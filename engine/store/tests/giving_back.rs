@@ -70,6 +70,28 @@ fn each_step_empties_little_and_writers_go_on_between_steps() {
 }
 
 #[test]
+fn slots_that_stand_alone_are_emptied_without_a_look_at_what_is_in_them() {
+    let (disk, store) = prepare();
+    let volume = store.open(VOLUME).unwrap();
+    let write = |chunk: u64, byte| volume.write_at(&[byte; CHUNK as usize], chunk * CHUNK).unwrap();
+    (0..200).for_each(|chunk| write(chunk, 10));
+    volume.flush().unwrap();
+    store.snapshot(&[Share { source: VOLUME, id: snapshot_number(2), thick: false }]).unwrap();
+    (0..200).for_each(|chunk| write(chunk, 11));
+    store.snapshot(&[Share { source: VOLUME, id: snapshot_number(3), thick: false }]).unwrap();
+    (0..200).step_by(2).for_each(|chunk| write(chunk, 12)); // the slots between stay in use
+    volume.flush().unwrap();
+    while store.background() {}
+    store.delete(snapshot_number(3)).unwrap();
+    disk.asked.looks_for_data.store(0, Ordering::Relaxed);
+    disk.asked.punched_bytes.store(0, Ordering::Relaxed);
+    while store.background() {}
+    assert_eq!(disk.asked.punched_bytes.load(Ordering::Relaxed), 100 * CHUNK);
+    assert_eq!(disk.asked.looks_for_data.load(Ordering::Relaxed), 0);
+    assert_eq!(store.verify(), Vec::<String>::new());
+}
+
+#[test]
 fn asking_how_much_is_left_costs_little_however_much_it_is() {
     let (disk, store) = prepare();
     (0..2).for_each(|number| store.delete(snapshot_number(number)).unwrap());

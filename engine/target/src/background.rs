@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 /// any.
 const SLICE: Duration = Duration::from_millis(2);
 const BREATH: Duration = Duration::from_millis(3);
+/// When space is short: the rest is a part of what was worked.
+const SHORT_BREATH: Duration = Duration::from_micros(500);
 /// Between rounds, when there is nothing to do.
 const PAUSE: Duration = Duration::from_millis(200);
+const SHORT_PAUSE: Duration = Duration::from_millis(50);
 /// After a failure; it is tried again.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
@@ -26,6 +29,10 @@ pub fn watch_space(store: &dyn Store) -> ! {
     }
 }
 
+fn rest_after(worked: Duration, short: bool) -> Duration {
+    if short { SHORT_BREATH.max(worked / 4) } else { BREATH.max(worked) }
+}
+
 pub fn tend(store: &dyn Store) -> ! {
     let mut told = None;
     loop {
@@ -33,7 +40,7 @@ pub fn tend(store: &dyn Store) -> ! {
         while store.background() {
             if began.elapsed() >= SLICE {
                 if store.was_used() {
-                    thread::sleep(BREATH.max(began.elapsed()));
+                    thread::sleep(rest_after(began.elapsed(), store.space_is_short()));
                 }
                 began = Instant::now();
             }
@@ -45,7 +52,11 @@ pub fn tend(store: &dyn Store) -> ! {
                 None => log!(Info, "background work on the volumes goes on"),
             }
         }
-        thread::sleep(if failure.is_some() { PAUSE_AFTER_FAILURE } else { PAUSE });
+        thread::sleep(match &failure {
+            Some(_) => PAUSE_AFTER_FAILURE,
+            None if store.space_is_short() => SHORT_PAUSE,
+            None => PAUSE,
+        });
         told = failure;
     }
 }

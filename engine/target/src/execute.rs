@@ -2,6 +2,7 @@
 
 use crate::export::Export;
 use crate::gate::{Refused, Ticket};
+use crate::patience::wait_for_space;
 use crate::sanitize;
 use crate::sessions::SessionEntry;
 use gespann_scsi::mode::Settings;
@@ -43,7 +44,9 @@ pub fn read_sense(error: &BlockError) -> Sense {
     }
 }
 
-/// Admits and runs everything but reads. `data` is what arrived, possibly less than is wanted.
+/// Admits and runs everything but reads. `data` is what arrived, possibly less than is wanted. What finds no space is admitted and
+/// tried again while some is on its way back; not COMPARE AND WRITE, which may have written a part of what it would look for, nor WRITE
+/// SAME, which may take long each time.
 pub fn carry_out(
     entry: &SessionEntry,
     resets: u64,
@@ -53,11 +56,19 @@ pub fn carry_out(
     data: &[u8],
 ) -> Result<Outcome, Refused> {
     let gate = &entry.export.gate;
-    let _permit = match plan.changes() {
-        true => gate.admit_change(&entry.ticket, resets, class)?,
-        false => gate.admit(&entry.ticket, resets, class)?,
-    };
-    Ok(execute(&entry.export, &entry.ticket, plan, lun, data))
+    let repeated = matches!(plan, Plan::Write { .. } | Plan::OrWrite { .. } | Plan::WriteAtomic { .. });
+    loop {
+        let permit = match plan.changes() {
+            true => gate.admit_change(&entry.ticket, resets, class)?,
+            false => gate.admit(&entry.ticket, resets, class)?,
+        };
+        let outcome = execute(&entry.export, &entry.ticket, plan, lun, data);
+        drop(permit); // nobody who drains waits for space
+        let full = matches!(&outcome, Outcome::Check(sense) if *sense == Sense::NO_SPACE);
+        if !(full && repeated && wait_for_space(&entry.export)) {
+            return Ok(outcome);
+        }
+    }
 }
 
 /// Admits and writes a part of a WRITE. What it promises beyond that it keeps when its last part is carried out.
@@ -68,8 +79,14 @@ pub fn carry_out_part(
     offset: u64,
     part: &[u8],
 ) -> Result<Result<(), Sense>, Refused> {
-    let _permit = entry.export.gate.admit_change(&entry.ticket, resets, class)?;
-    Ok(entry.export.volume.write_at(part, offset).map_err(|error| write_sense(&error)))
+    loop {
+        let permit = entry.export.gate.admit_change(&entry.ticket, resets, class)?;
+        let written = entry.export.volume.write_at(part, offset);
+        drop(permit);
+        if !(matches!(written, Err(BlockError::NoSpace)) && wait_for_space(&entry.export)) {
+            return Ok(written.map_err(|error| write_sense(&error)));
+        }
+    }
 }
 
 fn execute(export: &Export, ticket: &Ticket, plan: &Plan, lun: &Lun, data: &[u8]) -> Outcome {

@@ -1,6 +1,7 @@
 //! One volume as a target: what the group has said of it, its gate, its blocks.
 
 use crate::gate::Gate;
+use crate::patience::Patience;
 use gespann_control::messages::Target;
 use gespann_scsi::Lun;
 use gespann_scsi::mode::Settings;
@@ -18,6 +19,7 @@ pub struct Export {
     settings: Mutex<Settings>,
     /// Counts changes of `lun`: a session looks again only when it has moved.
     version: AtomicU64,
+    pub patience: Patience,
 }
 
 impl Export {
@@ -25,7 +27,7 @@ impl Export {
         let settings = Settings::default();
         let lun = RwLock::new(Arc::new(lun_of(id, &target, volume.as_ref(), settings)));
         let (target, version) = (RwLock::new(Arc::new(target)), AtomicU64::new(1));
-        Self { id, gate, volume, target, lun, settings: Mutex::new(settings), version }
+        Self { id, gate, volume, target, lun, settings: Mutex::new(settings), version, patience: Patience::default() }
     }
 
     pub fn target(&self) -> Arc<Target> {

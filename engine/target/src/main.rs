@@ -15,6 +15,7 @@ mod gatekeeper;
 mod lease_tests;
 mod log;
 mod offline;
+mod patience;
 mod persistent;
 mod portal;
 mod sanitize;

@@ -131,6 +131,8 @@ impl MappedStore {
         self.background.commit_due.store(true, Ordering::Release);
         self.keep_spare();
         self.watch_limits().map_err(|error| io::Error::other(error.to_string()))?;
+        let waits = || self.shared.anything_released() || self.all_volumes().iter().any(|volume| volume.waits_for_commit());
+        self.shared.has_given_back(waits);
         Ok(false)
     }
 
@@ -192,14 +194,18 @@ impl MappedStore {
     fn empty_some(&self, from: &Mutex<Emptying>, done: &dyn Fn(&Arc<DataFile>, Range<u64>)) -> io::Result<bool> {
         let Some((number, slots)) = lock(from).take() else { return Ok(false) };
         let Some(file) = self.shared.files.get(number) else { return Ok(true) };
+        let alone = file.ownerless.load(Ordering::Acquire);
         let empty = || -> io::Result<u64> {
+            if !alone && slots.end == slots.start + 1 {
+                // Looking for its data would wait for the writers twice more.
+                return file.empty(file.offset(slots.start), file.chunk_bytes).map(|()| slots.end);
+            }
             let (first, run_end) = match file.next_data(file.offset(slots.start), file.offset(slots.end))? {
                 Some((start, end)) => (start / file.chunk_bytes, end / file.chunk_bytes),
                 None => return Ok(slots.end),
             };
             // The file system keeps writers away from the file meanwhile, and takes its time for each extent, which it may
             // have to discard on the disk below: one run of data, or what is in one slot.
-            let alone = file.ownerless.load(Ordering::Acquire);
             let upto = if alone { slots.end } else { run_end.max(first + 1) };
             let end = slots.end.min(upto).min(first + STEP_SLOTS);
             file.empty(file.offset(first), (end - first) * file.chunk_bytes)?;
@@ -319,13 +325,14 @@ impl MappedStore {
     /// Makes changes durable that let go of something, so that it may be given back: when their volume has come to rest,
     /// because syncing random writes all the time costs their writer most of its speed; but not too late.
     fn commit_waiting(&self) -> io::Result<()> {
+        let patience = if self.shared.is_wanted() { 0 } else { PATIENT_ROUNDS };
         for volume in self.all_volumes().iter().filter(|volume| volume.waits_for_commit()) {
             {
                 let mut looked_at = lock(&volume.looked_at);
                 let (before, rounds) = *looked_at;
                 let latest = volume.latest();
                 *looked_at = (latest, if latest == before { 0 } else { rounds + 1 });
-                if latest != before && rounds < PATIENT_ROUNDS {
+                if latest != before && rounds < patience {
                     continue;
                 }
                 looked_at.1 = 0;

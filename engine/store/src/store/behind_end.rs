@@ -100,6 +100,7 @@ impl MappedStore {
         if !map.raw {
             let reserve = Reserve { file: base.clone(), volume: Some(Arc::downgrade(volume)), next: 0 };
             lock(&self.background.reserves).push_back(reserve);
+            self.shared.will_give_back();
         }
     }
 

@@ -151,7 +151,8 @@ impl MappedStore {
         let mapped_bytes = self.mapped_bytes(volume).map_err(unreadable)?;
         let top = volume.map().top.clone();
         let exclusive_bytes = self.exclusive(&*top, 0).map_err(unreadable)?;
-        Ok(Usage { mapped_bytes, exclusive_bytes })
+        // A thick volume that has become shorter may hold more in its last chunk, behind its end.
+        Ok(Usage { mapped_bytes, exclusive_bytes: exclusive_bytes.min(mapped_bytes) })
     }
 
     /// What only this node refers to, and nobody but its one holder to it.

@@ -29,7 +29,7 @@ use crate::{
     VolumeId, VolumeInfo, lock,
 };
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
 pub use open::{Found, read_state, read_state_before};
@@ -59,10 +59,15 @@ pub struct MappedStore {
     unclaimed: Condvar,
     background: background::Background,
     limit_bytes: AtomicU64,
+    /// Space is short from so much of it in use on: of the limit, of a pool's capacity, of the file system.
+    short_percent: AtomicU8,
     pools: Mutex<pools::Pools>,
     /// What the start found and repaired, for the log.
     pub notes: Vec<String>,
 }
+
+/// However late anybody is warned, from so much of the space in use on it is short.
+const SHORT_PERCENT: u8 = 90;
 
 /// One control request at a time a volume; released when dropped.
 struct Claim<'a> {
@@ -231,6 +236,7 @@ impl Store for MappedStore {
 
     fn set_limit(&self, limit: Limit) -> Result<(), StoreError> {
         self.limit_bytes.store(limit.limit_bytes.unwrap_or(u64::MAX), Ordering::Release);
+        self.short_percent.store(limit.warn_percent.min(SHORT_PERCENT), Ordering::Release);
         self.watch_limits()
     }
 
@@ -277,6 +283,10 @@ impl Store for MappedStore {
 
     fn was_used(&self) -> bool {
         self.shared.was_used()
+    }
+
+    fn space_is_short(&self) -> bool {
+        self.shared.short.load(Ordering::Acquire) || self.shared.is_wanted()
     }
 
     fn background_failure(&self) -> Option<String> {

@@ -13,7 +13,7 @@ use crate::volume::MappedVolume;
 use crate::{StoreError, VolumeId, checkpoint};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 /// What is on the disk, without any change to it.
@@ -277,6 +277,7 @@ impl MappedStore {
             unclaimed: Condvar::new(),
             background,
             limit_bytes: AtomicU64::new(u64::MAX),
+            short_percent: AtomicU8::new(super::SHORT_PERCENT),
             pools: Mutex::default(),
             notes: found.notes,
         }

@@ -47,7 +47,7 @@ impl MappedStore {
         for pool in pools {
             of_volumes.extend(pool.volumes.iter().map(|volume| (*volume, pool.name.clone())));
         }
-        self.watch_pools(&mut known)
+        self.watch_pools(&mut known).map(drop)
     }
 
     pub(super) fn pools_now(&self) -> Result<Vec<PoolUse>, StoreError> {
@@ -83,15 +83,25 @@ impl MappedStore {
     pub(super) fn watch_all_space(&self) -> Result<(), StoreError> {
         let mut known = lock(&self.pools);
         let limit = self.limit_bytes.load(Ordering::Acquire);
-        let full = limit != u64::MAX && self.used_bytes().map_err(uncounted)? >= limit;
-        self.shared.full.store(full, Ordering::Release);
-        self.watch_pools(&mut known)
+        let used_bytes = if limit == u64::MAX { 0 } else { self.used_bytes().map_err(uncounted)? };
+        self.shared.full.store(used_bytes >= limit, Ordering::Release);
+        let disk = self.disk().space(); // if it cannot be asked, it is not known to be short
+        let full_soon = disk.is_ok_and(|disk| self.is_much(disk.total_bytes.saturating_sub(disk.free_bytes), disk.total_bytes));
+        let pool_short = self.watch_pools(&mut known)?;
+        self.shared.short.store(full_soon || pool_short || self.is_much(used_bytes, limit), Ordering::Release);
+        Ok(())
     }
 
-    fn watch_pools(&self, known: &mut Pools) -> Result<(), StoreError> {
+    /// Is so much in use of so much that space is short?
+    fn is_much(&self, used_bytes: u64, bytes: u64) -> bool {
+        u128::from(used_bytes) * 100 >= u128::from(bytes) * u128::from(self.short_percent.load(Ordering::Acquire))
+    }
+
+    /// Is the space of a pool short?
+    fn watch_pools(&self, known: &mut Pools) -> Result<bool, StoreError> {
         if known.capacities.values().all(Option::is_none) {
             self.all_volumes().iter().for_each(|volume| volume.pool_full.store(false, Ordering::Release));
-            return Ok(());
+            return Ok(false);
         }
         let used = self.count_pools(known).map_err(uncounted)?;
         let left_bytes = self.left_bytes().map_err(uncounted)?;
@@ -99,7 +109,8 @@ impl MappedStore {
             let full = known.is_full(known.of_volumes.get(&volume.id), &used, left_bytes);
             volume.pool_full.store(full, Ordering::Release);
         }
-        Ok(())
+        let short = |(name, bytes): (&String, u64)| self.is_much(used.get(name).copied().unwrap_or(0), bytes);
+        Ok(known.capacities.iter().any(|(name, capacity)| capacity.is_some_and(|bytes| short((name, bytes)))))
     }
 
     /// What all volumes together could still take.

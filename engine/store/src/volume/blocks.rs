@@ -14,14 +14,24 @@ impl MappedVolume {
         held || self.shared.full.load(Ordering::Relaxed)
     }
 
-    /// While a limit is reached only what takes no more space is written.
+    /// While a limit is reached only what takes no more space is written. What is written within a thick volume's reservation
+    /// takes none: it was counted when it was reserved.
     fn check_space(&self, map: &mut VolumeMap, offset: u64, length: u64) -> Result<(), BlockError> {
-        if !self.limited() || (map.raw && self.is_thick()) || length == 0 {
+        if !self.limited() || (map.raw && self.is_thick()) {
             return Ok(());
         }
         let chunk_bytes = self.shared.chunk_bytes;
-        (offset / chunk_bytes..=(offset + length - 1) / chunk_bytes).for_each(|chunk| self.adopt(map, chunk));
-        if self.needs_space(map, offset, length)? { Err(BlockError::NoSpace) } else { Ok(()) }
+        let (mut at, end) = (offset, offset + length);
+        while at < end {
+            let (chunk, within) = (at / chunk_bytes, at % chunk_bytes);
+            let step = (chunk_bytes - within).min(end - at);
+            self.adopt(map, chunk);
+            if self.needs_space(map, chunk, within, step)? && !self.bring_home(map, chunk)? {
+                return Err(BlockError::NoSpace);
+            }
+            at += step;
+        }
+        Ok(())
     }
 
     /// Writes chunk by chunk, in place or anew. The lock is held alone, and `changing` too.
@@ -62,7 +72,11 @@ impl Volume for MappedVolume {
         let done = {
             let map = self.map();
             check_range(offset, data.len() as u64, self.size())?;
-            if self.limited() { 0 } else { self.write_own(&map, data, offset)? }
+            match if self.limited() { Ok(0) } else { self.write_own(&map, data, offset) } {
+                // A chunk that is away from its own place goes back there, if it can.
+                Err(error) if self.is_thick() && matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => 0,
+                done => done?,
+            }
         };
         if done == data.len() {
             return Ok(());
@@ -89,6 +103,10 @@ impl Volume for MappedVolume {
         let mut map = self.map_alone();
         check_range(offset, length, self.size())?;
         self.zero_mapped(&mut map, offset, length)
+    }
+
+    fn space_is_coming(&self) -> bool {
+        self.shared.space_is_coming()
     }
 
     fn flush(&self) -> Result<(), BlockError> {

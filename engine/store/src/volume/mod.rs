@@ -209,6 +209,7 @@ impl MappedVolume {
         self.latest.store(number, Ordering::Release);
         if !dropped.is_empty() {
             lock(&self.deferred).extend(dropped.into_iter().map(|one| (number, one)));
+            self.shared.will_give_back();
         }
     }
 

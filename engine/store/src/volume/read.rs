@@ -166,26 +166,38 @@ impl MappedVolume {
         wrong
     }
 
-    /// Would a write to the range take space that the volume does not have yet?
-    pub fn needs_space(&self, map: &VolumeMap, offset: u64, length: u64) -> io::Result<bool> {
-        let chunk_bytes = self.shared.chunk_bytes;
-        let (mut at, end) = (offset, offset + length);
-        while at < end {
-            let chunk = chunk_in(map, at / chunk_bytes);
-            let within = at % chunk_bytes;
-            let step = (chunk_bytes - within).min(end - at);
-            let (Some(slot), true) = (chunk.slot, chunk.own) else { return Ok(true) };
-            if blocks_of(within, step) & !chunk.own_blocks(self.all_blocks()) != 0 {
-                return Ok(true);
-            }
-            let file = self.file(slot.file)?;
-            let (start, stop) = (file.offset(slot.index) + within, file.offset(slot.index) + within + step);
-            if file.next_data(start, stop)?.is_none_or(|(from, to)| from > start || to < stop) {
-                return Ok(true);
-            }
-            at += step;
+    /// Would a write of `length` bytes, from `within` the chunk on and not beyond it, take space that the volume does not have yet?
+    pub fn needs_space(&self, map: &VolumeMap, chunk: u64, within: u64, length: u64) -> io::Result<bool> {
+        let found = chunk_in(map, chunk);
+        if self.is_reserved(map, chunk, &found) {
+            return Ok(false);
         }
-        Ok(false)
+        let (Some(slot), true) = (found.slot, found.own) else { return Ok(true) };
+        if blocks_of(within, length) & !found.own_blocks(self.all_blocks()) != 0 {
+            return Ok(true);
+        }
+        let file = self.file(slot.file)?;
+        let (start, stop) = (file.offset(slot.index) + within, file.offset(slot.index) + within + length);
+        Ok(file.next_data(start, stop)?.is_none_or(|(from, to)| from > start || to < stop))
+    }
+
+    /// Does whatever is written to the chunk find its space in what is reserved for a thick volume? What is there already is
+    /// overwritten, or the chunk's own place is free.
+    fn is_reserved(&self, map: &VolumeMap, chunk: u64, found: &Chunk) -> bool {
+        match found.slot.filter(|_| found.own) {
+            Some(slot) => self.is_in_reserve(map, slot),
+            None => self.reserve(map, chunk).is_some_and(|base| base.refs(chunk) == 0),
+        }
+    }
+
+    /// Does the slot keep its space whatever is zeroed?
+    pub fn is_in_reserve(&self, map: &VolumeMap, slot: Slot) -> bool {
+        self.reserve(map, slot.index).is_some_and(|base| base.number == slot.file)
+    }
+
+    /// The base file, if space is reserved for this slot of it.
+    pub fn reserve<'a>(&self, map: &'a VolumeMap, index: u64) -> Option<&'a Arc<DataFile>> {
+        map.base.as_ref().filter(|base| self.is_thick() && index < base.reserved_slots())
     }
 }
 

@@ -58,6 +58,15 @@ impl MappedVolume {
 
     /// Writes to one chunk, whatever it is now. The lock is held alone.
     pub fn write_chunk(&self, map: &mut VolumeMap, data: &[u8], offset: u64) -> Result<(), BlockError> {
+        match self.try_chunk(map, data, offset) {
+            Err(BlockError::NoSpace) if self.bring_home(map, offset / self.shared.chunk_bytes)? => {
+                self.try_chunk(map, data, offset)
+            }
+            other => other,
+        }
+    }
+
+    fn try_chunk(&self, map: &mut VolumeMap, data: &[u8], offset: u64) -> Result<(), BlockError> {
         let chunk_bytes = self.shared.chunk_bytes;
         let (chunk, within) = (offset / chunk_bytes, offset % chunk_bytes);
         self.adopt(map, chunk);
@@ -104,6 +113,22 @@ impl MappedVolume {
                 map.adopted.push(file);
             }
         }
+    }
+
+    /// A chunk of a thick volume that a snapshot had driven out goes back to its own place, where its space is reserved. False: it
+    /// is there, or is shared, or its place is not free.
+    pub fn bring_home(&self, map: &mut VolumeMap, chunk: u64) -> Result<bool, BlockError> {
+        let found = chunk_in(map, chunk);
+        let away = found.own && found.slot.is_some_and(|slot| !self.is_in_reserve(map, slot));
+        let Some(base) = self.reserve(map, chunk).filter(|_| away).cloned() else { return Ok(false) };
+        self.shared.journal.make_room()?;
+        let Some(slot) = base.take(chunk)? else { return Ok(false) };
+        if let Err(error) = self.copy_blocks(map, chunk, self.all_blocks(), &base, slot) {
+            base.give_back(slot.index);
+            return Err(error);
+        }
+        self.put_chunks(map, vec![(chunk, slot, None)]);
+        Ok(true)
     }
 
     /// The blocks of a whole chunk.

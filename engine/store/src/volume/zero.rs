@@ -95,6 +95,14 @@ impl MappedVolume {
                     let start = file.offset(slot.index) + within;
                     clearing.add(file, start..start + step)?;
                 }
+                Some(slot) if whole && found.own && self.is_in_reserve(map, slot) => {
+                    // It stays there: the place would not be free for what is written next, until it was given up and emptied.
+                    self.log_holes(map, holes);
+                    self.shared.journal.make_room()?;
+                    let file = self.file(slot.file)?;
+                    file.clear(file.offset(slot.index), chunk_bytes)?;
+                    self.put_chunks(map, vec![(chunk, slot, None)]);
+                }
                 Some(_) if whole => {
                     let count = self.unmapped_run(map, chunk, end / chunk_bytes);
                     let files = &self.shared.files;
@@ -128,7 +136,8 @@ impl MappedVolume {
         let mut count = 1;
         while chunk + count < end {
             let found = chunk_in(map, chunk + count);
-            if found.slot.is_none() || (found.own && found.part.is_none()) {
+            let stays = found.part.is_none() || found.slot.is_some_and(|slot| self.is_in_reserve(map, slot));
+            if found.slot.is_none() || (found.own && stays) {
                 break;
             }
             count += 1;

@@ -48,6 +48,10 @@ impl Subject for Mapped {
     fn deletes_when_full(&self) -> bool {
         true
     }
+
+    fn has_limits(&self) -> bool {
+        true
+    }
 }
 
 impl Running for MappedStore {

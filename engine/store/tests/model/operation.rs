@@ -254,14 +254,14 @@ impl Operation {
     pub fn apply(&self, world: &mut World, chunk_bytes: u64) {
         match self {
             Self::Create { id, size_bytes, thick } => world.insert(*id, *size_bytes, *thick),
-            Self::Delete { id } => drop(world.volumes.remove(id)),
+            Self::Delete { id } => world.delete(*id),
             Self::Resize { id, size_bytes } => world.resize(*id, *size_bytes, chunk_bytes),
             Self::SetThick { id, thick } => world.set_thick(*id, *thick),
             Self::Snapshot { pairs } => pairs.iter().for_each(|(source, id)| world.share(*source, *id, false, true)),
             Self::Clone { source, id, thick } => world.share(*source, *id, *thick, false),
             Self::RollBack { id, from } => world.roll_back(*id, *from),
             Self::CopyRange { source, target, at } => {
-                world.ever_copied = true;
+                world.copied(source.id, *target);
                 let values = source.now(world);
                 world.write(*target, *at, values, chunk_bytes);
             }
@@ -273,6 +273,7 @@ impl Operation {
                 let whole = (range.from..).zip(range.stamps(*step)).filter(new).collect();
                 world.write(range.id, range.from, range.stamps(*step), chunk_bytes);
                 world.volume(range.id).whole.written(whole);
+                world.moved(range.id);
             }
             Self::Zero { range } => world.zero(range.id, range.from, range.to, chunk_bytes),
             Self::OrWrite { range, step } => {

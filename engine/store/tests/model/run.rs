@@ -7,8 +7,8 @@ use crate::subject::{Running, Subject};
 use crate::usage::Figures;
 use crate::world::{World, letter};
 use fastrand::Rng;
-use gespann_store::VolumeId;
 use gespann_store::disk::{SimDisk, sim};
+use gespann_store::{Limit, VolumeId};
 
 /// Background work that has not come to an end after so many pieces never will.
 const MOST_PIECES: u32 = 100_000;
@@ -29,6 +29,8 @@ pub struct Run<'a> {
     syncs_failed: usize,
     syncs_failed_before: usize,
     capacity: u64,
+    /// The store has been told how much may be occupied.
+    limited: bool,
     /// How the process ends that `arm` has ended: the seed of a loss of power.
     power: Option<u64>,
     chance: Rng,
@@ -53,6 +55,7 @@ impl<'a> Run<'a> {
             syncs_failed: 0,
             syncs_failed_before: 0,
             capacity: 1 << 50,
+            limited: false,
             power: None,
             chance: Rng::with_seed(config.seed ^ 0x5eed),
             story: Vec::new(),
@@ -112,6 +115,14 @@ impl<'a> Run<'a> {
             }
             Verb::Fill if !self.subject.deletes_when_full() => Ok(()),
             Verb::Fill => self.fill(Choice::new(step, &self.world, &self.config).room()),
+            Verb::Limit if !self.subject.has_limits() => Ok(()),
+            Verb::Limit => {
+                let (room, at_rest) = Choice::new(step, &self.world, &self.config).limit();
+                if at_rest {
+                    self.come_to_rest()?;
+                }
+                self.limit(room)
+            }
             verb => match Choice::new(step, &self.world, &self.config).operation(verb, number) {
                 Some(operation) => self.perform(&operation),
                 None => Ok(()),
@@ -137,6 +148,10 @@ impl<'a> Run<'a> {
     pub fn perform(&mut self, operation: &Operation) -> Outcome {
         self.say(operation.to_string());
         let struck = self.disk.fired();
+        if self.limited {
+            // As another thread does all the time. Where it cannot, what it said before stays so.
+            let _ = self.running().store().watch_space();
+        }
         let outcome = operation.run(self.running(), &self.world);
         if self.disk.is_dead() {
             return self.die_in(operation);
@@ -165,7 +180,8 @@ impl<'a> Run<'a> {
         let struck = self.disk.fired()[struck_before..].to_vec();
         self.say(format!("  failed: {failure:?}"));
         let expected = match failure {
-            Failure::Full => self.config.full || struck.iter().any(|(_, errno)| *errno == libc::ENOSPC),
+            Failure::Full if self.config.full || struck.iter().any(|(_, errno)| *errno == libc::ENOSPC) => true,
+            Failure::Full => self.limited && operation.target().is_some_and(|range| !self.world.is_sure(range.id)),
             _ => self.faulty(),
         };
         if !expected {
@@ -190,7 +206,10 @@ impl<'a> Run<'a> {
         if let Some(range) = operation.target() {
             operation.apply(&mut self.world, self.config.options.chunk_bytes);
             self.world.volume(range.id).sectors.write_failed(range.from, range.to);
-            if full && !self.faulty() && self.chance.bool() {
+            if full && self.limited && !self.config.full && !self.faulty() {
+                return self.lift_limit(operation);
+            }
+            if full && !self.limited && !self.faulty() && self.chance.bool() {
                 return self.relieve(operation, range.id);
             }
         }
@@ -224,6 +243,60 @@ impl<'a> Run<'a> {
             _ if self.disk.is_dead() => self.die_in(operation),
             Ok(()) => self.done(operation),
             Err(failure) => Err(format!("{free} bytes are free again, and still {operation}: {failure:?}")),
+        }
+    }
+
+    /// Everything is durable, and what was let go is given back.
+    fn come_to_rest(&mut self) -> Outcome {
+        for id in self.world.volumes.keys().copied().collect::<Vec<_>>() {
+            if !self.world.volumes.get(&id).is_some_and(|volume| !volume.poisoned) || self.faulty() {
+                return Ok(());
+            }
+            self.perform(&Operation::Flush { id })?;
+        }
+        for _ in 0..8 {
+            self.all_background()?;
+        }
+        if self.disk.is_dead() {
+            return self.die();
+        }
+        if !self.faulty() {
+            self.world.settled();
+        }
+        Ok(())
+    }
+
+    /// So many bytes may be occupied besides those that are; none: any number.
+    fn limit(&mut self, room: Option<u64>) -> Outcome {
+        self.say(format!("(room for {room:?} bytes more)"));
+        let store = self.running().store();
+        let set = store.space().and_then(|space| {
+            store.set_limit(Limit { limit_bytes: room.map(|room| space.used_bytes + room), warn_percent: 90 })
+        });
+        match set {
+            _ if self.disk.is_dead() => return self.die(),
+            Err(error) if !self.faulty() => return Err(format!("no limit can be set: {error}")),
+            _ => self.limited = room.is_some() || (self.limited && set.is_err()),
+        }
+        Ok(())
+    }
+
+    /// What a limit has held up goes on without it.
+    fn lift_limit(&mut self, operation: &Operation) -> Outcome {
+        self.look_after_failure()?;
+        if self.chance.bool() || !self.limited {
+            return Ok(());
+        }
+        self.limit(None)?;
+        if self.limited || !operation.fits(&self.world) {
+            return Ok(());
+        }
+        self.say(format!("{operation}, once more"));
+        match operation.run(self.running(), &self.world) {
+            _ if self.disk.is_dead() => self.die_in(operation),
+            Ok(()) => self.done(operation),
+            Err(_) if self.faulty() => self.failed(operation, Failure::Refused("once more".to_owned()), 0),
+            Err(failure) => Err(format!("nothing is limited any more, and still {operation}: {failure:?}")),
         }
     }
 
@@ -312,6 +385,8 @@ impl<'a> Run<'a> {
             opened.map_err(|error| format!("cannot be opened: {error}"))?;
             break;
         }
+        self.limited = false;
+        self.world.settled();
         self.compare_after_recovery(since)?;
         self.check()
     }
@@ -405,6 +480,9 @@ impl<'a> Run<'a> {
         self.disk.set_capacity(self.capacity);
         if self.faulty() {
             self.recover(Since::ProcessDeath, None, "the store is opened anew")?;
+        }
+        if self.limited {
+            self.limit(None)?;
         }
         self.compare(Since::Running)?;
         for id in self.world.volumes.keys().copied().collect::<Vec<_>>() {

@@ -71,7 +71,8 @@ impl History {
             return;
         }
         if self.now() != value {
-            let doubtful = self.doubtful == self.values.len();
+            // It went back to what a failed sync may still take.
+            let doubtful = self.doubtful == self.values.len() || self.values[..self.doubtful].contains(&value);
             self.values.push(value);
             self.doubtful = if doubtful { self.values.len() } else { self.doubtful };
         }

@@ -38,6 +38,8 @@ pub enum Verb {
     Fault,
     /// The disk gets so small that little more fits.
     Fill,
+    /// No more may be occupied than little more than is; or whatever is wanted, again.
+    Limit,
     /// Everything is read and compared.
     Look,
 }
@@ -61,7 +63,7 @@ pub struct Config {
     pub full: bool,
 }
 
-const WEIGHTS: [(Verb, u32); 24] = [
+const WEIGHTS: [(Verb, u32); 25] = [
     (Verb::Create, 4),
     (Verb::Delete, 4),
     (Verb::Resize, 4),
@@ -85,6 +87,7 @@ const WEIGHTS: [(Verb, u32); 24] = [
     (Verb::Crash, 6),
     (Verb::Fault, 3),
     (Verb::Fill, 1),
+    (Verb::Limit, 3),
     (Verb::Look, 2),
 ];
 const MOST_VOLUMES: usize = 9;
@@ -305,6 +308,12 @@ impl<'a> Choice<'a> {
         ][self.chance.usize(0..9)];
         let most = [2, 8, 30][self.chance.usize(0..3)];
         sim::Fault { operation, after: self.chance.u64(0..most), errno }
+    }
+
+    /// How many bytes may be occupied more than are, if that is limited; and whether everything comes to rest before.
+    pub fn limit(mut self) -> (Option<u64>, bool) {
+        let room = (self.chance.u32(0..5) > 0).then(|| self.chance.u64(0..4) * 4096);
+        (room, self.chance.bool())
     }
 
     /// How many bytes are left on the disk.

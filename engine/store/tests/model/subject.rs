@@ -43,6 +43,10 @@ pub trait Subject: Sync {
     fn allowance(&self, need: Need, options: Options) -> u64;
     /// Does it keep room for deleting on a full disk?
     fn deletes_when_full(&self) -> bool;
+    /// Does it know a limit of what all volumes may occupy?
+    fn has_limits(&self) -> bool {
+        false
+    }
 }
 
 /// Bytes that the volumes must have for their data.

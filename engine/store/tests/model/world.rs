@@ -21,6 +21,12 @@ pub struct Expected {
     pub sectors: Sectors,
     /// Of this only all or nothing may be there.
     pub whole: Whole,
+    /// Of its data files. It may refer to slots in these of others, and to a slot more than once.
+    files: u64,
+    refers: BTreeSet<u64>,
+    tangled: bool,
+    /// What had been let go in its files has been given back.
+    settled: bool,
     /// Chunk to a number that two volumes share as long as neither has changed the chunk since they were one.
     pub chunks: BTreeMap<u64, u64>,
 }
@@ -29,6 +35,7 @@ pub struct Expected {
 pub struct World {
     pub volumes: BTreeMap<VolumeId, Expected>,
     next_chunk: u64,
+    next_files: u64,
     /// There was a thick volume, whose reserved space a copy of it may still hold.
     pub ever_thick: bool,
     /// A volume may refer to a slot twice, which then counts twice and as nobody's own.
@@ -52,9 +59,54 @@ struct Seen {
 impl World {
     pub fn insert(&mut self, id: VolumeId, size_bytes: u64, thick: bool) {
         let (sectors, chunks, whole) = Default::default();
-        let new = Expected { size_bytes, thick, frozen: false, poisoned: false, sectors, whole, chunks };
+        let files = self.new_files();
+        let (refers, frozen, poisoned, tangled, settled) = (BTreeSet::from([files]), false, false, false, true);
+        let new = Expected { size_bytes, thick, frozen, poisoned, sectors, whole, files, refers, tangled, settled, chunks };
         self.volumes.insert(id, new);
         self.ever_thick |= thick;
+    }
+
+    fn new_files(&mut self) -> u64 {
+        self.next_files += 1;
+        self.next_files
+    }
+
+    pub fn delete(&mut self, id: VolumeId) {
+        if let Some(volume) = self.volumes.remove(&id) {
+            self.let_go_of(&volume.refers);
+        }
+    }
+
+    /// Slots in these files are about to be given back.
+    fn let_go_of(&mut self, files: &BTreeSet<u64>) {
+        self.volumes.values_mut().filter(|volume| files.contains(&volume.files)).for_each(|volume| volume.settled = false);
+    }
+
+    /// Everything that was let go has been given back.
+    pub fn settled(&mut self) {
+        self.volumes.values_mut().for_each(|volume| volume.settled = true);
+    }
+
+    /// A copy inside the array: chunks of one volume are in slots of another, or in others of its own.
+    pub fn copied(&mut self, source: VolumeId, target: VolumeId) {
+        self.ever_copied = true;
+        let refers = self.volumes[&source].refers.clone();
+        self.volume(target).refers.extend(refers);
+        for id in [source, target] {
+            (self.volume(id).tangled, self.volume(id).settled) = (true, false);
+        }
+    }
+
+    /// Is there space for whatever is written to the volume? It is thick, and nobody else is in the places that are reserved for it.
+    pub fn is_sure(&self, id: VolumeId) -> bool {
+        let volume = &self.volumes[&id];
+        let alone = self.volumes.iter().all(|(other, holder)| *other == id || !holder.refers.contains(&volume.files));
+        volume.thick && volume.settled && !volume.tangled && alone
+    }
+
+    /// What it was in before waits to be given up.
+    pub fn moved(&mut self, id: VolumeId) {
+        self.volume(id).settled = false;
     }
 
     pub fn set_thick(&mut self, id: VolumeId, thick: bool) {
@@ -64,10 +116,13 @@ impl World {
 
     pub fn share(&mut self, source: VolumeId, id: VolumeId, thick: bool, frozen: bool) {
         self.ever_thick |= thick;
+        let files = self.new_files();
         let from = &self.volumes[&source];
         let (sectors, chunks, whole) = (from.sectors.shared(), from.chunks.clone(), Whole::default());
-        let size_bytes = from.size_bytes;
-        let new = Expected { size_bytes, thick, frozen, poisoned: false, sectors, whole, chunks };
+        let (size_bytes, tangled, mut refers) = (from.size_bytes, from.tangled, from.refers.clone());
+        refers.insert(files);
+        let (poisoned, settled) = (false, true);
+        let new = Expected { size_bytes, thick, frozen, poisoned, sectors, whole, files, refers, tangled, settled, chunks };
         self.volumes.insert(id, new);
     }
 
@@ -116,6 +171,7 @@ impl World {
         if size_bytes > volume.size_bytes && volume.size_bytes % chunk_bytes != 0 && !volume.chunks.contains_key(&cut) {
             volume.chunks.insert(cut, u64::MAX - cut - (u64::from(id.0[0]) << 40));
         }
+        volume.settled &= size_bytes >= volume.size_bytes;
         volume.size_bytes = size_bytes;
         volume.whole.changed(size_bytes / SECTOR, u64::MAX);
         volume.sectors.cut(size_bytes / SECTOR);
@@ -125,6 +181,12 @@ impl World {
     pub fn roll_back(&mut self, id: VolumeId, from: VolumeId) {
         let source = &self.volumes[&from];
         let (size_bytes, sectors, chunks) = (source.size_bytes, source.sectors.shared(), source.chunks.clone());
+        let (tangled, mut refers) = (source.tangled, source.refers.clone());
+        refers.insert(self.volumes[&id].files);
+        let volume = self.volume(id);
+        volume.tangled |= tangled;
+        let before = std::mem::replace(&mut volume.refers, refers);
+        self.let_go_of(&before);
         let volume = self.volume(id);
         (volume.size_bytes, volume.sectors, volume.chunks) = (size_bytes, sectors, chunks);
         volume.whole = Whole::default();
