@@ -45,7 +45,7 @@ async def qemu_io(group, target: str, *commands: str) -> None:
     for command in commands:
         words += ["-c", command]
     options = f"driver=iscsi,transport=tcp,portal=127.0.0.1:{group.iscsi_port},target={target},lun=0"
-    done = await run_async([*words, "--image-opts", f"{options},initiator-name={ME}"], check=False, timeout_s=60)
+    done = await run_async([*words, "--image-opts", f"{options},initiator-name={ME}"], check=False, timeout_s=240)
     assert done.exit_code == 0, done.stderr
     assert "verification failed" not in done.stdout
 

@@ -87,7 +87,7 @@ async def qemu_io(group, address: str, initiator: str, *commands: str):
     for command in commands:
         words += ["-c", command]
     words += ["--image-opts", f"driver=iscsi,{address},initiator-name={initiator}"]
-    return await run_async(words, check=False, timeout_s=60)
+    return await run_async(words, check=False, timeout_s=240)
 
 
 def image(group, target: str, user: str = "", secret: str = "") -> str:

@@ -41,7 +41,7 @@ class Place:
         """All of it, by nbdcopy. CommandFailed."""
         out = self.directory / "copy"
         out.unlink(missing_ok=True)
-        await processes.run_async(["nbdcopy", self.uri(name), str(out)])
+        await processes.run_async(["nbdcopy", self.uri(name), str(out)], timeout_s=300)
         return await asyncio.to_thread(out.read_bytes)
 
     async def piece(self, offset: int, length: int) -> bytes:
@@ -61,7 +61,7 @@ class Place:
         tls = f"tls-creds-x509,id=tls,endpoint=client,dir={self.trust()},sanity-check=off"
         words = ["qemu-img", "dd", "--object", tls, "--image-opts", "-U", "-O", "raw"]
         words += [f"bs={length}", f"skip={offset // length}", f"count={offset // length + 1}"]
-        await processes.run_async([*words, f"if={image}", f"of={out}"])
+        await processes.run_async([*words, f"if={image}", f"of={out}"], timeout_s=300)
         return await asyncio.to_thread(out.read_bytes)
 
     @asynccontextmanager
