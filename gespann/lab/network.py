@@ -1,5 +1,6 @@
 """The cables and switches of a lab: one namespace with a bridge per network, a veth from there to each node."""
 
+import hashlib
 import ipaddress
 import json
 import re
@@ -154,7 +155,8 @@ class Switch:
             port, inside = port_name(network, node), INTERFACES[network]
             ip("link", "del", port, namespace=self.namespace, check=False)
             ip(
-                "link", "add", port, "type", "veth", "peer", "name", inside, "netns", namespace,
+                "link", "add", port, "type", "veth", "peer", "name", inside, "address", self.mac(node, network),
+                "netns", namespace,
                 namespace=self.namespace,
             )  # fmt: skip
             ip("link", "set", port, "master", f"br-{network}", "up", namespace=self.namespace)
@@ -167,6 +169,12 @@ class Switch:
             ip("link", "add", GUEST_BRIDGE, "type", "bridge", "forward_delay", "0", namespace=namespace)
             ip("link", "set", INTERFACES["vm"], "master", GUEST_BRIDGE, namespace=namespace)
             ip("link", "set", GUEST_BRIDGE, "up", namespace=namespace)
+
+    def mac(self, node: str, network: str) -> str:
+        """Of the node's card there: the same after each boot, else others send to the one before until they ask again,
+        half a minute later."""
+        own = hashlib.sha256(f"{self.name}/{node}/{network}".encode()).digest()[:5]
+        return "02:" + own.hex(":")
 
     def cut(self, node: str, network: str) -> None:
         ip("link", "set", port_name(network, node), "down", namespace=self.namespace)
