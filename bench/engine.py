@@ -11,14 +11,13 @@ import argparse
 import contextlib
 import json
 import os
-import statistics
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.quiet import add_directory, enter_own_network, measured
-from bench.record import ROOT, in_words, keep, table
+from bench.record import ROOT, in_words, keep, medians, table
 from bench.targets import (
     Engine,
     Istgt,
@@ -132,13 +131,13 @@ def run_all(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     return taken
 
 
-def medians(taken: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[str, Any]:
+def summary(taken: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[str, Any]:
     """Workload -> medians of each, and the ratios that are quoted."""
     result = {}
     for name, all_of_them in taken.items():
         row: dict[str, Any] = {}
         for target, runs in all_of_them.items():
-            row[target] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+            row[target] = medians(runs)
         engine = row["engine"]
         others = [target for target in row if target != "engine"]
         row["iops_ratio"] = {target: round(engine["iops"] / row[target]["iops"], 2) for target in others}
@@ -197,7 +196,7 @@ def main() -> None:
     enter_own_network("bench.engine")
     taken, how = measured(options, lambda directory: run_all(options, directory))
     how["packages"] = [release(package) for package in PACKAGES]
-    result = {"how": how, "medians": medians(taken), "runs": taken}
+    result = {"how": how, "medians": summary(taken), "runs": taken}
     keep("engine", result, page(result))
     for name, row in result["medians"].items():
         rate, cost = row["iops_ratio"]["tgtd"], row["cpu_ratio"]["tgtd"]

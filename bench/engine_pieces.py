@@ -8,7 +8,6 @@ write afterwards: Linux keeps what one call writes in folios of up to that size,
 import argparse
 import os
 import random
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from bench.engine import MIB
 from bench.quiet import add_directory, enter_own_network, measured
-from bench.record import keep, table
+from bench.record import keep, medians, table
 
 PIECES_KIB = (16, 32, 64, 256, 1024)
 SPAN_MIB = 256
@@ -66,10 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     enter_own_network("bench.engine_pieces")
     runs, how = measured(options, lambda directory: run_all(options, directory))
-    middle = {
-        piece: {key: statistics.median(run[key] for run in all_of) for key in all_of[0]}
-        for piece, all_of in runs.items()
-    }
+    middle = {piece: medians(all_of) for piece, all_of in runs.items()}
     keep("engine-pieces", {"how": how, "medians": middle, "runs": runs}, page(how, middle))
 
 

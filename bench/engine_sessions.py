@@ -9,14 +9,13 @@ import argparse
 import resource
 import shutil
 import socket
-import statistics
 import struct
 import time
 from pathlib import Path
 from typing import Any
 
 from bench.quiet import add_directory, enter_own_network, measured
-from bench.record import in_words, keep, table
+from bench.record import in_words, keep, medians, table
 from bench.targets import ADDRESS, Engine, cpu_seconds
 
 LOGINS = 4000
@@ -185,7 +184,7 @@ def main() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     runs, how = measured(options, lambda directory: run_all(options, directory))
-    middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+    middle = medians(runs)
     result = {"how": how, "medians": middle, "runs": runs}
     keep("engine-sessions", result, page(result))
 

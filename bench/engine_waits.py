@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.engine import MIB, build_generator, fill_disk
 from bench.quiet import add_directory, enter_own_network, measured
-from bench.record import in_words, keep, table
+from bench.record import in_words, keep, medians, table
 from bench.targets import Engine, cpu_seconds
 
 SPAN_MIB = 256
@@ -85,15 +85,6 @@ def run_all(options: argparse.Namespace, directory: Path) -> dict[str, dict[str,
     return taken
 
 
-def medians(taken: dict[str, dict[str, list[Figures]]]) -> dict[str, dict[str, Figures]]:
-    return {
-        case: {
-            name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in row.items()
-        }
-        for case, row in taken.items()
-    }
-
-
 def page(result: dict[str, Any]) -> str:
     how, rows = result["how"], []
     for case, row in result["medians"].items():
@@ -125,7 +116,8 @@ def main() -> None:
     options = parser.parse_args()
     enter_own_network("bench.engine_waits")
     taken, how = measured(options, lambda directory: run_all(options, directory))
-    result = {"how": how, "medians": medians(taken), "runs": taken}
+    middle = {case: {name: medians(runs) for name, runs in row.items()} for case, row in taken.items()}
+    result = {"how": how, "medians": middle, "runs": taken}
     keep("engine-waits", result, page(result))
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import statistics
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,11 @@ def machine() -> dict[str, Any]:
 
 def in_words(machine: dict[str, Any]) -> str:
     return f"{machine['cpu']}, {machine['cores']} cores, load {machine['load_before']} before the run"
+
+
+def medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    """Of each figure of runs that have the same ones."""
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
 def file_system_of(path: Path) -> str:

@@ -5,11 +5,9 @@ A card that is a port of a bridge has no addresses of its own: the bridge has th
 """
 
 import asyncio
-import contextlib
 import ipaddress
 import json
 import os
-import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -95,8 +93,7 @@ class KernelAddresses:
     def _end_client(self, name: str) -> None:
         pid = self._client_of(name)
         if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            processes.kill(pid)
         self._file(name, "pid").unlink(missing_ok=True)
 
     # -- changes

@@ -24,6 +24,7 @@ from gespann.seams.host_agent import (
 from gespann.seams.host_bonds import KEY_HIGHEST, MEMBERS_HIGHEST, MEMBERS_LOWEST, BondChange
 from gespann.seams.host_network import VLAN_HIGHEST, VLAN_LOWEST, vlan_interface
 from gespann.seams.json_lines import SeamError
+from gespann.seams.uuids import UUID
 
 MEMORY_MIN_BYTES = 16 * 1024 * 1024
 MEMORY_MAX_BYTES = 4 * 1024**4
@@ -36,7 +37,7 @@ NIC_DEVICE_MAX = 15  # slots of the one PCI bus
 ALLOWED_MAX = 1024  # addresses that a locked NIC may use
 SIZE_MAX_BYTES = 2**63 - 512
 
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UUID = re.compile(UUID)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _IMAGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SERIAL = re.compile(r"[A-Za-z0-9_.-]{1,20}")

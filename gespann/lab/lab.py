@@ -6,7 +6,6 @@ import ipaddress
 import json
 import os
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,8 +117,7 @@ class Lab:
             self.node(name).power_off()
         self._stop_dhcp()
         for pid in self.switch.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            processes.kill(pid)
         self.switch.down()
 
     def _state(self) -> dict[str, str | int]:
@@ -201,6 +199,5 @@ class Lab:
     def _stop_dhcp(self) -> None:
         pid = self._dhcp_pid()
         if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            processes.kill(pid)
             wait_until(lambda: started_at(pid) is None, GONE_TIMEOUT_S, "end of the DHCP server")

@@ -1,6 +1,5 @@
 """One node of a lab: a machine that can be switched on, unplugged, entered and cut off."""
 
-import contextlib
 import json
 import os
 import signal
@@ -68,8 +67,7 @@ class NodeProcess:
 
     def signal(self, sig: signal.Signals) -> None:
         if self.pid and self.running:
-            with contextlib.suppress(ProcessLookupError):  # it has ended, and its wrapper is about to
-                os.kill(self.pid, sig)
+            processes.kill(self.pid, sig)
 
     def wait(self, timeout_s: float = 60.0) -> int:
         """The exit status. LabError if it goes on for longer."""
@@ -214,8 +212,7 @@ class Node:
     def _tell_init(self) -> None:
         pid = self.init_pid
         if pid is not None:
-            with contextlib.suppress(ProcessLookupError):  # the power has just gone
-                os.kill(pid, signal.SIGHUP)
+            processes.kill(pid, signal.SIGHUP)
 
     # --- power and cables
 
@@ -249,8 +246,7 @@ class Node:
         """The cord is pulled; the kernel closes its sockets, so peers hear of it. Returns when all of it is gone."""
         pid = self.init_pid
         if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            processes.kill(pid)
         self._kill_all()
         (self.directory / "boot.json").unlink(missing_ok=True)
 

@@ -85,8 +85,7 @@ class Supervisor:
         item = self._running.pop(name)
         self._pid_file(name).unlink(missing_ok=True)
         if item.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(item.pid, signal.SIGTERM)
+            processes.kill(item.pid, signal.SIGTERM)
 
     def start_due(self) -> None:
         for name, item in self._running.items():

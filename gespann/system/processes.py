@@ -139,6 +139,12 @@ def start_on_terminal(
     return process, ours
 
 
+def kill(pid: int, sig: signal.Signals = signal.SIGKILL) -> None:
+    """One that has ended meanwhile is no error."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, sig)
+
+
 def kill_session(pid: int, sig: signal.Signals = signal.SIGKILL) -> None:
     """Signals a process that ``start`` or ``start_logged`` made, and its children."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

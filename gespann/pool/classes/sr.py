@@ -11,11 +11,12 @@ from gespann.pool.plan import legal_moves, repository_plans
 from gespann.pool.plan.storage_view import attached_hosts, is_live
 from gespann.pool.reconcile.storage_scan import scan_sr, scan_when_possible
 from gespann.pool.steps.storage_door import device_config_with_secrets, driver_for_type, storage_words
+from gespann.seams.uuids import UUID
 from gespann.seams.xenapi.datamodel import NULL_REF
 from gespann.seams.xenapi.errors import XenApiError
 from gespann.system import log
 
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_UUID = re.compile(UUID, re.ASCII | re.IGNORECASE)
 #: state file and redo log of a pool with high availability, as every guide of the original names it
 HA_MINIMUM_BYTES = 356 * 1024 * 1024
 

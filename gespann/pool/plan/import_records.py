@@ -12,6 +12,7 @@ from gespann.pool.plan.frame_sizes import assert_mtu
 from gespann.pool.plan.locking_plans import FIELDS, checked_addresses
 from gespann.pool.plan.mac_addresses import checked_mac, random_mac
 from gespann.pool.plan.vm_limits import MEMORY_FIELDS, assert_memory, assert_vcpus
+from gespann.seams.uuids import UUID
 from gespann.seams.xenapi import datamodel
 from gespann.seams.xenapi.errors import XenApiError
 
@@ -32,7 +33,7 @@ _VIF_FIELDS = (
 )
 _VDI_FIELDS = ("name_label", "name_description", "virtual_size", "type", "other_config", "xenstore_data", "tags")
 _NETWORK_FIELDS = ("name_label", "name_description", "MTU", "tags")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UUID = re.compile(UUID)
 MAC_SEED = "mac_seed"
 
 

@@ -8,7 +8,9 @@ label; the XenAPI has no other field that the call that makes the VM sets in the
 import re
 from uuid import uuid4
 
-_UNFINISHED = re.compile(r"vm-(un)?install [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}: .*", re.DOTALL)
+from gespann.seams.uuids import UUID
+
+_UNFINISHED = re.compile(rf"vm-(un)?install {UUID}: .*", re.DOTALL)
 
 
 def unfinished_label(name: str) -> str:

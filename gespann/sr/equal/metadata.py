@@ -15,6 +15,8 @@ Two older forms are read as well: the bare uuid, and ``UUID-<uuid>:DELETED-<True
 import re
 from dataclasses import dataclass, replace
 
+from gespann.seams.uuids import UUID
+
 LIMIT_BYTES = 128
 
 VDI_TYPES = {
@@ -23,11 +25,8 @@ VDI_TYPES = {
 }
 SR_KIND = "S"
 _TYPE_OF_LETTER = {letter: name for name, letter in VDI_TYPES.items()}
-_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_FORM = re.compile(
-    rf"(?P<uuid>{_UUID}):(?P<kind>[a-zS])(?P<flags>[0-9a-f])(?::(?P<name>[^:]*))?(?::(?P<text>[^:]*))?\Z"
-)
-_OLD_FORM = re.compile(rf"(?:UUID-)?(?P<uuid>{_UUID})(?::DELETED-(?P<deleted>True|False))?\Z")
+_FORM = re.compile(rf"(?P<uuid>{UUID}):(?P<kind>[a-zS])(?P<flags>[0-9a-f])(?::(?P<name>[^:]*))?(?::(?P<text>[^:]*))?\Z")
+_OLD_FORM = re.compile(rf"(?:UUID-)?(?P<uuid>{UUID})(?::DELETED-(?P<deleted>True|False))?\Z")
 _ESCAPE = re.compile(r"_([0-9A-F]{2})")
 
 READ_ONLY, SHARABLE, CUT, DELETED = 1, 2, 4, 8

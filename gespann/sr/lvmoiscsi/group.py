@@ -11,13 +11,14 @@ import re
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+from gespann.seams.uuids import UUID
 from gespann.sr.lvmoiscsi.text import BadText, Section, Value
 
 EXTENT_BYTES = 4 * 1024 * 1024
 VG_PREFIX, LV_PREFIX = "VG_XenStorage-", "LV-"
 _META, _OPEN = "gespann.meta.", "gespann.open="
 _TAG_CHARS = 900  # a tag has 1024 at most
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+_UUID = re.compile(UUID)
 
 
 class NoRoom(Exception):
@@ -129,7 +130,7 @@ def new_group(sr_uuid: str, pv_id: str, device_bytes: int, data_start_bytes: int
 def from_text(parsed: Section) -> Group:
     """BadText when it is no volume group of this SR type, or not on one LUN."""
     names = [name for name, value in parsed.items() if isinstance(value, dict)]
-    if len(names) != 1 or not names[0].startswith(VG_PREFIX) or not _UUID.match(names[0].removeprefix(VG_PREFIX)):
+    if len(names) != 1 or not names[0].startswith(VG_PREFIX) or not _UUID.fullmatch(names[0].removeprefix(VG_PREFIX)):
         raise BadText("the volume group is not of a storage repository")
     vg = _child(parsed, names[0])
     volumes = _child(vg, "physical_volumes")
@@ -155,7 +156,7 @@ def _with_volume(group: Group, name: str, lv: Section) -> Group:
     pieces = [_piece(value) for key, value in lv.items() if key.startswith("segment") and isinstance(value, dict)]
     uuid = name.removeprefix(LV_PREFIX)
     known = [piece for found in pieces for piece in found]
-    if name.startswith(LV_PREFIX) and _UUID.match(uuid) and len(pieces) == 1 and len(known) == 1:
+    if name.startswith(LV_PREFIX) and _UUID.fullmatch(uuid) and len(pieces) == 1 and len(known) == 1:
         first, extents = known[0]
         return group.with_disk(Disk(uuid, first, extents, _meta(lv), _openings(lv)))
     return replace(group, foreign={**group.foreign, name: lv}, foreign_taken=(*group.foreign_taken, *known))
